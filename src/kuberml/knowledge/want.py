@@ -1,0 +1,40 @@
+"""What a receiver asks for, and what it is offered."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.knowledge.card import SignedCard
+
+
+class Want(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A need. It is *about* labels with weights, or sample ids of a probe; the rest limits what may answer it.
+
+    It travels in canonical form, so it holds no floats: weights are parts per million.
+    """
+
+    task: str
+    labels_ppm: dict[LabelId, int] = {}  # how much each label matters; {} = any
+    probe: Digest | None = None  # soft labels on this probe ...
+    sample_ids: tuple[int, ...] = ()  # ... for these samples; () = all of it
+    kinds: tuple[str, ...] = ()  # kinds that the receiver can use; () = any
+    bases: tuple[Digest, ...] = ()  # extractors, base models or probes that it has; () = any
+    purpose: str = ""  # what it is for; a card's terms may forbid it
+    region: str = ""  # where the receiver is; a card's terms may forbid it
+    budget_bytes: int | None = None
+    budget_ms: int | None = None
+    budget_mj: int | None = None  # millijoules
+    limit: int = 32  # offers at most
+    newer_than_ms: int = 0  # learned after this
+    standing: bool = False  # a subscription: answered now and whenever something new fits
+
+
+class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A card, where to get it, and what it is predicted to bring *this* want."""
+
+    signed: SignedCard
+    holders: tuple[NodeId, ...]
+    gain_ppm: int  # predicted rise of the want's weighted accuracy
+    cost_ppm: int  # bytes, time and energy relative to the budget
+    rank_ppm: int  # the author's standing: how far its claims held so far
