@@ -1,0 +1,1 @@
+"""What everything stands on: ids, units, errors, randomness, canonical bytes, jobs, the seam. Imports nothing of ours."""

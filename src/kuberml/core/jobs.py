@@ -26,7 +26,9 @@ class JobFunction(Protocol):
     flops: Callable[..., int]
     job_name: str
 
-    def __call__(self, *values: Any) -> Any: ...
+    def __call__(self, *values: Any) -> Any:
+        """Run it."""
+        ...
 
 
 def job(*, flops: Callable[..., int]) -> Callable[[F], F]:

@@ -91,7 +91,12 @@ class Store(Protocol):
         ...
 
     def get(self, digest: Digest) -> bytes:
-        """The blob, verified while read. Raises KeyError: not here. InternalError: the disk gave other bytes (it is dropped)."""
+        """The blob, verified while read.
+
+        Raises:
+            KeyError: not here.
+            InternalError: the disk gave other bytes; the blob is dropped.
+        """
         ...
 
     def read(self, digest: Digest, start: int, stop: int) -> bytes:
@@ -107,7 +112,7 @@ class Store(Protocol):
         ...
 
     def put_card(self, digest: Digest, card: bytes) -> None:
-        """Keep an encoded signed card under the card's digest (which is not the digest of these bytes: they carry the signature)."""
+        """Keep an encoded signed card under its card's digest (not the digest of these bytes: they carry the signature)."""
         ...
 
     def card(self, digest: Digest) -> bytes:

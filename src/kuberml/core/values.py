@@ -37,7 +37,7 @@ def value(cls: S) -> S:
 
 
 def dumps(item: object) -> bytes:
-    """Deterministic bytes of a value: None, bool, int, float, str, bytes, list, tuple, dict (str keys), ndarray, `@value` struct.
+    """Deterministic bytes of None, bool, int, float, str, bytes, list, tuple, dict (str keys), ndarray or `@value` struct.
 
     Raises:
         InternalError: another type is inside.
@@ -71,7 +71,7 @@ def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _lower(item: Any) -> Any:
+def _lower(item: Any) -> Any:  # noqa: PLR0911 - one return for each form
     if item is None or isinstance(item, bool | int | float | str | bytes):
         return item
     if isinstance(item, np.ndarray):

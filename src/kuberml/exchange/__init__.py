@@ -1,0 +1,1 @@
+"""How knowledge moves: the node, the hub, the broker, delivery and trial."""

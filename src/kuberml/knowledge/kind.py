@@ -1,7 +1,7 @@
 """A kind of knowledge: how a value becomes blobs and how blobs become a checked value. One file each in `kinds/`.
 
-    value --pack--> Packed(blobs, labels, basis, ...) --make--> signed card + blobs = Knowledge
-    Knowledge --open_value--> value, or RemoteError and no trace
+value --pack--> Packed(blobs, labels, basis, ...) --make--> signed card + blobs = Knowledge
+Knowledge --open_value--> value, or RemoteError and no trace
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.plugins import Registry
 from kuberml.knowledge.card import Card, Fact
+
 
 class Packed(msgspec.Struct, frozen=True):
     """What a kind says of a value when it packs it."""

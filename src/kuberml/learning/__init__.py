@@ -1,0 +1,1 @@
+"""Data, partitions, models, extractors, training, evaluation, distillation; framework-free at the seam."""

@@ -1,0 +1,1 @@
+"""How nodes learn together: one file each, one async function per role."""

@@ -1,0 +1,1 @@
+"""Where blobs and cards are kept, and the catalog that finds cards by need."""

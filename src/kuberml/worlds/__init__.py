@@ -1,0 +1,1 @@
+"""Where nodes live: the same paradigm code runs in every world."""

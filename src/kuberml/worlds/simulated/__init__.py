@@ -1,0 +1,1 @@
+"""Virtual time, modelled devices and links, injected faults, real training."""
