@@ -232,9 +232,9 @@ def test_candidates_take_turns_by_author_newest_first_whatever_came_first(order:
     cards = [signed_card(slot=f"s{number}", learned_at_ms=number, keys=KEYS if number else OTHER) for number in range(8)]
     for number in order:
         catalog.add(cards[number], A)
-    found: list[Card] = [signed.card for signed in offered(catalog, Want("digits")]
+    found: list[Card] = [signed.card for signed in offered(catalog, Want("digits"))]
     assert [card.learned_at_ms for card in found] == [7, 0, 6, 5, 4, 3, 2, 1]
-    assert [s.card.learned_at_ms for s in offered(catalog, Want("digits", limit=3)] == [7, 0, 6]
+    assert [s.card.learned_at_ms for s in offered(catalog, Want("digits"), limit=3)] == [7, 0, 6]
 
 
 def test_a_want_of_any_size_is_answered() -> None:
