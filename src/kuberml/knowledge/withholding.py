@@ -56,9 +56,7 @@ def difference_problem(before: Mapping[LabelId, int], after: Mapping[LabelId, in
     for label in sorted({*before, *after}):
         change = after.get(label, 0) - before.get(label, 0)
         if 0 < abs(change) < minimum:
-            return (
-                f"{label!r} changed by {change:+d} samples; fewer than {minimum} show when the versions are subtracted"
-            )
+            return f"{label!r} changed by {change:+d} samples; fewer than {minimum} show when the versions are subtracted"
     return None
 
 
