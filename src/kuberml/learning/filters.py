@@ -38,7 +38,7 @@ class Bank(NamedTuple):
     offset_F: Floats
 
 
-def learn(public_N: Array, geometry: Geometry, filters: int, choose: Choice, whitening: float, seed: int) -> Bank:
+def learn(public_N: Array, geometry: Geometry, filters: int, *, choose: Choice, whitening: float, seed: int) -> Bank:
     """Filters from the patches of public images [N, H, W, C]; the arguments are those of `image_extractors.patch_filters`.
 
     Raises:
@@ -89,9 +89,12 @@ def _drawn(public_N: Array, geometry: Geometry, seed: int) -> Floats:
     total = images * rows * columns
     chosen = rng(seed, "patches").choice(total, min(total, PATCHES), replace=False)
     some = views[chosen // (rows * columns), chosen // columns % rows, chosen % columns]
-    return some.reshape(len(chosen), -1).astype(np.float64) / geometry.levels
+    pixels_MK: Floats = some.reshape(len(chosen), -1).astype(np.float64) / geometry.levels
+    return pixels_MK
 
 
 def _normalised(patches_MK: Floats, geometry: Geometry) -> Floats:
     centred_MK = patches_MK - patches_MK.mean(axis=1, keepdims=True)
-    return centred_MK / np.sqrt((centred_MK**2).mean(axis=1, keepdims=True) + geometry.floor_ppm / 1e6)
+    spread_M1 = np.sqrt((centred_MK**2).mean(axis=1, keepdims=True) + geometry.floor_ppm / 1e6)
+    normalised_MK: Floats = centred_MK / spread_M1
+    return normalised_MK

@@ -90,10 +90,12 @@ def patch_filters(
     if public_N.ndim != 4 or len(public_N) == 0:
         raise ConfigError(f"public images must be [N, H, W, C] with N > 0, not {public_N.shape}")
     shape = _settings(Geometry, {"patch": 6, "grid": 3, **geometry, "channels": public_N.shape[3]})
-    bank = filter_banks.learn(public_N, shape, filters, choose, whitening, seed)
+    shape.positions(public_N.shape[1:])
+    bank = filter_banks.learn(public_N, shape, filters, choose=choose, whitening=whitening, seed=seed)
     offset_F = bank.offset_F if shape.sides == 2 else np.zeros(filters)  # one side: a negative answers alike
     limits_2F = np.rint(np.stack([offset_F + threshold, offset_F - threshold]) * bank.unit_F)
-    tensors = {"filters": bank.filters_KF, "limits": limits_2F.astype(np.int16)}
+    whole_limits_2F = np.clip(limits_2F, -shape.largest, shape.largest).astype(np.int32)
+    tensors: dict[str, npt.NDArray[Any]] = {"filters": bank.filters_KF, "limits": whole_limits_2F}
     pooled_ND = _net(shape, tensors).pooled(public_N[:STANDARD])
     floor_D = _SPREAD_FLOOR * np.tile(bank.unit_F, pooled_ND.shape[1] // filters)
     tensors["centre"] = pooled_ND.mean(axis=0).astype(np.float16)
@@ -138,7 +140,8 @@ def build_patch_filters(extractor: Extractor) -> Projected:
     dimensions = shape.sides * shape.grid**2 * filters
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise RemoteError(f"patch-filters of {dimensions} features; there may be 1..{MAX_DIMENSIONS}")
-    _checked(tensors, "limits", np.int16, (2, filters))
+    if np.abs(_checked(tensors, "limits", np.int32, (2, filters)).astype(np.int64)).max() > shape.largest:
+        raise RemoteError(f"extractor tensor 'limits' goes beyond any answer, {shape.largest}")
     for name in ("centre", "scale"):
         _checked(tensors, name, np.float16, (dimensions,))
     net = _net(shape, tensors)

@@ -27,6 +27,7 @@ from kuberml.learning.types import Array
 GAIN = 4
 """Answers are kept in steps of 1/GAIN of a filter's unit; a filter's largest weight is near 127 units."""
 
+_LARGEST = 128  # of an int8, without its sign
 _EXACT = 2**24
 _BLOCK_BYTES = 2**19  # of activations: they stay in a core's second-level cache
 
@@ -60,6 +61,22 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """K, numbers in a patch."""
         return self.patch * self.patch * self.channels
 
+    @property
+    def largest(self) -> int:
+        """No answer is further from 0 than this many steps."""
+        return _LARGEST * GAIN * self.window
+
+    def positions(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Rows and columns of patches in an image. Raises ConfigError: too small, too large for exact sums, not (H, W, C)."""
+        shrink = 2 * self.pad - self.patch + 1
+        if len(shape) != 3 or shape[2] != self.channels or min(shape[:2]) + shrink < self.grid:
+            raise ConfigError(f"the extractor is for images (H, W, {self.channels}) of enough pixels, not {shape}")
+        rows, columns = shape[0] + shrink, shape[1] + shrink
+        cell = -(-rows // self.grid) * -(-columns // self.grid)
+        if max(self.largest * cell, self.levels**2 * self.window) >= _EXACT:
+            raise ConfigError(f"images of {shape} are too large for exact sums: use a finer grid or a smaller patch")
+        return rows, columns
+
     def patches(self, x_N: Array) -> Array:
         """All patches of images, rounded to whole steps: float32 view [N, rows, columns, patch, patch, C]."""
         pixels_N = np.rint(x_N * np.float32(self.levels))
@@ -90,12 +107,12 @@ class PatchNet:
     @property
     def dimensions(self) -> int:
         """D."""
-        return self.geometry.sides * self.filters_KF.shape[1] * self.geometry.grid**2
+        return self.geometry.sides * int(self.filters_KF.shape[1]) * self.geometry.grid**2
 
     def flops(self, shape: tuple[int, ...]) -> int:
         """Operations for one image: the products, and six for each answer."""
-        rows, columns = self._positions(shape)
-        return rows * columns * self.filters_KF.shape[1] * (2 * self.geometry.window + 6)
+        rows, columns = self.geometry.positions(shape)
+        return rows * columns * int(self.filters_KF.shape[1]) * (2 * self.geometry.window + 6)
 
     def __call__(self, x_N: Array) -> Array:
         """float32 [N, D]. Raises ConfigError: images of another shape than the extractor is for."""
@@ -107,7 +124,7 @@ class PatchNet:
 
     def pooled(self, x_N: Array) -> Array:
         """Features before standardising, float32 [N, D]: mean excess over the thresholds in each cell."""
-        rows, columns = self._positions(x_N.shape[1:])
+        rows, columns = self.geometry.positions(x_N.shape[1:])
         out_ND = np.empty((len(x_N), self.dimensions), np.float32)
         block = max(1, _BLOCK_BYTES // (4 * rows * columns * self.filters_KF.shape[1]))
         weights_KF = self.filters_KF.astype(np.float32)
@@ -115,16 +132,6 @@ class PatchNet:
             answers = self._answers(x_N[start : start + block], weights_KF)
             out_ND[start : start + block] = self._pool(answers)
         return out_ND
-
-    def _positions(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        shrink = 2 * self.geometry.pad - self.geometry.patch + 1
-        if len(shape) != 3 or shape[2] != self.geometry.channels or min(shape[:2]) + shrink < self.geometry.grid:
-            raise ConfigError(f"the extractor is for images (H, W, {self.geometry.channels}) of enough pixels, not {shape}")
-        rows, columns = shape[0] + shrink, shape[1] + shrink
-        cell = -(-rows // self.geometry.grid) * -(-columns // self.geometry.grid)
-        if max(127 * GAIN * cell, self.geometry.levels**2) * self.geometry.window >= _EXACT:
-            raise ConfigError(f"images of {shape} are too large for exact sums: use a finer grid or a smaller patch")
-        return rows, columns
 
     def _answers(self, x_B: Array, weights_KF: Array) -> Array:
         """Normalised answers in whole steps, float32 [B, rows, columns, F]."""
@@ -148,8 +155,9 @@ class PatchNet:
         count_PP1 = np.outer(*(np.diff(axis) for axis in edges)).astype(np.float32)[..., None]
         above = _cell_sums(np.maximum(answers, self.high_F), *edges) - count_PP1 * self.high_F
         below = count_PP1 * self.low_F - _cell_sums(np.minimum(answers, self.low_F), *edges)
-        excess = np.stack([above, below], axis=3) if self.geometry.sides == 2 else (above + below)[:, :, :, None]
-        return (excess / count_PP1[..., None]).reshape(batch, -1)
+        excess: Array = np.stack([above, below], axis=3) if self.geometry.sides == 2 else (above + below)[:, :, :, None]
+        excess /= count_PP1[..., None]
+        return excess.reshape(batch, -1)
 
 
 def _edges(length: int, cells: int) -> list[int]:
