@@ -14,9 +14,6 @@ import numpy as np
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId
 from kuberml.core.values import value
-from kuberml.knowledge.kinds.extractor import Extractor
-from kuberml.knowledge.kinds.statistics import Head
-from kuberml.learning.extractors import features, flops_per_sample
 from kuberml.learning.learner import Learner, State
 from kuberml.learning.types import Array
 
@@ -66,30 +63,6 @@ class Network(msgspec.Struct, frozen=True):
 
 
 @value
-class HeadOn(msgspec.Struct, frozen=True):
-    """A ridge head solved from statistics, on a frozen extractor."""
-
-    extractor: Extractor
-    head: Head
-
-    @property
-    def labels(self) -> tuple[LabelId, ...]:
-        """Those the statistics know."""
-        return tuple(self.head.labels)
-
-    @property
-    def flops_per_sample(self) -> int:
-        """The extractor's, and 2 d C of the head."""
-        return flops_per_sample(self.extractor) + 2 * int(np.prod(self.head.weights_dC.shape))
-
-    def predict(self, x_N: Array) -> Array:
-        """Log-softmax of the head's scores (regressions on 0 and 1, so they are soft; their order is what counts)."""
-        if not len(x_N):
-            return np.empty((0, len(self.labels)), np.float32)
-        return log_softmax(self.head.scores(features(self.extractor, x_N)))
-
-
-@value
 class Blend(msgspec.Struct, frozen=True):
     """Two predictors of which each answers for what it knows better, on the union of their labels.
 
@@ -136,7 +109,7 @@ class Blend(msgspec.Struct, frozen=True):
         for name, share in self.share.items():
             if name not in first | second or not 0 <= share <= 1:
                 raise ConfigError(f"blend: share[{name!r}] = {share!r} must be 0..1 for one of the labels {list(self.labels)}")
-        alone = {name: 1.0 for name in first - second} | {name: 0.0 for name in second - first}
+        alone = dict.fromkeys(first - second, 1.0) | dict.fromkeys(second - first, 0.0)
         return np.array([(self.share | alone).get(name, 0.5) for name in self.labels], np.float32)
 
 
