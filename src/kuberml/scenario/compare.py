@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from kuberml.core.errors import ConfigError
-from kuberml.scenario import plots, sections
+from kuberml.scenario import sections
 from kuberml.scenario.aggregate import rank
 from kuberml.scenario.markup import Safe, join, section, tag
-from kuberml.scenario.report import figure, page, ranking_section
+from kuberml.scenario.report import growth, page, ranking_section
 from kuberml.scenario.result import ParadigmResult, Rank, Result, RunSummary, Target, read_result, read_runs
 from kuberml.scenario.sentence import sentence
 
@@ -71,15 +71,11 @@ def render(comparison: Comparison, runs: Sequence[RunSummary]) -> str:
         "header", tag("h1", "Comparison of " + ", ".join(comparison.results)), tag("p", comparison.sentence, css="sentence")
     )
     warn = tag("ul", *(tag("li", text) for text in comparison.warnings), css="warn") if comparison.warnings else Safe("")
-    drawn = [
-        figure("Accuracy over time", lambda: plots.over_time(runs)),
-        figure("Accuracy over bytes", lambda: plots.over_bytes(runs)),
-    ]
     body = [
         head,
         warn,
         sections.factors(comparison.paradigms),
-        section("How accuracy grew", tag("div", *drawn, css="figures"), lead="Bands are one standard deviation over seeds."),
+        section("How accuracy grew", growth(runs), lead="Bands are one standard deviation over seeds."),
         ranking_section(comparison.ranking, runs),
     ]
     return page("kuberml comparison", join(body))

@@ -75,8 +75,13 @@ def _figures(result: Result, runs: Sequence[RunSummary]) -> Safe:
     lead = "Bands are one standard deviation over seeds."
     if result.target:
         lead += f" Dashed: the target, {100 * result.target.accuracy:.1f} % ({result.target.how})."
-    drawn = [
-        figure("Accuracy over time", lambda: plots.over_time(runs, target)),
-        figure("Accuracy over bytes", lambda: plots.over_bytes(runs, target)),
-    ]
-    return section("How accuracy grew", tag("div", *drawn, css="figures"), lead=lead)
+    return section("How accuracy grew", growth(runs, target), lead=lead)
+
+
+def growth(runs: Sequence[RunSummary], target: float | None = None) -> Safe:
+    """Accuracy over time and over bytes, where it was measured along the runs."""
+    if not any(run.curve for run in runs):
+        return tag("p", "Accuracy was measured only at the end of these runs.", css="lead")
+    time = figure("Accuracy over time", lambda: plots.over_time(runs, target))
+    moved = figure("Accuracy over bytes", lambda: plots.over_bytes(runs, target))
+    return tag("div", time, moved, css="figures")
