@@ -86,7 +86,7 @@ def test_limits(monkeypatch):
     blob = tensors.encode(ARRAYS)
     with pytest.raises(RemoteError, match="over the limit of 20"):
         tensors.decode(blob, limit_bytes=20)
-    with pytest.raises(RemoteError, match="int64; allowed: float32"):
+    with pytest.raises(RemoteError, match="'a' is int64; allowed: float32"):
         tensors.decode(blob, dtypes=("float32",))
     monkeypatch.setattr(tensors, "MAX_TENSORS", 2)
     with pytest.raises(RemoteError, match="3 tensors"):
