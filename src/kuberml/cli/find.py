@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
 def find(
     vault: Annotated[Path, typer.Argument(help="A vault folder.")],
     task: Annotated[str, typer.Argument(help="What the knowledge is about, for instance digits.")],
+    *,
     labels: Annotated[str, typer.Option("--labels", help="Wanted labels with commas; weights as 3=0.5. Empty: any.")] = "",
     kinds: Annotated[str, typer.Option("--kinds", help="Kinds you can use, with commas. Empty: any.")] = "",
     purpose: Annotated[str, typer.Option("--purpose", help="What it is for; terms may ask for it.")] = "",

@@ -19,11 +19,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Learned knowledge, delivered: say what your model lacks; kuberml finds who knows it, proves that it helps, and folds it"
-        " in.\n\nStart with [bold]kuberml demo[/bold], then [bold]kuberml new scenario mine.toml[/bold] and"
+        "Learned knowledge, delivered: say what your model lacks; kuberml finds who knows it, proves that it helps, and folds"
+        " it in.\n\nStart with [bold]kuberml demo[/bold], then [bold]kuberml new scenario mine.toml[/bold] and"
         " [bold]kuberml run mine.toml[/bold]."
     ),
-    epilog="Exit status: 0 done, 2 a setting of yours is wrong, 3 a peer's data is wrong, 4 unreachable, 70 our fault, 130 stopped.",
+    epilog="Exit status: 0 done, 2 a setting of yours, 3 a peer's data, 4 unreachable, 70 our fault, 130 stopped.",
 )
 for _module in (run, compare, new, show, verify, find, doctor):
     _module.register(app)
@@ -31,17 +31,15 @@ for _module in (run, compare, new, show, verify, find, doctor):
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from kuberml import __version__
 
-        typer.echo(f"kuberml {version('kuberml')}")
+        typer.echo(f"kuberml {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _top(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     pass
 
@@ -49,7 +47,7 @@ def _top(
 def main() -> None:
     """Run the command line; every error is one clear line and an exit status that says whose fault it is."""
     try:
-        app()
+        app(prog_name="kuberml")
     except KuberError as error:
         sys.stderr.write(f"kuberml: {error}\n")
         sys.exit(exit_status(error))

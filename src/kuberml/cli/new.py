@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +11,8 @@ import typer
 
 from kuberml.cli.output import say
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
-
-class What(str, Enum):
+class What(StrEnum):
     """What can be begun."""
 
     scenario = "scenario"
@@ -23,6 +21,7 @@ class What(str, Enum):
 
 
 _SUFFIX = {What.scenario: ".toml", What.paradigm: ".py", What.learner: ".py"}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also the name of a module
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def new(
 
     path = path if path.suffix else path.with_suffix(_SUFFIX[what])
     if path.suffix != _SUFFIX[what] or _NAME.fullmatch(path.stem) is None:
-        raise ConfigError(f"{path}: a {what.value} is a {_SUFFIX[what]} file named with letters, digits, - and _")
+        raise ConfigError(f"{path}: a {what.value} is a {_SUFFIX[what]} file named with letters, digits and _")
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already: --force overwrites it")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,11 +53,11 @@ def template(what: What, name: str) -> str:
     from string import Template
 
     text = resources.files("kuberml.cli").joinpath(f"templates/{what.value}{_SUFFIX[what]}.txt").read_text(encoding="utf-8")
-    return Template(text).substitute(name=name, module=name.replace("-", "_"), cls=_camel(name))
+    return Template(text).substitute(name=name, module=name, cls=_camel(name))
 
 
 def _camel(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in re.split(r"[-_]", name))
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
 def _next(what: What, path: Path) -> str:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 STOPPED = 130
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions, with seeds seed, seed+1, ...")]
-Workers = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Worker processes; 0 = one a core. Never changes a result.")
-]
+Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Worker processes; 0 = one a core. No result changes.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for result.json, report.html and ledger.sqlite.")]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Data folder (else $KUBERML_DATA).")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, nothing else.")]
@@ -34,7 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: [bold]kuberml run mine.toml --set learners.count=20 --seeds 3 --out runs/twenty[/bold]")(run)
 
 
-def demo(seeds: Seeds = None, workers: Workers = None, out: Out = None, json: Json = False, resume: Resume = False) -> None:
+def demo(*, seeds: Seeds = None, workers: Workers = None, out: Out = None, json: Json = False, resume: Resume = False) -> None:
     """Twelve learners who each know three digits, three liars among them: every way of learning together, side by side."""
     from importlib import resources
 
@@ -44,12 +42,9 @@ def demo(seeds: Seeds = None, workers: Workers = None, out: Out = None, json: Js
 
 
 def run(
-    scenario: Annotated[
-        Path, typer.Argument(help="The scenario, a TOML file. `kuberml new scenario` writes one to start from.")
-    ],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; may be repeated.")
-    ] = None,
+    scenario: Annotated[Path, typer.Argument(help="A TOML file; `kuberml new scenario` writes one to start from.")],
+    *,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; repeatable.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="The first seed.")] = None,
     seeds: Seeds = None,
     workers: Workers = None,
@@ -76,7 +71,7 @@ def _run(config: Config, out: Path | None, workers: int | None, *, json: bool, r
     from kuberml.scenario.folder import free_folder, last_folder, open_folder
     from kuberml.scenario.report import write_report
     from kuberml.scenario.result import read_runs
-    from kuberml.scenario.run import run_scenario
+    from kuberml.scenario.run import run_scenario  # type: ignore[import-not-found, unused-ignore]
 
     base = Path("runs") / config.name
     folder = out or (last_folder(base) if resume else free_folder(base))

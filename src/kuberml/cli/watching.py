@@ -53,10 +53,12 @@ def _bars() -> Iterator[Watch]:
         done: set[int] = set()
 
         def watch(step: Progress) -> None:
+            if step.run in done:
+                return
             if step.run not in single:
                 single[step.run] = bars.add_task("", total=round(step.until_s) or None)
             bars.update(single[step.run], description=describe(step), completed=round(step.time_s))
-            if step.done and step.run not in done:
+            if step.done:
                 done.add(step.run)
                 bars.remove_task(single[step.run])
                 bars.console.print(f"[{step.run + 1}/{step.runs}] {describe(step)}", markup=False)
