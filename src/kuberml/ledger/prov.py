@@ -17,7 +17,7 @@ import msgspec
 from kuberml.core.errors import ConfigError
 from kuberml.ledger.ledger import Event, Ledger
 from kuberml.ledger.store import AGENT, ENTITY
-from kuberml.ledger.vocabulary import AGENTS, RELATIONS
+from kuberml.ledger.vocabulary import AGENTS, NODE, RELATIONS
 
 PREFIXES = {
     "kuberml": "urn:kuberml:term:",
@@ -86,9 +86,9 @@ def export(ledger: Ledger, path: Path, about: str | None = None) -> None:
 
 
 def _names(ledger: Ledger) -> dict[int, str]:
-    authors = {row[0] for row in ledger.read("SELECT node FROM types WHERE type = ?", (AGENTS["author"],))}
+    nodes = {row[0] for row in ledger.read("SELECT node FROM types WHERE type = ?", (AGENTS[NODE],))}
     return {
-        node: _name(("author" if node in authors else "node") if sort == AGENT else "entity", name)
+        node: _name(("node" if node in nodes else "author") if sort == AGENT else "entity", name)
         for node, sort, name in ledger.read("SELECT id, sort, name FROM nodes")
     }
 
@@ -116,8 +116,8 @@ def _things(ledger: Ledger, named: dict[int, str]) -> dict[str, dict[str, Any]]:
 def _attributes(event: Event) -> dict[str, Any]:
     fields = {f"kuberml:{quote(name, safe='')}": _literal(field) for name, field in event.fields.items() if field is not None}
     return {
-        "prov:startTime": _time(event.fields.get("started_ns", event.time_ns)),
-        "prov:endTime": _time(event.fields.get("ended_ns", event.time_ns)),
+        "prov:startTime": _time(event, "started_ns"),
+        "prov:endTime": _time(event, "ended_ns"),
         "prov:type": _qualified(f"kuberml:{quote(event.event, safe='')}"),
         **fields,
         "kuberml:time_ns": event.time_ns,
@@ -132,8 +132,11 @@ def _qualified(name: str) -> dict[str, str]:
     return {"$": name, "type": "prov:QUALIFIED_NAME"}
 
 
-def _time(time_ns: Any) -> str:
-    return (_EPOCH + timedelta(microseconds=int(time_ns) // 1000)).isoformat()
+def _time(event: Event, field: str) -> str:
+    time_ns = event.fields.get(field)
+    if not isinstance(time_ns, int) or not 0 <= time_ns < 2**63:
+        time_ns = event.time_ns
+    return (_EPOCH + timedelta(microseconds=time_ns // 1000)).isoformat()
 
 
 def _relations(edges: Iterable[tuple[int, int, int]], names: dict[int, str]) -> dict[str, dict[str, Any]]:

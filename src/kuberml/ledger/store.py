@@ -106,6 +106,7 @@ class LedgerStore:
     def _id(self, rows: sqlite3.Connection, sort: int, name: str) -> int:
         known = self._ids.get((sort, name))
         if known is None:
+            name = name.encode(errors="replace").decode()  # half a surrogate pair would stop the whole batch
             rows.execute("INSERT OR IGNORE INTO nodes (sort, name) VALUES (?, ?)", (sort, name))
             found = rows.execute("SELECT id FROM nodes WHERE name = ? AND sort = ?", (name, sort)).fetchone()
             known = self._ids[sort, name] = int(found[0])
