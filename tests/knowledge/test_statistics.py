@@ -294,7 +294,7 @@ def test_new_samples_wait_until_there_are_enough() -> None:
 
 def test_nothing_below_the_minimum_is_published() -> None:
     few, _ = describe(*samples(1, count=9), basis=BASIS, min_class_count=1)
-    with pytest.raises(ConfigError, match="needed are 5"):
+    with pytest.raises(ConfigError, match="at least 5"):
         publish(few)
     with pytest.raises(ConfigError, match="nothing to publish"):
         publish(empty(12, basis=BASIS))

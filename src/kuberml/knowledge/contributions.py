@@ -25,12 +25,11 @@ from kuberml.core.ids import Digest, LabelId, digest_of
 from kuberml.core.values import value
 from kuberml.knowledge.algebra import merge_all, remove
 from kuberml.knowledge.card import Knowledge
-from kuberml.knowledge.checks import MIN_CLASS_COUNT
 from kuberml.knowledge.kinds.statistics import Merged
 from kuberml.knowledge.manifest import MANIFEST, Contribution, add_counts, check_contributions, decode_manifest, single
 from kuberml.knowledge.moments import Statistics
 from kuberml.knowledge.screening import exchange_problem
-from kuberml.knowledge.withholding import difference_problem
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT, difference_problem
 
 DOMAIN = b"kuberml.manifest/1\0"
 Held: TypeAlias = Mapping[Digest, frozenset[Digest]]

@@ -18,9 +18,8 @@ import numpy as np
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest, value
-from kuberml.knowledge.checks import MIN_CLASS_COUNT
 from kuberml.knowledge.grid import Features, Grid, IntArray, exact_sums
-from kuberml.knowledge.withholding import publishable
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT, publishable
 
 Profile: TypeAlias = Literal["exact", "fp16"]
 

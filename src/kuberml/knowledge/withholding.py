@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kuberml.core.ids import LabelId
+from kuberml.knowledge.checks import Fault
+
+MIN_CLASS_COUNT = 5
+"""Samples of each label and contributor that published knowledge stands on, at least."""
 
 
 def publishable(y_N: Sequence[LabelId], minimum: int, published: Mapping[LabelId, int]) -> tuple[list[int], dict[LabelId, int]]:
@@ -32,6 +36,17 @@ def publishable(y_N: Sequence[LabelId], minimum: int, published: Mapping[LabelId
         if count < len(all_of):
             withheld[label] = len(all_of) - count
     return sorted(kept), withheld
+
+
+def check_counts(counts: Mapping[LabelId, int], minimum: int, fault: Fault) -> None:
+    """Check that each label stands on at least `minimum` samples.
+
+    Raises:
+        fault: one does not.
+    """
+    for label, count in counts.items():
+        if count < minimum:
+            raise fault(f"{count} samples of {label!r} would show single ones: at least {minimum} are needed")
 
 
 def difference_problem(before: Mapping[LabelId, int], after: Mapping[LabelId, int], minimum: int) -> str | None:

@@ -17,7 +17,7 @@ from kuberml.core.ids import Digest
 from kuberml.core.values import value
 from kuberml.knowledge.algebra import merge, merge_all, prefix, remove
 from kuberml.knowledge.card import Card
-from kuberml.knowledge.checks import MIN_CLASS_COUNT, Fault, check_labels, read_facts
+from kuberml.knowledge.checks import Fault, check_labels, read_facts
 from kuberml.knowledge.columns import Coding, cut_dims, decode, encode
 from kuberml.knowledge.grid import Grid
 from kuberml.knowledge.kind import Packed
@@ -25,6 +25,7 @@ from kuberml.knowledge.manifest import Contribution, add_counts, decode_manifest
 from kuberml.knowledge.moments import Profile, Statistics, describe, empty, to_fp16
 from kuberml.knowledge.ridge import Head, solve
 from kuberml.knowledge.screening import check_frame, check_scatter
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT, check_counts
 
 __all__ = [
     "Head",
@@ -85,7 +86,8 @@ class StatisticsKind:
         stats = sums_of(value)
         if not stats.samples:
             raise ConfigError("statistics of no samples: there is nothing to publish")
-        check_labels(stats.counts, ConfigError, minimum=self.min_class_count)
+        check_labels(stats.counts, ConfigError)
+        check_counts(stats.counts, self.min_class_count, ConfigError)
         blob, cuts, coding = encode(stats)
         facts = Facts(stats.dims, stats.step_log2, stats.clip, stats.profile, coding)
         flops = (stats.dims + 1) ** 3  # the solve
@@ -105,7 +107,8 @@ class StatisticsKind:
         facts = _facts(card)
         if len(blobs) != (2 if facts.constituents else 1):
             raise RemoteError(f"statistics of {facts.constituents} constituents do not have {len(blobs)} blobs")
-        check_labels(card.labels, RemoteError, minimum=self.min_class_count)
+        check_labels(card.labels, RemoteError)
+        check_counts(card.labels, self.min_class_count, RemoteError)
         frame = _frame(card, facts)
         check_frame(frame)
         stats = decode(blobs[0], frame, facts.dims, facts.coding)
@@ -122,7 +125,7 @@ class StatisticsKind:
 
     def _check_contributions(self, contributions: tuple[Contribution, ...], stats: Statistics, fault: Fault) -> None:
         for each in contributions:
-            check_labels(each.counts, fault, minimum=self.min_class_count)
+            check_counts(each.counts, self.min_class_count, fault)
         if add_counts(contributions) != stats.counts:
             raise fault("the counts of a merge are not the sum of its contributions' counts")
 
