@@ -84,9 +84,8 @@ def main() -> None:
         for column, (dims, (wanted_bytes, wanted)) in enumerate(PILOT.items()):
             size_bytes = np.mean([bytes_at(package.card)[dims] for package in packages])
             mean, spread = np.mean(scores, axis=0)[column], np.std(scores, axis=0)[column]
-            print(
-                f"{name:8} dims {dims:4}  bytes {size_bytes:9.0f} ({wanted_bytes:7})  accuracy {mean:5.2f} +- {spread:4.2f} ({wanted})"
-            )
+            reached = f"{size_bytes:9.0f} bytes ({wanted_bytes:7})  accuracy {mean:5.2f} +- {spread:4.2f} ({wanted})"
+            print(f"{name:8} dims {dims:4} {reached}")
         ratio = np.mean([len(zstandard.compress(package.blobs[0], 19)) / len(package.blobs[0]) for package in packages])
         card_bytes, took_s = len(encode_card(packages[0].signed)), time.perf_counter() - began
         print(f"{name:8} card {card_bytes} bytes; zstd on top would leave {ratio:.3f}; {took_s:.0f} s")
