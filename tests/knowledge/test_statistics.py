@@ -32,7 +32,6 @@ from kuberml.knowledge.kinds.statistics import (
 )
 from kuberml.knowledge.manifest import single
 from kuberml.knowledge.pack import open_value
-
 from kuberml.learning.datasets import samples as samples_of
 from kuberml.learning.types import DataRef, Samples
 
