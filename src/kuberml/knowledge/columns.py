@@ -8,6 +8,8 @@ Two codings of a column, both lossless; `encode` takes fp16 whenever it can:
     fp16     entries divided by the number of samples, little-endian fp16: k(k+1)/2 + kC values of 2 bytes for k features.
              Possible for one author's packet of profile fp16; a merge of them has other quotients and is packed.
     packed   two bytes: bits per Gram entry and per class sum; then each group as `bitpack` writes it, padded to bytes.
+
+A general compressor on top would save 6 to 13 % of packed columns (zstd 19, CIFAR-10) and cost the byte prefix; it is left out.
 """
 
 from __future__ import annotations
