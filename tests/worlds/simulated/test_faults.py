@@ -1,10 +1,10 @@
 import asyncio
-from typing import Any
 
 import pytest
 
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import NodeId
+from kuberml.ledger.ledger import Ledger
 from kuberml.worlds.simulated.devices import Device
 from kuberml.worlds.simulated.faults import Fault
 from kuberml.worlds.simulated.store import SharedBlobs, SimulatedStore
@@ -13,16 +13,6 @@ from tests.worlds.simulated import jobs
 from tests.worlds.simulated.little import A, B, world
 
 S = 10**9
-
-
-class Diary:
-    """A recorder that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def record(self, event: str, **fields: Any) -> None:
-        self.lines.append((event, fields["at"]))
 
 
 async def count_seconds(here: SimulatedWorld, node: NodeId, until: int) -> list[int]:
@@ -162,10 +152,12 @@ def test_faults_are_in_the_trace_and_told_to_the_recorder() -> None:
         Fault(at_s=3, what="partition", nodes=("b",), until_s=4),
         Fault(at_s=5, what="slow", nodes=("b",)),
     ]
-    diary = Diary()
-    here, quiet = world(A, B, faults=faults, recorder=diary), world(A, B)
+    ledger = Ledger()
+    here, quiet = world(A, B, faults=faults, recorder=ledger.recorder), world(A, B)
     hashes = {run.run({A: lambda: asyncio.sleep(10)}).integer_hash for run in (here, quiet)}
-    assert diary.lines == [("down", "a"), ("up", "a"), ("cut", "b"), ("healed", "b"), ("slow", "b")]
+    told = [(event.time_ns // S, event.node, event.event) for event in ledger.events()]
+    ledger.close()
+    assert told == [(1, "a", "down"), (2, "a", "up"), (3, "b", "cut"), (4, "b", "healed"), (5, "b", "slow")]
     assert len(hashes) == 2
 
 

@@ -31,7 +31,7 @@ class Lives:
         trace: Trace,
         bodies: Mapping[NodeId, Body],
         faults: Faults,
-        recorder: Recorder | None,
+        recorder: Callable[[NodeId], Recorder],
     ) -> None:
         self.results: dict[NodeId, Any] = {}
         self._loop, self._network, self._trace = loop, network, trace
@@ -162,5 +162,4 @@ class Lives:
 
     def _note(self, what: str, node: NodeId, *integers: int) -> None:
         self._trace.commit(what, node, self._loop.now_ns, integers)
-        if self._recorder is not None:
-            self._recorder.record(what, at=node, integers=list(integers))
+        self._recorder(node).record(what, integers=list(integers))
