@@ -127,7 +127,11 @@ class Here:
 
 
 class Pool:
-    """Up to `count` worker processes, started as tasks come in. A task starts as soon as one is free."""
+    """Up to `count` worker processes, started as tasks come in. A task starts as soon as one is free.
+
+    Raises:
+        ConfigError: `count` is less than 1.
+    """
 
     def __init__(self, count: int) -> None:
         if count < 1:
