@@ -58,7 +58,7 @@ def ranking(places: Sequence[Rank]) -> Safe:
     rows = []
     for place, item in enumerate(places, start=1):
         span = NONE if item.interval is None else f"{100 * item.interval.low:.1f} – {show_accuracy(item.interval.high)}"
-        ties = ", ".join(item.ties) if item.ties else "clear of all others"
+        ties = ", ".join(item.ties) if item.ties else "none"
         rows.append([f"{place}. {item.paradigm}", show_accuracy(item.accuracy_mean), span, words(ties)])
     head = ["paradigm", "accuracy, mean", "95 % interval", words_heading("cannot be told apart from")]
     return table(head, rows, css="wide")
