@@ -1,0 +1,162 @@
+"""The receiver's desk: want -> offers -> deliver -> trial -> absorb, for one node and one way of taking knowledge in.
+
+The desk does not know kinds. An `Integrator` says what a package answers *alone* and which model would come out if some
+packages were absorbed; the desk delivers, tests, asks witnesses, judges, and keeps apart what has no evidence yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.evidence import alone, change, tallies
+from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.standing import Standing
+from kuberml.exchange.trial import Judgement, Tally, TrialPlan, judge
+from kuberml.knowledge.card import PPM, SignedCard
+from kuberml.knowledge.verdict import Verdict, sign_verdict
+from kuberml.knowledge.want import Offer, Want
+
+WIRE_RESERVE_BYTES = 8192
+"""Of the budget kept back for cards, offers and verdicts."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Delivered knowledge, opened and read: what it says alone here, on the labels that both sides have."""
+
+    signed: SignedCard
+    content: Any
+    mine: dict[LabelId, Tally]
+
+    @property
+    def digest(self) -> Digest:
+        """Of the card."""
+        return self.signed.digest
+
+
+class Integrator(Protocol):
+    """One way of taking knowledge in. Models are predictors (see `learning.predictor`)."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds that it can use."""
+        ...
+
+    @property
+    def basis(self) -> Digest:
+        """What they must be relative to: the extractor or the probe."""
+        ...
+
+    async def read(self, content: Any) -> Any:
+        """The predictor that this package alone makes. Raises RemoteError: it makes none."""
+        ...
+
+    async def model(self, parcels: Sequence[Parcel]) -> Any:
+        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice."""
+        ...
+
+
+class Desk:
+    """State of a receiver. Everything here can be made again from the store and the memory: a restart delivers nothing twice."""
+
+    def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan) -> None:
+        self.node, self.integrator, self.plan = node, integrator, plan
+        self.kept: dict[Digest, Parcel] = {}
+        self.waiting: dict[Digest, Parcel] = {}
+        self.refused: dict[Digest, str] = {}
+        self.standing = Standing(self_witness=node.author)
+        self.model: Any = None
+        node.memory.setdefault(trials=0)
+
+    async def open(self) -> None:
+        """Start from one's own knowledge."""
+        self.model = await self.integrator.model(())
+        self.node.deploy(self.model)
+
+    def want(self) -> Want:
+        """What is missing here: labels never seen count fully, labels held a tenth."""
+        held = self.node.data.counts
+        labels = {label: PPM // 10 if label in held else PPM for label in self.node.learner.labels}
+        left = self.node.left_bytes
+        return Want(
+            task=self.node.task,
+            labels_ppm=labels,
+            kinds=self.integrator.kinds,
+            bases=(self.integrator.basis,),
+            purpose=self.node.place.purpose,
+            region=self.node.place.region,
+            budget_bytes=None if left is None else max(0, left - WIRE_RESERVE_BYTES),
+        )
+
+    async def take(self, offer: Offer) -> None:
+        """Deliver one offer, see what it says alone, and testify about it. What fails is refused with its reason."""
+        known = offer.signed.digest
+        if known in self.kept or known in self.waiting or known in self.refused:
+            return
+        left = self.node.left_bytes
+        if left is not None and offer.signed.card.size_bytes > left - WIRE_RESERVE_BYTES:
+            return  # over budget: it stays an offer
+        try:
+            content = await self.node.fetch(offer)
+            predictor = await self.integrator.read(content)
+        except OverBudget:
+            raise
+        except Unreachable as error:
+            self.node.record("undelivered", card=known, why=str(error))
+            return
+        except RemoteError as error:
+            self._refuse(offer.signed, str(error))
+            return
+        counts = await self.node.compute(alone, predictor, self.node.data.heldout, tuple(sorted(offer.signed.card.labels)))
+        self.waiting[known] = parcel = Parcel(offer.signed, content, tallies(counts))
+        if parcel.mine:
+            verdict = Verdict(
+                card=known,
+                author=offer.signed.card.author,
+                witness=self.node.author,
+                correct={label: tally.correct for label, tally in parcel.mine.items()},
+                tested={label: tally.count for label, tally in parcel.mine.items()},
+                at_ms=self.node.now_ms,
+            )
+            self.standing.heard(verdict)
+            await self.node.testify(sign_verdict(verdict, self.node.place.keys))
+
+    async def settle(self) -> bool:
+        """Try everything that waits, best evidence first; absorb what is accepted. Whether the model changed."""
+        for signed in await self.node.verdicts(self.waiting):
+            self.standing.heard(signed.verdict)
+        fresh: list[SignedCard] = []
+        for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
+            judgement, after = await self._trial(parcel)
+            if judgement.accepted:
+                self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), after
+                fresh.append(parcel.signed)
+                self.node.record("absorbed", card=parcel.digest, verdict=judgement.verdict, why=judgement.why, labels=judgement.labels)
+            elif judgement.verdict == "refused":
+                del self.waiting[parcel.digest]
+                self._refuse(parcel.signed, judgement.why)
+        if fresh:
+            self.node.memory.update(kept=sorted(self.kept))
+            self.node.deploy(self.model, learned=fresh)
+        return bool(fresh)
+
+    async def _trial(self, parcel: Parcel) -> tuple[Judgement, Any]:
+        after = await self.integrator.model([*self.kept.values(), parcel])
+        self.node.memory.update(trials=self.node.memory.trials + 1)
+        changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
+        wanted, offered = set(self.node.learner.labels), set(parcel.signed.card.labels)
+        credit = self.standing.credit(parcel.digest)
+        return judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials), after
+
+    def _evidence(self, parcel: Parcel) -> tuple[float, str]:
+        own = sum(tally.correct for tally in parcel.mine.values())
+        others = sum(tally.correct for tally in self.standing.credit(parcel.digest).values())
+        return own + others / 2, parcel.digest
+
+    def _refuse(self, signed: SignedCard, why: str) -> None:
+        self.refused[signed.digest] = why
+        self.node.record("refused", card=signed.digest, author=signed.card.author, why=why)

@@ -1,0 +1,68 @@
+"""The hub: where nodes meet. It keeps the catalog and the verdict board, and brokers; it never sees data and runs no rounds.
+
+Requests that it serves: `announce` (I hold this), `find` (who serves this want best?), `verdict` (what my test showed),
+`verdicts` (what do others say of these cards?). What is announced it passes on to who subscribes to `cards/<task>`.
+"""
+
+from __future__ import annotations
+
+from kuberml.core.errors import RemoteError
+from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.core.seam import Clock, Recorder, Transport
+from kuberml.exchange import wire
+from kuberml.exchange.broker import rank
+from kuberml.exchange.standing import Standing
+from kuberml.knowledge.signing import check_card
+from kuberml.knowledge.verdict import SignedVerdict, check_verdict
+from kuberml.vault.catalog import Catalog
+
+MAX_WITNESSES = 256
+"""Verdicts kept per card; one per witness, the newest."""
+
+
+class Hub:
+    """The services of a hub over a node's Transport."""
+
+    def __init__(self, transport: Transport, clock: Clock, catalog: Catalog, recorder: Recorder) -> None:
+        self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
+        self._board: dict[Digest, dict[str, SignedVerdict]] = {}
+        self._standing = Standing()
+        for name, handler in (("announce", self._announce), ("find", self._find), ("verdict", self._verdict), ("verdicts", self._verdicts)):
+            transport.serve(name, handler)
+
+    async def _announce(self, asker: NodeId, body: bytes) -> bytes:
+        news = wire.read(body, wire.Announcement)
+        if news.holder != asker:
+            raise RemoteError(f"{asker} announces for {news.holder}: a node announces what it holds itself")
+        check_card(news.signed)
+        self._catalog.add(news.signed, asker, keep=news.keep, now_ms=self._now_ms)
+        await self._transport.announce(f"cards/{news.signed.card.task}", body)
+        return b""
+
+    async def _find(self, asker: NodeId, body: bytes) -> bytes:
+        want = wire.read(body, wire.Query).want
+        candidates = [(signed, holders) for signed, holders in self._catalog.candidates(want, self._now_ms) if holders != (asker,)]
+        offers = rank(want, candidates, self._outcomes, self._standing.rank_ppm)
+        self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in offers])
+        return wire.write(wire.Offers(tuple(offers)))
+
+    async def _verdict(self, asker: NodeId, body: bytes) -> bytes:
+        verdict = check_verdict(wire.read(body, SignedVerdict))
+        card = self._board.setdefault(verdict.verdict.card, {})
+        if len(card) >= MAX_WITNESSES and verdict.verdict.witness not in card:
+            raise RemoteError(f"the board keeps {MAX_WITNESSES} verdicts on a card, no more")
+        card[verdict.verdict.witness] = verdict
+        self._standing.heard(verdict.verdict)
+        return b""
+
+    async def _verdicts(self, asker: NodeId, body: bytes) -> bytes:
+        cards = wire.read(body, wire.About).cards
+        found = [one for card in cards for _, one in sorted(self._board.get(card, {}).items())]
+        return wire.write(wire.Board(tuple(found)))
+
+    def _outcomes(self, card: Digest) -> dict[LabelId, tuple[int, int]]:
+        return self._standing.outcomes(card)
+
+    @property
+    def _now_ms(self) -> int:
+        return self._clock.now_ns() // 1_000_000

@@ -1,0 +1,106 @@
+"""Whose word counts how much: witnesses by how far they agree with what was seen here, authors by how their knowledge did.
+
+A reader with own tests (a receiver) trusts a witness as far as the two agree on packages that both tested: this finds liars,
+and it also finds out whose data are like its own. A reader without (the hub) goes by the majority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.trial import Tally
+from kuberml.knowledge.card import PPM
+from kuberml.knowledge.verdict import Verdict
+
+GOOD = 0.6
+"""Recall from which a tested package counts as good."""
+
+PRIOR_PPM = PPM // 4
+"""Trust in a witness with whom nothing was compared yet."""
+
+
+class Standing:
+    """Verdicts heard so far, and what follows from them. The order in which they were heard does not matter."""
+
+    def __init__(self, self_witness: str | None = None) -> None:
+        """`self_witness`: public key of the reader, whose own tests are the yardstick; None: the majority is."""
+        self._me = self_witness
+        self._verdicts: dict[Digest, dict[str, Verdict]] = {}
+        self._trust: dict[str, int] = {}  # of what was heard so far
+
+    def heard(self, verdict: Verdict) -> None:
+        """Take a checked verdict into account; a witness's newest on a card counts."""
+        on_card = self._verdicts.setdefault(verdict.card, {})
+        old = on_card.get(verdict.witness)
+        if old is None or (verdict.at_ms, verdict.witness) > (old.at_ms, old.witness):
+            on_card[verdict.witness] = verdict
+            self._trust.clear()
+
+    def trust_ppm(self, witness: str) -> int:
+        """How far a witness's word counts: agreements with the yardstick, shrunk; an author seen to lie counts nothing."""
+        if witness not in self._trust:
+            self._trust[witness] = PPM if witness == self._me else self._compared(witness)
+        return self._trust[witness]
+
+    def _compared(self, witness: str) -> int:
+        agree = differ = 0
+        for on_card in self._verdicts.values():
+            mine, theirs = self._yardstick(on_card, witness), on_card.get(witness)
+            if theirs is None or mine is None:
+                continue
+            agree, differ = agree + (mine == _good([theirs])), differ + (mine != _good([theirs]))
+        if self._disproved(witness):
+            return 0
+        return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else PRIOR_PPM
+
+    def credit(self, card: Digest) -> dict[LabelId, Tally]:
+        """What others say of a card, per label, each weighted by trust; the reader's own tests are left out."""
+        return {
+            label: Tally(correct // PPM, count // PPM)
+            for label, (correct, count) in self._pooled(card).items()
+            if count >= PPM
+        }
+
+    def outcomes(self, card: Digest) -> dict[LabelId, tuple[int, int]]:
+        """The same as (right answers, samples): what the broker predicts with."""
+        return {label: (tally.correct, tally.count) for label, tally in self.credit(card).items()}
+
+    def rank_ppm(self, author: str) -> int:
+        """How an author's knowledge did so far: (good + 1) / (tested + 2) over verdicts, weighted by trust."""
+        good = tested = 0
+        for on_card in self._verdicts.values():
+            for witness, verdict in sorted(on_card.items()):
+                if verdict.author == author and witness != author:
+                    trust = self.trust_ppm(witness)
+                    good, tested = good + trust * _good([verdict]), tested + trust
+        return PPM * (good + PPM) // (tested + 2 * PPM)
+
+    def _pooled(self, card: Digest) -> dict[LabelId, tuple[int, int]]:
+        pooled: dict[LabelId, tuple[int, int]] = {}
+        for witness, verdict in sorted(self._verdicts.get(card, {}).items()):
+            if witness in (self._me, verdict.author):
+                continue  # nobody vouches for himself
+            trust = self.trust_ppm(witness)
+            for label, count in verdict.tested.items():
+                correct, total = pooled.get(label, (0, 0))
+                pooled[label] = (correct + trust * verdict.correct[label], total + trust * count)
+        return pooled
+
+    def _yardstick(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
+        if self._me is not None:
+            mine = on_card.get(self._me)
+            return None if mine is None else _good([mine])
+        others = [verdict for who, verdict in sorted(on_card.items()) if who not in (witness, verdict.author)]
+        return _good(others) if others else None
+
+    def _disproved(self, author: str) -> bool:
+        mine = [on_card[self._me] for on_card in self._verdicts.values() if self._me in on_card] if self._me else []
+        return any(verdict.author == author and not _good([verdict]) for verdict in mine)
+
+
+def _good(verdicts: Iterable[Verdict]) -> bool:
+    items = list(verdicts)
+    correct = sum(sum(verdict.correct.values()) for verdict in items)
+    tested = sum(sum(verdict.tested.values()) for verdict in items)
+    return tested > 0 and correct >= GOOD * tested
