@@ -72,10 +72,10 @@ class Desk:
         self.model: Any = None
         node.memory.setdefault(trials=0)
 
-    async def open(self) -> None:
-        """Start from one's own knowledge."""
+    async def open(self) -> Any:
+        """Start from one's own knowledge: the model of that alone."""
         self.model = await self.integrator.model(())
-        self.node.deploy(self.model)
+        return self.model
 
     def want(self) -> Want:
         """What is missing here: labels never seen count fully, labels held a tenth."""
@@ -125,8 +125,8 @@ class Desk:
             self.standing.heard(verdict)
             await self.node.testify(sign_verdict(verdict, self.node.place.keys))
 
-    async def settle(self) -> bool:
-        """Try everything that waits, best evidence first; absorb what is accepted. Whether the model changed."""
+    async def settle(self) -> list[SignedCard]:
+        """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""
         for signed in await self.node.verdicts(self.waiting):
             self.standing.heard(signed.verdict)
         fresh: list[SignedCard] = []
@@ -135,14 +135,15 @@ class Desk:
             if judgement.accepted:
                 self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), after
                 fresh.append(parcel.signed)
-                self.node.record("absorbed", card=parcel.digest, verdict=judgement.verdict, why=judgement.why, labels=judgement.labels)
+                self.node.record(
+                    "absorbed", card=parcel.digest, verdict=judgement.verdict, why=judgement.why, labels=judgement.labels
+                )
             elif judgement.verdict == "refused":
                 del self.waiting[parcel.digest]
                 self._refuse(parcel.signed, judgement.why)
         if fresh:
             self.node.memory.update(kept=sorted(self.kept))
-            self.node.deploy(self.model, learned=fresh)
-        return bool(fresh)
+        return fresh
 
     async def _trial(self, parcel: Parcel) -> tuple[Judgement, Any]:
         after = await self.integrator.model([*self.kept.values(), parcel])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kuberml.core.ids import Digest
+from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.desk import Parcel
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
@@ -41,3 +41,11 @@ class ExactHead:
         """The head of everything."""
         merged = merge_all([self.own, *(parcel.content for parcel in parcels)])
         return HeadOn(self.extractor, await self._node.compute(solve_head, merged))
+
+    def counts(self, parcels: Iterable[Parcel]) -> dict[LabelId, int]:
+        """Samples of each label behind the model of these packages."""
+        total = dict(zip(self.own.labels, self.own.counts_C.tolist(), strict=True))
+        for parcel in parcels:
+            for label, count in parcel.signed.card.labels.items():
+                total[label] = total.get(label, 0) + count
+        return total

@@ -27,7 +27,12 @@ class Hub:
         self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
         self._board: dict[Digest, dict[str, SignedVerdict]] = {}
         self._standing = Standing()
-        for name, handler in (("announce", self._announce), ("find", self._find), ("verdict", self._verdict), ("verdicts", self._verdicts)):
+        for name, handler in (
+            ("announce", self._announce),
+            ("find", self._find),
+            ("verdict", self._verdict),
+            ("verdicts", self._verdicts),
+        ):
             transport.serve(name, handler)
 
     async def _announce(self, asker: NodeId, body: bytes) -> bytes:
@@ -41,7 +46,9 @@ class Hub:
 
     async def _find(self, asker: NodeId, body: bytes) -> bytes:
         want = wire.read(body, wire.Query).want
-        candidates = [(signed, holders) for signed, holders in self._catalog.candidates(want, self._now_ms) if holders != (asker,)]
+        candidates = [
+            (signed, holders) for signed, holders in self._catalog.candidates(want, self._now_ms) if holders != (asker,)
+        ]
         offers = rank(want, candidates, self._outcomes, self._standing.rank_ppm)
         self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in offers])
         return wire.write(wire.Offers(tuple(offers)))

@@ -1,95 +1,41 @@
 """The node: all that a paradigm sees. Written once over the four interfaces of the seam, so it is the same in every world.
 
-    publish(value, slot=, version=, keep=)     latest(nodes, slot=, timeout_s=)      find(want)   fetch(offer)   subscribe(want)
-    ask(nodes, name, offer, timeout_s=)        serve(name=handler)
-    peers(role)   neighbours   compute(job, *values)   memory   rng(purpose, k)   clock   record(...)   deploy(predictor)   done
+publish(value, slot=, version=, keep=)     latest(nodes, slot=, timeout_s=)      find(want)   fetch(offer)   subscribe(want)
+ask(nodes, name, offer, timeout_s=)        serve(name=handler)
+peers(role)   neighbours   compute(job, *values)   memory   rng(purpose, k)   clock   record(...)   deploy(predictor)   done
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
 
-import msgspec
 import numpy as np
 
-from kuberml.core.errors import KuberError, RemoteError, Unreachable
-from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.core.errors import KuberError, RemoteError
+from kuberml.core.ids import Digest, NodeId, digest_of
 from kuberml.core.jobs import check_job
 from kuberml.core.rng import rng, seed_of
-from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
-from kuberml.core.values import digest, value
+from kuberml.core.values import digest
 from kuberml.exchange import wire
 from kuberml.exchange.delivery import Delivery
 from kuberml.exchange.memory import Memory
-from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, decode_card, encode_card
+from kuberml.exchange.place import LocalData, OverBudget, Place
+from kuberml.exchange.talk import NodeHandler, Talk
+from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, encode_card
 from kuberml.knowledge.kind import kind_of
 from kuberml.knowledge.pack import make, open_value
-from kuberml.knowledge.signing import Keys, check_card
+from kuberml.knowledge.signing import check_card
 from kuberml.knowledge.terms import allowed
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.learner import Learner
-from kuberml.learning.types import DataRef
+
+__all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
 
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
-
-
-class OverBudget(Unreachable):
-    """The bytes that this node may receive are spent."""
-
-
-@value
-class LocalData(msgspec.Struct, frozen=True):
-    """What a learner has of its own: what it trains on, and what it keeps back to try knowledge on."""
-
-    train: DataRef
-    heldout: DataRef
-    counts: dict[LabelId, int]  # training samples of each label that it has
-
-    @property
-    def labels(self) -> tuple[LabelId, ...]:
-        """Labels that it has samples of, sorted."""
-        return tuple(sorted(self.counts))
-
-
-class Observer(Protocol):
-    """Looks on without taking part: what it does costs the world no time and no bytes."""
-
-    def deployed(self, node: Node, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
-        """`node` serves this predictor from now on; the times are when the knowledge that is new in it was learned."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """What the world gives a node to stand on: the seam's four interfaces, and who it is there."""
-
-    clock: Clock
-    transport: Transport
-    compute: Compute
-    store: Store
-    recorder: Recorder
-    role: str
-    task: str
-    keys: Keys
-    seed: int
-    hub: NodeId | None = None
-    neighbours: tuple[NodeId, ...] = ()
-    learner: Learner | None = None
-    data: LocalData | None = None
-    budget_bytes: int | None = None
-    purpose: str = ""
-    region: str = ""
-    observer: Observer | None = None
-    mixing: dict[NodeId, float] = field(default_factory=dict)  # weight of each neighbour in a gossip average
-
-
-NodeHandler = Callable[[NodeId, Offer | None], Awaitable[Offer | None]]
-"""Answers an ask: (who asks, the knowledge it is about) -> knowledge, or None."""
 
 
 class Node:
@@ -100,12 +46,12 @@ class Node:
         self.id, self.role, self.task = place.transport.node, place.role, place.task
         self.clock, self.neighbours, self.mixing = place.clock, place.neighbours, place.mixing
         self.memory = Memory(place.store)
-        self.received_bytes = 0
+        self._talk = Talk(place)
         self._done = asyncio.Event()
         self._slots: dict[str, Offer] = {}
         self._news = asyncio.Condition()
         self._cached: dict[tuple[NodeId, str], Offer] = {}
-        self.delivery = Delivery(place.transport, place.store, timeout_s=60.0, on_bytes=self._received)
+        self.delivery = Delivery(place.transport, place.store, timeout_s=60.0, on_bytes=self._talk.received)
         place.transport.serve("latest", self._answer_latest)
 
     # --- who I am, and my own things -------------------------------------------------------------------------------
@@ -135,8 +81,12 @@ class Node:
     @property
     def left_bytes(self) -> int | None:
         """Bytes that this node may still receive; None: no limit."""
-        budget = self.place.budget_bytes
-        return None if budget is None else max(0, budget - self.received_bytes)
+        return self._talk.left_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes received so far: blobs, cards, answers, requests."""
+        return self._talk.received_bytes
 
     def rng(self, purpose: str, k: int = 0) -> np.random.Generator:
         """This node's k-th stream for a purpose."""
@@ -171,7 +121,7 @@ class Node:
         learned_at_ms = tuple(signed.card.learned_at_ms for signed in cards)
         self.record("deployed", model=digest(predictor), sources=[s.digest for s in cards], learned_at_ms=list(learned_at_ms))
         if self.place.observer is not None:
-            self.place.observer.deployed(self, predictor, learned_at_ms)
+            self.place.observer.deployed(self.id, predictor, learned_at_ms)
 
     @property
     def done(self) -> bool:
@@ -222,7 +172,7 @@ class Node:
         self.record("published", card=card.digest, kind=card.kind, slot=slot, version=version,
                     size_bytes=card.size_bytes, labels=dict(card.labels), parents=list(parents))  # fmt: skip
         if listed:
-            await self._tell_hub("announce", wire.write(wire.Announcement(knowledge.signed, self.id, keep)))
+            await self._talk.hub("announce", wire.write(wire.Announcement(knowledge.signed, self.id, keep)))
         async with self._news:
             self._news.notify_all()
         return offer
@@ -243,7 +193,7 @@ class Node:
             at_least: wait until they have this version.
         """
         body = wire.write(wire.Request(slot=slot, at_least=at_least))
-        replies = await asyncio.gather(*(self._ask(node, "latest", body, timeout_s) for node in nodes))
+        replies = await asyncio.gather(*(self._talk.ask(node, "latest", body, timeout_s) for node in nodes))
         for node, offer in zip(nodes, replies, strict=True):
             if offer is not None:
                 self._cached[node, slot] = offer
@@ -251,10 +201,10 @@ class Node:
 
     async def find(self, want: Want) -> list[Offer]:
         """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out."""
-        answer = await self._tell_hub("find", wire.write(wire.Query(want)))
+        answer = await self._talk.hub("find", wire.write(wire.Query(want)))
         offers = wire.read(answer, wire.Offers).offers if answer else ()
         good = [offer for offer in offers if self._trustworthy(offer.signed) and offer.signed.card.author != self.author]
-        self.record("found", want=digest(wire.write(want)), offers=[offer.signed.digest for offer in good])
+        self.record("found", want=digest_of(wire.write(want)), offers=[offer.signed.digest for offer in good])
         return good
 
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
@@ -265,7 +215,7 @@ class Node:
             except RemoteError as error:
                 self.record("ignored", why=str(error))
                 continue
-            self._received(len(body))
+            self._talk.received(len(body))
             if fits(want, news.signed) and news.signed.card.author != self.author and self._trustworthy(news.signed):
                 yield Offer(news.signed, (news.holder,), 0, 0, 0)
 
@@ -294,12 +244,12 @@ class Node:
     def serve(self, **handlers: NodeHandler) -> None:
         """Answer what others `ask`, by name."""
         for name, handler in handlers.items():
-            self.place.transport.serve(name, self._answer_with(handler))
+            self.place.transport.serve(name, self._talk.answer(handler))
 
     async def ask(self, nodes: Sequence[NodeId], name: str, about: Offer | None, *, timeout_s: float) -> AsyncIterator[Offer]:
         """Ask several nodes the same; their answers in node order. Who is late, gone or refuses is left out (and recorded)."""
         body = wire.write(wire.Request(about.signed if about else None))
-        replies = [asyncio.ensure_future(self._ask(node, name, body, timeout_s)) for node in nodes]
+        replies = [asyncio.ensure_future(self._talk.ask(node, name, body, timeout_s)) for node in nodes]
         try:
             for reply in replies:
                 offer = await reply
@@ -313,52 +263,14 @@ class Node:
 
     async def testify(self, verdict: SignedVerdict) -> None:
         """Tell the hub what a test of somebody's knowledge showed here."""
-        await self._tell_hub("verdict", wire.write(verdict))
+        await self._talk.hub("verdict", wire.write(verdict))
 
     async def verdicts(self, cards: Iterable[Digest]) -> list[SignedVerdict]:
         """What others testified about these cards, each checked; [] when the hub is away."""
-        answer = await self._tell_hub("verdicts", wire.write(wire.About(tuple(sorted(cards)))))
+        answer = await self._talk.hub("verdicts", wire.write(wire.About(tuple(sorted(cards)))))
         return [check_verdict(one) for one in wire.read(answer, wire.Board).verdicts] if answer else []
 
     # --- inside ----------------------------------------------------------------------------------------------------
-
-    def _received(self, count: int) -> None:
-        self.received_bytes += count
-        if self.place.budget_bytes is not None and self.received_bytes > self.place.budget_bytes:
-            raise OverBudget(f"{self.id} has received {self.received_bytes} bytes; its budget is {self.place.budget_bytes}")
-
-    async def _tell_hub(self, name: str, body: bytes) -> bytes:
-        if self.place.hub is None:
-            return b""
-        try:
-            answer = await self.place.transport.ask(self.place.hub, name, body, timeout_s=30.0)
-        except (Unreachable, RemoteError) as error:
-            self.record("hub", asked=name, why=str(error))
-            return b""
-        self._received(len(answer))
-        return answer
-
-    async def _ask(self, node: NodeId, name: str, body: bytes, timeout_s: float) -> Offer | None:
-        try:
-            answer = await self.place.transport.ask(node, name, body, timeout_s=timeout_s)
-            self._received(len(answer))
-            signed = wire.read(answer, wire.Reply).signed
-            return None if signed is None else Offer(check_card(signed), (node,), 0, 0, 0)
-        except OverBudget:
-            raise
-        except (Unreachable, RemoteError) as error:
-            self.record("unanswered", asked=name, of=node, why=str(error))
-            return None
-
-    def _answer_with(self, handler: NodeHandler) -> Callable[[NodeId, bytes], Awaitable[bytes]]:
-        async def answer(asker: NodeId, body: bytes) -> bytes:
-            self._received(len(body))
-            signed = wire.read(body, wire.Request).signed
-            about = None if signed is None else Offer(check_card(signed), (asker,), 0, 0, 0)
-            reply = await handler(asker, about)
-            return wire.write(wire.Reply(None if reply is None else reply.signed))
-
-        return answer
 
     async def _answer_latest(self, asker: NodeId, body: bytes) -> bytes:
         request = wire.read(body, wire.Request)
@@ -394,8 +306,3 @@ def fits(want: Want, signed: SignedCard) -> bool:
         and (not want.labels_ppm or not want.labels_ppm.keys().isdisjoint(card.labels))
         and card.learned_at_ms >= want.newer_than_ms
     )
-
-
-def known_card(store: Store, card: Digest) -> SignedCard:
-    """The signed card that a store holds. Raises KeyError: not here."""
-    return decode_card(store.card(card))

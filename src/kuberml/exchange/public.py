@@ -38,4 +38,3 @@ async def head_learner(node: Node) -> HeadLearner:
     """A softmax head on the public extractor, for the labels of this node's task."""
     extractor = await public(node, "extractor")
     return HeadLearner(extractor, node.learner.labels, dims_of(extractor))
-

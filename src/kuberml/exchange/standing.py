@@ -57,9 +57,7 @@ class Standing:
     def credit(self, card: Digest) -> dict[LabelId, Tally]:
         """What others say of a card, per label, each weighted by trust; the reader's own tests are left out."""
         return {
-            label: Tally(correct // PPM, count // PPM)
-            for label, (correct, count) in self._pooled(card).items()
-            if count >= PPM
+            label: Tally(correct // PPM, count // PPM) for label, (correct, count) in self._pooled(card).items() if count >= PPM
         }
 
     def outcomes(self, card: Digest) -> dict[LabelId, tuple[int, int]]:

@@ -88,7 +88,7 @@ def judge(
         plan: how strict.
         uses: how many trials used this held-out data so far, this one included; from 1.
     """
-    if why := _harm(change, plan):
+    if why := harm(change, plan):
         return Judgement("refused", dict.fromkeys(wanted & offered, "refused"), why)
     if why := _disproved(mine, plan):
         return Judgement("refused", dict.fromkeys(wanted & offered, "refused"), why)
@@ -109,7 +109,8 @@ def judge(
     return Judgement("untested", labels, "no evidence for any wanted label yet")
 
 
-def _harm(change: Change, plan: TrialPlan) -> str:
+def harm(change: Change, plan: TrialPlan) -> str:
+    """Why one's own labels would get worse; "" if they would not as far as the held-out data can tell."""
     better, worse, count = (int(np.sum(x)) for x in (change.better_C, change.worse_C, change.count_C))
     lost = worse - better
     if lost > 0 and (sign_test(worse, better) < plan.guard or lost > plan.tolerance * count):

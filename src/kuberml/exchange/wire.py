@@ -10,6 +10,7 @@ from kuberml.core import canonical
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, NodeId
 from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.want import Offer, Want
 
 
@@ -51,6 +52,12 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which verdicts a node wants to read: those on these cards."""
 
     cards: tuple[Digest, ...]
+
+
+class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Verdicts, as a hub keeps them."""
+
+    verdicts: tuple[SignedVerdict, ...]
 
 
 M = TypeVar("M")

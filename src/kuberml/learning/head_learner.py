@@ -50,7 +50,9 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
         velocity_dC = np.zeros_like(w_dC)
         for batch in _batches(len(z_Nd), plan, seed):
             p_NC = _softmax(z_Nd[batch] @ w_dC)
-            gradient_dC = z_Nd[batch].T @ (p_NC - targets_NC[batch]) / np.float32(len(batch)) + np.float32(plan.weight_decay) * w_dC
+            gradient_dC = (
+                z_Nd[batch].T @ (p_NC - targets_NC[batch]) / np.float32(len(batch)) + np.float32(plan.weight_decay) * w_dC
+            )
             velocity_dC = np.float32(plan.momentum) * velocity_dC + gradient_dC
             w_dC -= np.float32(plan.lr) * velocity_dC
         return w_dC.ravel()

@@ -10,14 +10,17 @@ material names no algorithm; what stands here is our own.
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
 
 from kuberml.exchange.desk import Desk, Integrator
-from kuberml.exchange.distilled import Distilled, distil_head
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.own_network import OwnNetwork
 from kuberml.exchange.public import public
+from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
+from kuberml.knowledge.card import SignedCard
+from kuberml.learning.jobs import soften_with
 from kuberml.paradigms.options import Training
 
 
@@ -29,6 +32,7 @@ class Config(Training, frozen=True, kw_only=True):
         light: architectures that cannot carry the extractor: they learn from soft labels on the public probe.
         looks, every_s: how often to look for offers, and how long to wait between.
         min_class_count: samples of a class below which it is not published.
+        trial: how strict a trial is.
     """
 
     epochs: int = 20
@@ -41,17 +45,54 @@ class Config(Training, frozen=True, kw_only=True):
 
 
 async def peer(node: Node, cfg: Config) -> None:
-    """The one loop."""
-    integrator = await learn(node, cfg)
+    """The one loop: learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
+    network = await learn(node, cfg) if cfg.own_network else None
+    integrator = await describe(node, cfg)
     desk = Desk(node, integrator, cfg.trial)
-    await desk.open()
+    await serve(node, await desk.open(), network, [])
     try:
-        for _ in range(cfg.looks):
+        for look in range(cfg.looks):
             for offer in await node.find(desk.want()):
                 await desk.take(offer)
-            if await desk.settle() and cfg.own_network:
-                await teach(node, cfg, integrator, desk)
+            fresh = await desk.settle()
+            if fresh:
+                await serve(node, desk.model, network, fresh)
+                await teach(node, integrator, desk, network, look)
             await node.sleep(cfg.every_s)
     except OverBudget as error:
         node.record("spent", why=str(error))
     await node.until_done()
+
+
+async def learn(node: Node, cfg: Config) -> OwnNetwork:
+    """Train one's own network on one's own data."""
+    network = OwnNetwork(node, await public(node, "probe"), cfg.plan, cfg.trial)
+    await network.train()
+    return network
+
+
+async def describe(node: Node, cfg: Config) -> Integrator:
+    """Say what one's data hold, so that others can use it: statistics on the public extractor, where it can be carried."""
+    if getattr(node.learner, "architecture", "") in cfg.light:
+        return SoftHead(node, await public(node, "probe"))
+    head = await ExactHead.describe(node, await public(node, "extractor"), cfg.min_class_count)
+    if head.shared.labels:
+        await node.publish(head.shared, slot="shard", version=0)
+    return head
+
+
+async def serve(node: Node, model: Any, network: OwnNetwork | None, fresh: list[SignedCard]) -> None:
+    """Answer with what is known now: the model itself, or one's own network taught by it."""
+    if network is None:
+        node.deploy(model, learned=fresh)
+    elif fresh:
+        await network.learn(model, fresh)
+
+
+async def teach(node: Node, integrator: Integrator, desk: Desk, network: OwnNetwork | None, version: int) -> None:
+    """Pass it on to those who cannot carry the extractor: soft labels of the model on the public probe."""
+    if network is None or not isinstance(integrator, ExactHead):
+        return
+    known = integrator.counts(desk.kept.values())
+    soft = await node.compute(soften_with, desk.model, network.probe, known)
+    await node.publish(soft, slot="soft", version=version, parents=tuple(sorted(desk.kept)))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import head_learner
-from kuberml.paradigms.options import Training
 from kuberml.paradigms import fedavg
+from kuberml.paradigms.options import Training
 
 
 class Config(Training, frozen=True, kw_only=True):

@@ -136,7 +136,12 @@ def _deal(config: Config, dataset: Dataset, seed: int) -> list[Indices]:
 
 
 def _local(
-    config: Config, dataset: Dataset, indices: Indices, domain: str, relabel: dict[LabelId, LabelId], stream: np.random.Generator
+    config: Config,
+    dataset: Dataset,
+    indices: Indices,
+    domain: str,
+    relabel: dict[LabelId, LabelId],
+    stream: np.random.Generator,
 ) -> LocalData:
     """A learner's samples, split per label into training and held-out: a label with one sample trains."""
     y_N = np.asarray(dataset.part("train").y_N)[indices]
@@ -151,7 +156,9 @@ def _local(
         name = dataset.labels[int(label)]
         counts[relabel.get(name, name)] = counts.get(relabel.get(name, name), 0) + len(mine) - kept
     refs = [
-        DataRef(dataset.name, "train", np.sort(np.concatenate([np.zeros(0, np.int32), *some])).astype(np.int32), domain, relabel)
+        DataRef(
+            dataset.name, "train", np.sort(np.concatenate([np.zeros(0, np.int32), *some])).astype(np.int32), domain, relabel
+        )
         for some in (train, heldout)
     ]
     return LocalData(refs[0], refs[1], {name: count for name, count in sorted(counts.items()) if count})
