@@ -1,0 +1,109 @@
+"""Kind `weights`: the parameters of a model, as named tensors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.ids import Digest, LabelId, digest_of
+from kuberml.core.values import value
+from kuberml.knowledge import tensors as wire_tensors
+from kuberml.knowledge.card import Card
+from kuberml.knowledge.checks import Fault, check_labels, check_names, only_blob, read_facts
+from kuberml.knowledge.kind import Packed
+from kuberml.knowledge.tensors import AnyArray
+
+Wire = Literal["fp32", "fp16"]
+_HELD = ("float32", "float64", "int64", "bool")
+
+
+@value
+class Weights(msgspec.Struct, frozen=True, eq=False):
+    """A model's parameters, apart from the code that uses them.
+
+    Attributes:
+        tensors: by name; float32, float64, int64 or bool. One flat vector [P] is as good as a state dictionary.
+        labels: how many samples of each label it has learned from, 1 or more (what a weighted mean weighs by).
+        outputs: names of the network's outputs in their order; () where that is agreed elsewhere.
+        wire: "fp16" sends float32 tensors as float16: half the bytes, rounded once, declared on the card.
+    """
+
+    tensors: dict[str, AnyArray]
+    labels: dict[LabelId, int] = {}
+    outputs: tuple[LabelId, ...] = ()
+    wire: Wire = "fp32"
+
+
+class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    wire: Wire
+    outputs: str  # JSON list of names: facts are plain text and numbers
+
+
+class WeightsKind:
+    """See `Kind`. One blob: the tensors. A card's labels are `Weights.labels`."""
+
+    name = "weights"
+
+    def pack(self, value: Weights) -> Packed:
+        """Raises ConfigError: a dtype that does not travel, NaN, infinity (also after rounding to fp16), or wrong labels."""
+        _check(value, ConfigError)
+        facts = _Facts(value.wire, msgspec.json.encode(value.outputs).decode())
+        return Packed((blob_of(value),), value.labels, facts=msgspec.to_builtins(facts))
+
+    def unpack(self, card: Card, blobs: tuple[bytes, ...]) -> Weights:
+        """Raises RemoteError: damaged tensors, wrong labels, or another precision than the card declares."""
+        facts = read_facts(card, _Facts)
+        held = _HELD if facts.wire == "fp32" else ("float16", *_HELD[1:])
+        found = wire_tensors.decode(only_blob(card, blobs, wire_tensors.MAX_BYTES), dtypes=held)
+        if facts.wire == "fp16":
+            found = {name: _widened(array) for name, array in found.items()}
+        weights = Weights(found, dict(card.labels), _names(facts.outputs), facts.wire)
+        _check(weights, RemoteError)
+        return weights
+
+
+def blob_of(weights: Weights) -> bytes:
+    """The tensors as they travel. Raises ConfigError: see `WeightsKind.pack`."""
+    sent = weights.tensors
+    if weights.wire == "fp16":
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused by name
+            sent = {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in sent.items()}
+    return wire_tensors.encode(sent)
+
+
+def base_of(weights: Weights) -> Digest:
+    """What a delta against these weights names as its base: the digest of their blob."""
+    return digest_of(blob_of(weights))
+
+
+def _widened(array: AnyArray) -> AnyArray:
+    if array.dtype != np.float16:
+        return array
+    wide = array.astype(np.float32)
+    wide.flags.writeable = False
+    return wide
+
+
+def _names(text: str) -> tuple[LabelId, ...]:
+    try:
+        names = msgspec.json.decode(text, type=tuple[str, ...])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RemoteError(f"outputs are not a list of names: {error}") from error
+    if msgspec.json.encode(names).decode() != text:
+        raise RemoteError("outputs are not in canonical form")
+    return names
+
+
+def _check(weights: Weights, fault: Fault) -> None:
+    if not weights.tensors:
+        raise fault("weights without a tensor")
+    if weights.wire not in ("fp32", "fp16"):
+        raise fault(f"wire is {weights.wire!r}; use 'fp32' or 'fp16'")
+    wire_tensors.check(weights.tensors, fault, dtypes=_HELD)
+    check_labels(weights.labels, fault)
+    check_names(weights.outputs, fault)
+    if weights.outputs and not set(weights.labels) <= set(weights.outputs):
+        raise fault(f"labels {sorted(set(weights.labels) - set(weights.outputs))} are not among the outputs")

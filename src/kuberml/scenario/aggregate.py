@@ -1,0 +1,156 @@
+"""From single runs to the result over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kuberml.core.errors import InternalError
+from kuberml.scenario import curves
+from kuberml.scenario.config import Config
+from kuberml.scenario.digests import data_digest, scenario_digest
+from kuberml.scenario.result import (
+    CurvePoint,
+    Freshness,
+    ParadigmResult,
+    Rank,
+    Result,
+    RunRef,
+    RunSummary,
+    ScenarioRef,
+    Target,
+)
+from kuberml.scenario.sentence import sentence
+from kuberml.scenario.spread import deviation, interval_95, mean, overlap, percentile
+
+POINT = 0.01
+"""One point of accuracy."""
+
+
+def aggregate(runs: Sequence[RunSummary], config: Config, *, wall_s: float, versions: dict[str, str] | None = None) -> Result:
+    """The result of a scenario's runs: every paradigm over its seeds.
+
+    Raises:
+        InternalError: a paradigm has no run, or one seed twice.
+    """
+    by_label = _group(runs, config)
+    target = find_target(by_label, config.world.target)
+    paradigms = {label: combine(mine, target, use=config.paradigms[label].use) for label, mine in by_label.items()}
+    ranking = rank(paradigms)
+    return Result(
+        task=config.task,
+        learners=config.learners.count,
+        wall_s=wall_s,
+        scenario=ScenarioRef(config.name, scenario_digest(config), data_digest(config), config.run_seeds),
+        target=target,
+        runs=tuple(RunRef(run.paradigm, run.seed, run.trace_hash, run.integer_hash) for run in runs),
+        paradigms=paradigms,
+        ranking=ranking,
+        sentence=sentence(paradigms, ranking),
+        versions=versions or {},
+    )
+
+
+def find_target(by_label: dict[str, list[RunSummary]], asked: float | str | None) -> Target | None:
+    """The accuracy that time, bytes and energy are measured to. None if nothing was measured along the runs.
+
+    A number is taken as it is; a label means one point under that paradigm's best mean accuracy; else it is one point under the
+    median of all paradigms' best, so that at least half of them have a figure.
+    """
+    if isinstance(asked, int | float):
+        return Target(float(asked), "set in the scenario")
+    tops = {label: top for label, runs in by_label.items() if (top := _top(runs)) is not None}
+    if isinstance(asked, str):
+        return Target(tops[asked] - POINT, f"one point under the best of {asked}") if asked in tops else None
+    if not tops:
+        return None
+    median = sorted(tops.values())[(len(tops) - 1) // 2]
+    return Target(
+        median - POINT, "one point under the median of the paradigms' best: at least half of them reach it on average"
+    )
+
+
+def combine(runs: Sequence[RunSummary], target: Target | None, *, use: str = "") -> ParadigmResult:
+    """One paradigm's runs over seeds."""
+    means = [_mean_over_honest(run, run.accuracy) for run in runs]
+    hits = [curves.reached(run.curve, target.accuracy) if target else None for run in runs]
+    fresh_s = [(percentile(run.freshness_s, 50), percentile(run.freshness_s, 99)) for run in runs]
+    curve, curve_std = curves.combine([run.curve for run in runs])
+    columns: dict[str, list[float | None]] = {
+        "accuracy_mean": means,
+        "accuracy_p10": [percentile(_honest(run, run.accuracy), 10) for run in runs],
+        "accuracy_own": [_mean_over_honest(run, run.accuracy_own) for run in runs],
+        "accuracy_before": [_mean_over_honest(run, run.accuracy_before) for run in runs],
+        "accuracy_network": [_mean_over_honest(run, run.accuracy_network) for run in runs],
+        "accuracy_pooled_reference": [run.accuracy_pooled_reference for run in runs],
+        "virtual_time_s": [run.virtual_time_s for run in runs],
+        "bytes_moved": [run.bytes_moved for run in runs],
+        "energy_j": [run.energy_j for run in runs],
+        "flops": [run.flops for run in runs],
+        "regret": [run.regret for run in runs],
+        "latency_p50_ms": [percentile(run.latency_ms, 50) for run in runs],
+        "latency_p99_ms": [percentile(run.latency_ms, 99) for run in runs],
+        "time_to_target_s": [hit.time_s if hit else None for hit in hits],
+        "bytes_to_target": [hit.bytes if hit else None for hit in hits],
+        "energy_to_target_j": [hit.energy_j if hit else None for hit in hits],
+    }
+    return ParadigmResult(
+        use=use,
+        note=runs[0].note,
+        seeds=len(runs),
+        accuracy_mean_interval=interval_95([value for value in means if value is not None]),
+        freshness_s=Freshness(mean(low for low, _ in fresh_s), mean(high for _, high in fresh_s)),
+        freshness_s_std=Freshness(deviation(low for low, _ in fresh_s), deviation(high for _, high in fresh_s)),
+        target_reached=sum(hit is not None for hit in hits),
+        harmed=_harmed(runs),
+        curve=curve,
+        curve_std=curve_std,
+        **{name: mean(column) for name, column in columns.items()},  # type: ignore[arg-type]
+        **{f"{name}_std": deviation(column) for name, column in columns.items()},  # type: ignore[arg-type]
+    )
+
+
+def rank(paradigms: dict[str, ParadigmResult]) -> tuple[Rank, ...]:
+    """Paradigms by mean accuracy, highest first, each with those that it cannot be told apart from."""
+    order = sorted(paradigms, key=lambda label: (-paradigms[label].accuracy_mean, label))
+    spans = {label: paradigms[label].accuracy_mean_interval for label in order}
+    return tuple(
+        Rank(
+            label,
+            paradigms[label].accuracy_mean,
+            spans[label],
+            tuple(other for other in order if other != label and overlap(spans[label], spans[other])),
+        )
+        for label in order
+    )
+
+
+def _group(runs: Sequence[RunSummary], config: Config) -> dict[str, list[RunSummary]]:
+    by_label: dict[str, list[RunSummary]] = {label: [] for label in config.paradigms}
+    for run in runs:
+        if run.paradigm not in by_label or run.seed in (other.seed for other in by_label[run.paradigm]):
+            raise InternalError(f"a run of {run.paradigm!r} with seed {run.seed} is unknown or there twice")
+        by_label[run.paradigm].append(run)
+    missing = [label for label, mine in by_label.items() if not mine]
+    if missing:
+        raise InternalError(f"no run of {', '.join(missing)}")
+    return by_label
+
+
+def _honest(run: RunSummary, per_learner: dict[str, float]) -> list[float]:
+    return [value for node, value in per_learner.items() if node not in run.liars]
+
+
+def _mean_over_honest(run: RunSummary, per_learner: dict[str, float]) -> float | None:
+    return mean(_honest(run, per_learner))
+
+
+def _harmed(runs: Sequence[RunSummary]) -> int | None:
+    if not all(run.accuracy_before for run in runs):
+        return None
+    pairs = ((run, node, before) for run in runs for node, before in run.accuracy_before.items() if node not in run.liars)
+    return sum(run.accuracy[node] < before for run, node, before in pairs)
+
+
+def _top(runs: Sequence[RunSummary]) -> float | None:
+    curve: Sequence[CurvePoint] = curves.combine([run.curve for run in runs])[0]
+    return curves.best(curve)

@@ -1,0 +1,23 @@
+"""What a scenario is, as digests: two results may be compared when the right ones are equal."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kuberml.core import values
+from kuberml.core.ids import Digest
+from kuberml.scenario.config import Config
+
+
+def scenario_digest(config: Config) -> Digest:
+    """Identity of everything in a scenario that a result depends on: not its name, workers or audit."""
+    tree = msgspec.to_builtins(config)
+    tree["world"] = {name: item for name, item in tree["world"].items() if name not in ("workers", "audit")}
+    return values.digest({name: item for name, item in tree.items() if name != "name"})
+
+
+def data_digest(config: Config) -> Digest:
+    """Identity of the experiment's data: task, data set, partition, who holds what, and who lies about it."""
+    learners = config.learners
+    who = [learners.count, learners.liars, learners.min_class_count]
+    return values.digest([config.task, msgspec.to_builtins(config.data), who])

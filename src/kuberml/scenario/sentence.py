@@ -1,0 +1,69 @@
+"""One plain sentence of what the reader sees, made from the numbers: the same words when we win, tie or lose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kuberml.core.units import show_bytes
+from kuberml.scenario.result import ParadigmResult, Rank
+
+OURS = "kuber"
+REFERENCE = "centralised"
+"""Needs everybody's raw data in one place: a mark to measure against, not a competitor."""
+
+
+def sentence(paradigms: dict[str, ParadigmResult], ranking: Sequence[Rank]) -> str:
+    """What came out: the best way of ours against the best other way (or the first against the second), cost and harm."""
+    order = [place for place in ranking if paradigms[place.paradigm].use != REFERENCE] or list(ranking)
+    ours = next((place for place in order if paradigms[place.paradigm].use == OURS), order[0])
+    rival = next((p for p in order if p is not ours and paradigms[p.paradigm].use != OURS), None)
+    rival = rival or next((place for place in order if place is not ours), None)
+    if rival is None:
+        return f"{ours.paradigm} reached {percent(ours.accuracy_mean)}{_before(paradigms[ours.paradigm])}; it ran alone."
+    parts = [_versus(ours, rival), _cost(paradigms, ours.paradigm, rival.paradigm), _harm(paradigms[ours.paradigm])]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def percent(accuracy: float) -> str:
+    """A share as a percentage with one decimal."""
+    return f"{100 * accuracy:.1f} %"
+
+
+def _versus(ours: Rank, rival: Rank) -> str:
+    points = 100 * (ours.accuracy_mean - rival.accuracy_mean)
+    start = f"{ours.paradigm} reached {percent(ours.accuracy_mean)} on average"
+    other = f"{rival.paradigm} ({percent(rival.accuracy_mean)})"
+    if rival.paradigm in ours.ties:
+        why = "one seed decides nothing" if ours.interval is None or rival.interval is None else "their intervals overlap"
+        return f"{start}, {_points(points)} {other}, but the two cannot be told apart: {why}"
+    return f"{start}, {_points(points)} {other}"
+
+
+def _points(points: float) -> str:
+    if abs(points) < 0.05:
+        return "level with"
+    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}"
+
+
+def _cost(paradigms: dict[str, ParadigmResult], ours: str, rival: str) -> str:
+    mine, theirs = paradigms[ours].bytes_moved, paradigms[rival].bytes_moved
+    if not mine or not theirs:
+        return f"it moved {show_bytes(mine)} against {show_bytes(theirs)}"
+    ratio = mine / theirs
+    if 0.95 < ratio < 1.05:
+        return f"both moved {show_bytes(mine)}"
+    times = f"{1 / ratio:.3g} times fewer" if ratio < 1 else f"{ratio:.3g} times as many"
+    return f"it moved {show_bytes(mine)}, {times} bytes"
+
+
+def _before(result: ParadigmResult) -> str:
+    return "" if result.accuracy_before is None else f" (from {percent(result.accuracy_before)} before anything was shared)"
+
+
+def _harm(result: ParadigmResult) -> str:
+    if result.harmed is None:
+        return ""
+    if result.harmed == 0:
+        return "no honest learner ended worse than it began"
+    learners = "honest learner" if result.harmed == 1 else "honest learners"
+    return f"{result.harmed} {learners} ended worse than before (all seeds counted)"

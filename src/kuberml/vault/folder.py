@@ -1,0 +1,213 @@
+"""The embedded vault: a folder of blobs and one SQLite file.
+
+    blobs/3f/3f9c...   a blob, named by its digest: its being there is the truth, there is no second list of it
+    sessions/          what running processes have begun (see `session`)
+    index.sqlite       signed cards, which blobs they refer to, memory; pins
+
+A blob that has been put and that no card refers to yet is *pinned* by the session that put it, so that a sweep in another
+process does not take it away before its card comes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from kuberml.core.database import Database
+from kuberml.core.errors import ConfigError, InternalError
+from kuberml.core.ids import Digest, check_digest, digest_of
+from kuberml.knowledge.card import decode_card
+from kuberml.vault.session import Session, bury, sync_folder
+
+_SUBFOLDERS = tuple(f"{number:02x}" for number in range(256))
+
+_SCHEMA = """
+CREATE TABLE cards (digest TEXT PRIMARY KEY, signed BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE refs (blob TEXT, card TEXT, PRIMARY KEY (blob, card)) WITHOUT ROWID;
+CREATE INDEX refs_of_card ON refs (card);
+CREATE TABLE pins (blob TEXT, session TEXT, PRIMARY KEY (blob, session)) WITHOUT ROWID;
+CREATE TABLE memory (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+class FolderStore:
+    """A `core.seam.Store` in a folder. Safe against kill -9 at any moment; several processes may open one folder."""
+
+    def __init__(self, path: Path | str, *, durable: bool = True) -> None:
+        """Open the vault at `path`, made at the first time, and remove what dead processes left half-done.
+
+        Args:
+            path: the folder.
+            durable: a card or memory that was written survives a power cut. If False it survives kill -9 only, and
+                the last few may be missing after a power cut (never half of one; blobs are always on the disk).
+
+        Raises:
+            ConfigError: the path is a file, cannot be written, or holds something else.
+        """
+        self.path = Path(path)
+        self._blobs, self._sessions = self.path / "blobs", self.path / "sessions"
+        self._make_folders()
+        self._index = Database(self.path / "index.sqlite", sort="vault index", version=1, schema=_SCHEMA, durable=durable)
+        self._session = Session(self._sessions)
+        living = bury(self._sessions)
+        with self._index.write() as index:
+            holes = ",".join("?" * len(living))
+            index.execute(f"DELETE FROM pins WHERE session NOT IN ({holes})", living)  # noqa: S608 - only question marks
+
+    def put(self, blob: bytes) -> Digest:
+        """Keep a blob; keeping it twice is keeping it once. Raises OSError when the disk is full or broken."""
+        digest = digest_of(blob)
+        with self._index.write() as index:  # pinned first: from here on no sweep takes it
+            index.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (digest, self._session.name))
+        file = self._file(digest)
+        if not file.exists():
+            self._session.write(file, blob)
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """The blob, verified while read.
+
+        Raises:
+            KeyError: not here.
+            InternalError: the disk gave other bytes; the blob is dropped.
+        """
+        file = self._file(digest)
+        try:
+            blob = file.read_bytes()
+        except FileNotFoundError:
+            raise KeyError(digest) from None
+        if digest_of(blob) != digest:
+            file.unlink(missing_ok=True)
+            raise InternalError(f"the disk gave other bytes for blob {digest[:12]}...: dropped, fetch it again")
+        return blob
+
+    def read(self, digest: Digest, start: int, stop: int) -> bytes:
+        """Bytes start..stop of a blob, not verified. Raises KeyError: not here. ValueError: outside the blob."""
+        try:
+            descriptor = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise KeyError(digest) from None
+        try:
+            size = os.fstat(descriptor).st_size
+            if not 0 <= start <= stop <= size:
+                raise ValueError(f"bytes {start}..{stop} are outside a blob of {size} bytes")
+            return os.pread(descriptor, stop - start, start)
+        finally:
+            os.close(descriptor)
+
+    def size_bytes(self, digest: Digest) -> int | None:
+        """Size of a blob, or None if it is not here."""
+        try:
+            return self._file(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def delete(self, digest: Digest) -> None:
+        """Forget a blob; nothing happens if it is not here."""
+        self._file(digest).unlink(missing_ok=True)
+
+    def blobs(self) -> Iterator[Digest]:
+        """Digests of all blobs here, sorted."""
+        for subfolder in _SUBFOLDERS:
+            yield from sorted(Digest(name) for name in os.listdir(self._blobs / subfolder))
+
+    def put_card(self, digest: Digest, card: bytes) -> None:
+        """Keep an encoded signed card under its card's digest (not the digest of these bytes: they carry the signature).
+
+        Raises:
+            RemoteError: these bytes are not a card.
+            InternalError: they are another card's.
+            OSError: the disk is full or broken.
+        """
+        signed = decode_card(card)
+        if signed.digest != digest:
+            raise InternalError(f"card {signed.digest[:12]}... was to be kept as {digest[:12]}...")
+        blobs = [ref.digest for ref in signed.card.blobs]
+        with self._index.write() as index:
+            index.execute("INSERT OR REPLACE INTO cards VALUES (?, ?)", (digest, card))
+            index.executemany("INSERT OR IGNORE INTO refs VALUES (?, ?)", [(blob, digest) for blob in blobs])
+            index.executemany("DELETE FROM pins WHERE blob = ? AND session = ?", [(b, self._session.name) for b in blobs])
+
+    def card(self, digest: Digest) -> bytes:
+        """The encoded signed card. Raises KeyError: not here."""
+        rows = self._index.read("SELECT signed FROM cards WHERE digest = ?", (digest,))
+        if not rows:
+            raise KeyError(digest)
+        return bytes(rows[0][0])
+
+    def cards(self) -> Iterator[Digest]:
+        """Digests of all cards here, sorted."""
+        return (Digest(row[0]) for row in self._index.read("SELECT digest FROM cards ORDER BY digest"))
+
+    def delete_card(self, digest: Digest) -> None:
+        """Forget a card; nothing happens if it is not here. Its blobs stay until a `sweep`: others may refer to them."""
+        with self._index.write() as index:
+            index.execute("DELETE FROM refs WHERE card = ?", (digest,))
+            index.execute("DELETE FROM cards WHERE digest = ?", (digest,))
+
+    def memory(self) -> dict[str, bytes]:
+        """All remembered entries, sorted by key."""
+        return {key: bytes(entry) for key, entry in self._index.read("SELECT key, value FROM memory ORDER BY key")}
+
+    def remember(self, entries: Mapping[str, bytes | None]) -> None:
+        """Write several entries in one transaction; None forgets one. Raises OSError when the disk is full or broken."""
+        with self._index.write() as index:
+            for key, entry in entries.items():
+                if entry is None:
+                    index.execute("DELETE FROM memory WHERE key = ?", (key,))
+                else:
+                    index.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, entry))
+
+    def sweep(self, keep: Iterable[Digest] = ()) -> int:
+        """Delete the blobs that no card refers to, no living session has pinned, and `keep` does not name.
+
+        Memory may refer to blobs in ways the store cannot read: its owner names them in `keep`.
+
+        Returns:
+            Bytes freed.
+        """
+        kept, freed_bytes = set(keep), 0
+        for subfolder in _SUBFOLDERS:
+            # One short transaction each: nobody can pin or refer to a blob between the question and the deletion.
+            with self._index.write() as index:
+                wanted = kept.union(
+                    row[0]
+                    for table in ("refs", "pins")
+                    for row in index.execute(
+                        f"SELECT blob FROM {table} WHERE blob >= ? AND blob < ?",  # noqa: S608 - two names of ours
+                        (subfolder, subfolder + "g"),
+                    )
+                )
+                for file in sorted((self._blobs / subfolder).iterdir()):
+                    if file.name not in wanted:
+                        freed_bytes += file.stat().st_size
+                        file.unlink()
+        return freed_bytes
+
+    def close(self) -> None:
+        """End this process's stay: what it pinned may be swept. Calling it twice is fine."""
+        if self._session.open:
+            with self._index.write() as index:
+                index.execute("DELETE FROM pins WHERE session = ?", (self._session.name,))
+            self._session.close()
+        self._index.close()
+
+    def __enter__(self) -> FolderStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _file(self, digest: Digest) -> Path:
+        return self._blobs / check_digest(digest)[:2] / digest
+
+    def _make_folders(self) -> None:
+        try:
+            for folder in (self._sessions, *(self._blobs / name for name in _SUBFOLDERS)):
+                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self._blobs, self.path):
+                sync_folder(folder)
+        except OSError as error:
+            raise ConfigError(f"cannot use {self.path} as a vault: {error}; give a folder that can be written") from error
