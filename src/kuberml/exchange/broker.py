@@ -37,9 +37,10 @@ def rank(
         author_ppm: how far an author's word held so far, 0 to PPM.
     """
     offers = [
-        _offer(want, signed, holders, outcomes(signed.digest), author_ppm(signed.card.author)) for signed, holders in candidates
+        _offer(want, signed, holders, outcomes(signed.digest), author_ppm(signed.card.author))
+        for signed, holders in candidates
+        if want.budget_bytes is None or signed.card.size_bytes <= want.budget_bytes
     ]
-    offers = [offer for offer in offers if want.budget_bytes is None or offer.signed.card.size_bytes <= want.budget_bytes]
     offers.sort(key=lambda o: (-_value(o), o.signed.card.size_bytes, o.signed.digest))
     return offers[: want.limit]
 
@@ -48,11 +49,8 @@ def _offer(want: Want, signed: SignedCard, holders: tuple[NodeId, ...], outcomes
     card = signed.card
     weights = want.labels_ppm or dict.fromkeys(card.labels, PPM)
     total = sum(weights.values()) or 1
-    gain = sum(
-        weights[label] * _recall_ppm(card, label, outcomes, author_ppm) // total
-        for label in sorted(weights)
-        if label in card.labels
-    )
+    shared = sorted(weights.keys() & card.labels.keys())
+    gain = sum(weights[label] * _recall_ppm(card, label, outcomes, author_ppm) // total for label in shared)
     budget = want.budget_bytes or 1 << 20
     return Offer(signed, holders, int(gain), min(PPM, PPM * card.size_bytes // max(1, budget)), author_ppm)
 

@@ -1,7 +1,6 @@
 """Delivery: the bytes of a card's blobs, verified piece by piece while they arrive, from whoever holds them.
 
-A wrong piece costs that piece: its holder is named and avoided, the next holder goes on where it stopped. Nothing that is
-not verified reaches the store.
+A wrong piece costs that piece: its holder is named and avoided, the next holder goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Delivery:
         self.liars: dict[NodeId, str] = {}
 
     async def fetch(self, card: Card, holders: Sequence[NodeId]) -> tuple[bytes, ...]:
-        """All blobs of a card, from the store where they are there already; kept in the store afterwards.
+        """All blobs of a card, from the store where they are there already. Whoever asked keeps them once the value opens.
 
         Raises:
             Unreachable: no holder could give the rest in time.
@@ -54,7 +53,6 @@ class Delivery:
         if self._store.size_bytes(ref.digest) is None:
             blob = await self._pieces(ref, holders, len(ref.cuts))
             check_blob(ref, blob)
-            self._store.put(blob)
             return blob
         return self._store.get(ref.digest)
 

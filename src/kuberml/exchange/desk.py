@@ -61,7 +61,7 @@ class Integrator(Protocol):
 
 
 class Desk:
-    """State of a receiver. Everything here can be made again from the store and the memory: a restart delivers nothing twice."""
+    """State of a receiver. It can be made again from the store: after a restart nothing is delivered twice."""
 
     def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan) -> None:
         self.node, self.integrator, self.plan = node, integrator, plan
@@ -135,9 +135,7 @@ class Desk:
             if judgement.accepted:
                 self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), after
                 fresh.append(parcel.signed)
-                self.node.record(
-                    "absorbed", card=parcel.digest, verdict=judgement.verdict, why=judgement.why, labels=judgement.labels
-                )
+                self._record("absorbed", parcel, judgement)
             elif judgement.verdict == "refused":
                 del self.waiting[parcel.digest]
                 self._refuse(parcel.signed, judgement.why)
@@ -157,6 +155,11 @@ class Desk:
         own = sum(tally.correct for tally in parcel.mine.values())
         others = sum(tally.correct for tally in self.standing.credit(parcel.digest).values())
         return own + others / 2, parcel.digest
+
+    def _record(self, event: str, parcel: Parcel, judgement: Judgement) -> None:
+        card = parcel.signed.card
+        self.node.record(event, card=parcel.digest, author=card.author, kind=card.kind, size_bytes=card.size_bytes,
+                         verdict=judgement.verdict, labels=judgement.labels, why=judgement.why)  # fmt: skip
 
     def _refuse(self, signed: SignedCard, why: str) -> None:
         self.refused[signed.digest] = why

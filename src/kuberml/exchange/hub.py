@@ -7,7 +7,7 @@ Requests that it serves: `announce` (I hold this), `find` (who serves this want 
 from __future__ import annotations
 
 from kuberml.core.errors import RemoteError
-from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Clock, Recorder, Transport
 from kuberml.exchange import wire
 from kuberml.exchange.broker import rank
@@ -27,13 +27,10 @@ class Hub:
         self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
         self._board: dict[Digest, dict[str, SignedVerdict]] = {}
         self._standing = Standing()
-        for name, handler in (
-            ("announce", self._announce),
-            ("find", self._find),
-            ("verdict", self._verdict),
-            ("verdicts", self._verdicts),
-        ):
-            transport.serve(name, handler)
+        transport.serve("announce", self._announce)
+        transport.serve("find", self._find)
+        transport.serve("verdict", self._verdict)
+        transport.serve("verdicts", self._verdicts)
 
     async def _announce(self, asker: NodeId, body: bytes) -> bytes:
         news = wire.read(body, wire.Announcement)
@@ -46,10 +43,9 @@ class Hub:
 
     async def _find(self, asker: NodeId, body: bytes) -> bytes:
         want = wire.read(body, wire.Query).want
-        candidates = [
-            (signed, holders) for signed, holders in self._catalog.candidates(want, self._now_ms) if holders != (asker,)
-        ]
-        offers = rank(want, candidates, self._outcomes, self._standing.rank_ppm)
+        candidates = self._catalog.candidates(want, self._now_ms)
+        others = [(signed, holders) for signed, holders in candidates if holders != (asker,)]
+        offers = rank(want, others, self._standing.outcomes, self._standing.rank_ppm)
         self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in offers])
         return wire.write(wire.Offers(tuple(offers)))
 
@@ -66,9 +62,6 @@ class Hub:
         cards = wire.read(body, wire.About).cards
         found = [one for card in cards for _, one in sorted(self._board.get(card, {}).items())]
         return wire.write(wire.Board(tuple(found)))
-
-    def _outcomes(self, card: Digest) -> dict[LabelId, tuple[int, int]]:
-        return self._standing.outcomes(card)
 
     @property
     def _now_ms(self) -> int:

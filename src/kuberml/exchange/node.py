@@ -184,7 +184,7 @@ class Node:
         self.place.store.put_card(knowledge.signed.digest, encode_card(knowledge.signed))
 
     async def latest(self, nodes: Sequence[NodeId], *, slot: str, timeout_s: float, at_least: int = 0) -> list[Offer]:
-        """The newest that each node published in a slot, in node order. A late one: what it had before; never heard of: left out.
+        """The newest that each node published in a slot, in node order. Of a late one: what it had before, if anything.
 
         Args:
             nodes: whom to read from.
@@ -229,13 +229,9 @@ class Node:
         signed = check_card(offer.signed)
         self._check_terms(signed)
         blobs = await self.delivery.fetch(signed.card, [node for node in offer.holders if node != self.id] or offer.holders)
-        try:
-            content = open_value(Knowledge(signed, blobs))
-        except RemoteError:
-            for ref in signed.card.blobs:
-                self.place.store.delete(ref.digest)
-            raise
-        self.place.store.put_card(signed.digest, encode_card(signed))
+        knowledge = Knowledge(signed, blobs)
+        content = open_value(knowledge)
+        self.hold(knowledge)
         self.record("fetched", card=signed.digest, holder=offer.holders[0], size_bytes=signed.card.size_bytes)
         return content
 

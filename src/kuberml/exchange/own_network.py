@@ -1,4 +1,4 @@
-"""Teaching one's own network what was learned: distillation from the desk's model on the public probe, tried like anything else."""
+"""Teaching one's own network what was learned: distilled from the desk's model on the public probe, and tried."""
 
 from __future__ import annotations
 

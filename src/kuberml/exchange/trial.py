@@ -1,7 +1,7 @@
 """The trial: is this knowledge kept? A pure function of evidence, judged per wanted label.
 
     tested     for a label I hold: my own held-out data got better (one-sided exact test; the error budget is spent over re-use)
-    credit     for a label I lack: witnesses that hold it say so, weighted by their rank, or the claim was re-run on a public probe
+    credit     for a label I lack: witnesses that hold it say so, weighted by trust, or the claim held on a public probe
     untested   no evidence either way: kept apart, not used
     refused    evidence against it, or my own labels would get worse: leaves no trace in the model
 

@@ -36,11 +36,11 @@ def reveal(data: DataRef) -> Probe:
     return Probe(np.round(local.x_N * 255).astype(np.uint8), local.y_N, local.labels)
 
 
-@job(
-    flops=lambda learner, state, probes, plan, seed: (
-        3 * learner.flops_per_sample * plan.epochs * sum(len(p.x_N) for p in probes)
-    )
-)
+def _flops(learner: Any, state: Any, probes: list[Probe], plan: FitPlan, seed: int) -> int:
+    return int(3 * learner.flops_per_sample * plan.epochs * sum(len(probe) for probe in probes))
+
+
+@job(flops=_flops)
 def fit_pooled(learner: Any, state: Any, probes: list[Probe], plan: FitPlan, seed: int) -> Any:
     """Train on everything that was revealed."""
     x_N = np.concatenate([probe.x_N for probe in probes]).astype(np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""The stage of one run: who is there, with which data, device, link and keys. All of it follows from the scenario and a seed."""
+"""The stage of one run: who is there, with which data, device, link and keys. All follows from scenario and seed."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _local(
     counts: dict[LabelId, int] = {}
     for label in np.unique(y_N):
         mine = stream.permutation(indices[y_N == label])
-        kept = int(round(config.data.heldout * len(mine)))
+        kept = round(config.data.heldout * len(mine))
         heldout.append(mine[:kept])
         train.append(mine[kept:])
         name = dataset.labels[int(label)]
