@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.trial import Tally
 from kuberml.knowledge.card import PPM
-from kuberml.knowledge.verdict import Verdict
+from kuberml.knowledge.verdict import Verdict, aggregate
 
 GOOD = 0.6
 """Recall from which a tested package counts as good."""
@@ -55,10 +55,10 @@ class Standing:
         return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else PRIOR_PPM
 
     def credit(self, card: Digest) -> dict[LabelId, Tally]:
-        """What others say of a card, per label, each weighted by trust; the reader's own tests are left out."""
-        return {
-            label: Tally(correct // PPM, count // PPM) for label, (correct, count) in self._pooled(card).items() if count >= PPM
-        }
+        """What others say of a card, per label, each weighted by trust. The reader's own tests are left out."""
+        others = [verdict for witness, verdict in self._verdicts.get(card, {}).items() if witness != self._me]
+        pooled = aggregate(others, {verdict.witness: self.trust_ppm(verdict.witness) for verdict in others})
+        return {label: Tally(one.correct_ppm // PPM, one.tested_ppm // PPM) for label, one in pooled.items()}
 
     def outcomes(self, card: Digest) -> dict[LabelId, tuple[int, int]]:
         """The same as (right answers, samples): what the broker predicts with."""
@@ -73,17 +73,6 @@ class Standing:
                     trust = self.trust_ppm(witness)
                     good, tested = good + trust * _good([verdict]), tested + trust
         return PPM * (good + PPM) // (tested + 2 * PPM)
-
-    def _pooled(self, card: Digest) -> dict[LabelId, tuple[int, int]]:
-        pooled: dict[LabelId, tuple[int, int]] = {}
-        for witness, verdict in sorted(self._verdicts.get(card, {}).items()):
-            if witness in (self._me, verdict.author):
-                continue  # nobody vouches for himself
-            trust = self.trust_ppm(witness)
-            for label, count in verdict.tested.items():
-                correct, total = pooled.get(label, (0, 0))
-                pooled[label] = (correct + trust * verdict.correct[label], total + trust * count)
-        return pooled
 
     def _yardstick(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
         if self._me is not None:

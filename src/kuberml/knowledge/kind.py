@@ -46,5 +46,6 @@ KINDS: Registry[Kind] = Registry("kind", "kuberml.kinds")
 
 
 def kind_of(value: object) -> str:
-    """The name of a value's kind: its class name in kebab-case (`SoftLabels` is "soft-labels")."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(value).__name__).lower()
+    """The name of a value's kind: its class says so as `KIND`, else it is the class name in kebab-case (`SoftLabels`)."""
+    named = getattr(type(value), "KIND", None)
+    return named or re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(value).__name__).lower()

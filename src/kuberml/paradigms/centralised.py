@@ -21,6 +21,9 @@ from kuberml.learning.predictor import Network
 from kuberml.learning.types import DataRef, FitPlan, Samples
 from kuberml.paradigms.options import Training
 
+COMMON_MODEL = True
+"""States are averaged or sent back: everybody has the same architecture."""
+
 
 class Config(Training, frozen=True, kw_only=True):
     """Options."""

@@ -14,6 +14,9 @@ from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.predictor import Network
 from kuberml.paradigms.options import Training
 
+COMMON_MODEL = True
+"""States are averaged or sent back: everybody has the same architecture."""
+
 
 class Config(Training, frozen=True, kw_only=True):
     """Options. `patience_s`: how long to wait for a neighbour's model of this round before its last one is taken."""
@@ -38,4 +41,3 @@ async def peer(node: Node, cfg: Config) -> None:
         mean.add(state, left)
         node.memory.update(round=r + 1, state=mean.result(state))
         node.deploy(Network(node.learner, node.memory.state), learned=[offer.signed for offer in near])
-    await node.until_done()

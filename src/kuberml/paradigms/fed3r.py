@@ -17,6 +17,9 @@ from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import describe_data, solve_head
 from kuberml.learning.predictor import HeadOn
 
+PUBLIC = ("extractor",)
+"""Public things that it uses; a world has them published."""
+
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options."""

@@ -15,6 +15,9 @@ from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
 from kuberml.paradigms.options import Training
 
+COMMON_MODEL = True
+"""States are averaged or sent back: everybody has the same architecture."""
+
 
 class Config(Training, frozen=True, kw_only=True):
     """Options. A round's cohort is a share of the clients that are present, at least one."""

@@ -12,6 +12,9 @@ from kuberml.paradigms.fedavg import Config, follow, rounds
 
 __all__ = ["Config", "client", "server"]
 
+PUBLIC = ("extractor",)
+"""Public things that it uses; a world has them published."""
+
 
 async def server(node: Node, cfg: Config) -> None:
     """The rounds of FedAvg over heads."""

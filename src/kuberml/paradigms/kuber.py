@@ -23,6 +23,9 @@ from kuberml.knowledge.card import SignedCard
 from kuberml.learning.jobs import soften_with
 from kuberml.paradigms.options import Training
 
+PUBLIC = ("extractor", "probe")
+"""Public things that it uses; a world has them published."""
+
 
 class Config(Training, frozen=True, kw_only=True):
     """Options.
@@ -61,7 +64,6 @@ async def peer(node: Node, cfg: Config) -> None:
             await node.sleep(cfg.every_s)
     except OverBudget as error:
         node.record("spent", why=str(error))
-    await node.until_done()
 
 
 async def learn(node: Node, cfg: Config) -> OwnNetwork:

@@ -11,6 +11,9 @@ from kuberml.exchange.public import head_learner
 from kuberml.paradigms import fedavg
 from kuberml.paradigms.options import Training
 
+PUBLIC = ("extractor",)
+"""Public things that it uses; a world has them published."""
+
 
 class Config(Training, frozen=True, kw_only=True):
     """Options."""

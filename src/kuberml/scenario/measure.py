@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kuberml.core.ids import Digest, LabelId, NodeId
-from kuberml.core.units import NS
 from kuberml.core.values import digest
 from kuberml.learning.types import DataRef, Scores
 
@@ -60,6 +59,10 @@ class Watch:
         place = bisect_right([one.time_ns for one in mine], time_ns)
         return mine[place - 1].model if place else None
 
+    def first(self, node: NodeId) -> Digest | None:
+        """What a node served first; None if it never served."""
+        return next((one.model for one in self.deployments if one.node == node), None)
+
     def times(self, points: int) -> list[int]:
         """At most `points` instants at which something changed, the last among them, spread evenly over the changes."""
         changes = sorted({one.time_ns for one in self.deployments})
@@ -98,8 +101,3 @@ def on_mix(scores: Scores, counts: dict[LabelId, int]) -> float:
     """Accuracy on a learner's own label mix: the recalls on the test set, weighted by its own label shares."""
     recall, total = scores.recall(), sum(counts.values())
     return sum(recall.get(label, 0.0) * count for label, count in counts.items()) / total if total else float("nan")
-
-
-def to_seconds(time_ns: int) -> float:
-    """Virtual nanoseconds as seconds."""
-    return time_ns / NS
