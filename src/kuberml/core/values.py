@@ -36,6 +36,11 @@ def value(cls: S) -> S:
     return cls
 
 
+def modules() -> frozenset[str]:
+    """Names of the modules that registered structs: another process imports them before it loads a value."""
+    return frozenset(cls.__module__ for cls in _structs.values())
+
+
 def dumps(item: object) -> bytes:
     """Deterministic bytes of None, bool, int, float, str, bytes, list, tuple, dict (str keys), ndarray or `@value` struct.
 

@@ -1,0 +1,228 @@
+"""An asyncio loop in virtual time: ordinary coroutines, no waiting, one order of events.
+
+Laws
+    Time is integer nanoseconds and moves only when nothing is ready to run.
+    Timers fire one at a time, by (deadline, creation number); what one sets off runs to its end before the next fires.
+    Nothing scheduled and nothing ready is a deadlock: an error that names who waits, never a hang.
+    Sets of tasks iterate in an order that depends on creation numbers only (CPython's depends on addresses).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from kuberml.core.errors import ConfigError, InternalError
+from kuberml.core.units import NS, to_ns, to_seconds
+
+T = TypeVar("T")
+NODE: contextvars.ContextVar[str] = contextvars.ContextVar("kuberml_node", default="")
+"""Whose code is running. Tasks inherit it, so a crash finds every task of its node."""
+
+MAX_TURNS = 10_000_000
+"""Loop turns at one instant before we say that time stands still."""
+
+_Entry = tuple[int, int, "_Timer", Callable[..., object], tuple[Any, ...], contextvars.Context | None]
+
+
+class NodeTask(asyncio.Task[Any]):
+    """A task that knows its creation number and its node."""
+
+    __slots__ = ("node", "number")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: VirtualLoop, **options: Any) -> None:
+        context: contextvars.Context | None = options.get("context")
+        self.number = loop.next_number()
+        self.node = NODE.get() if context is None else context.get(NODE, "")
+        super().__init__(coro, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        # asyncio keeps tasks in sets (TaskGroup, wait): by address their order would change from process to process.
+        return self.number
+
+
+class _Timer(asyncio.TimerHandle):
+    __slots__ = ("pending",)
+    pending: bool
+
+
+class _Selector(selectors.SelectSelector):
+    """Waits for nothing: asks the loop to move its clock instead."""
+
+    def __init__(self, advance: Callable[[bool], None]) -> None:
+        super().__init__()
+        self._on_idle = advance
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._on_idle(timeout is None)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """See the module. `now_ns` is the virtual time; `at_ns` schedules at an exact integer."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.events = 0
+        self.failure: BaseException | None = None
+        self._timers: list[_Entry] = []
+        self._dead_timers = 0
+        self._turns = 0
+        self._numbers = itertools.count(1)
+        super().__init__(_Selector(self._on_select))
+        self.set_task_factory(_new_task)
+        self.set_exception_handler(lambda _, context: self._on_exception(context))
+
+    def next_number(self) -> int:
+        """The next creation number: it orders timers and tasks."""
+        return next(self._numbers)
+
+    def time(self) -> float:
+        """Virtual seconds; exact to the nanosecond for 104 days, then to the nearest float."""
+        return to_seconds(self.now_ns)
+
+    def call_later(  # type: ignore[override]  # the stub ties callback and args by a TypeVarTuple
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See asyncio. A delay is rounded to whole nanoseconds."""
+        return self.at_ns(self.now_ns + to_ns(max(delay, 0)), callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]  # as above
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See asyncio."""
+        return self.at_ns(to_ns(max(when, 0)), callback, *args, context=context)
+
+    def at_ns(
+        self, when_ns: int, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call back at `when_ns` (now, if that is past), after everything already scheduled for that instant."""
+        when_ns = max(when_ns, self.now_ns)
+        context = contextvars.copy_context() if context is None else context
+        timer = _Timer(when_ns / NS, callback, args, self, context)
+        timer.pending = True
+        heapq.heappush(self._timers, (when_ns, next(self._numbers), timer, callback, args, context))
+        return timer
+
+    async def sleep_ns(self, duration_ns: int) -> None:
+        """Wait for an exact number of nanoseconds."""
+        future: asyncio.Future[None] = self.create_future()
+        timer = self.at_ns(self.now_ns + duration_ns, _wake, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    def run_in_executor(  # type: ignore[override]  # as above
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Refused: a thread's end has no place in virtual time.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{func!r} would run in a thread, which virtual time cannot order: make it a job and use compute")
+
+    def tasks(self, node: str | None = None) -> list[NodeTask]:
+        """Unfinished tasks in creation order: all, or those of one node."""
+        every = (task for task in asyncio.all_tasks(self) if isinstance(task, NodeTask))
+        return sorted((task for task in every if node in (None, task.node)), key=lambda task: task.number)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with this error; the first one counts."""
+        self.failure = self.failure or error
+        self.stop()
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run `main` to its end, cancel what is left in creation order, and close the loop.
+
+        Raises:
+            InternalError: a deadlock, or an instant that never ends.
+            Whatever `main`, or a callback that nobody awaits, raises.
+        """
+        try:
+            return self._until(main)
+        finally:
+            try:
+                self._cancel_all()
+            finally:
+                self.close()
+
+    def _until(self, main: Coroutine[Any, Any, T]) -> T:
+        try:
+            result = self.run_until_complete(main)
+        except BaseException as error:
+            raise (self.failure or error) from None
+        if self.failure is not None:
+            raise self.failure
+        return result
+
+    def _cancel_all(self) -> None:
+        left = self.tasks()
+        for task in left:
+            task.cancel()
+        self.failure = None
+        if left:
+            self.run_until_complete(asyncio.wait(left))
+        self.run_until_complete(self.shutdown_asyncgens())
+
+    def _on_exception(self, context: Mapping[str, Any]) -> None:
+        # Nobody awaits what failed here. In a simulation that must not be a line in a log.
+        self.fail(context.get("exception") or InternalError(str(context.get("message"))))
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if isinstance(handle, _Timer) and handle.pending:
+            self._dead_timers += 1
+            if self._dead_timers > 1000 and self._dead_timers * 2 > len(self._timers):
+                self._timers = [entry for entry in self._timers if not entry[2].cancelled() and entry[2] is not handle]
+                heapq.heapify(self._timers)
+                self._dead_timers = 0
+
+    def _on_select(self, idle: bool) -> None:
+        if idle:
+            self._fire_next()
+        self._turns += 1
+        if self._turns > MAX_TURNS:
+            raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
+
+    def _fire_next(self) -> None:
+        timers = self._timers
+        while timers:
+            when_ns, _, timer, callback, args, context = heapq.heappop(timers)
+            timer.pending = False
+            if timer.cancelled():
+                self._dead_timers -= 1
+                continue
+            if when_ns > self.now_ns:
+                self.now_ns, self._turns = when_ns, 0
+            self.events += 1
+            self.call_soon(callback, *args, context=context)
+            return
+        raise InternalError(f"deadlock at {self.time()} s: nothing is scheduled. {self._waiting()}")
+
+    def _waiting(self) -> str:
+        tasks = self.tasks()
+        shown = [f"{task.get_name()}{f' of {task.node}' if task.node else ''} ({_where(task)})" for task in tasks[:20]]
+        return f"{len(tasks)} tasks: {'; '.join(shown) or 'none'}"
+
+
+def _new_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> NodeTask:
+    assert isinstance(loop, VirtualLoop)
+    return NodeTask(coro, loop=loop, **options)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _where(task: NodeTask) -> str:
+    """The innermost line that a task waits at."""
+    frames = task.get_stack(limit=1)
+    inner = frames[-1] if frames else None
+    return f"{inner.f_code.co_qualname} line {inner.f_lineno}" if inner else "not started"

@@ -1,0 +1,129 @@
+"""Results of jobs remembered by the digest of their inputs: identical jobs run once, and a resumed run replays fast.
+
+A job is a pure function of its inputs, so BLAKE3 of (job name, inputs) names its result. In memory the least recently used
+are forgotten; a `JobCache` keeps all of them in one SQLite file for `run --resume`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from pathlib import Path
+
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import Digest, digest_of
+from kuberml.core.values import loads
+from kuberml.worlds.simulated.workers import Ticket, Workers
+
+MEMORY_BYTES = 64 * 1024 * 1024
+
+
+class JobCache:
+    """Replies of jobs in one SQLite file."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Raises ConfigError: not a file that we can keep results in."""
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the last few
+            self._database.execute("CREATE TABLE IF NOT EXISTS job (task BLOB PRIMARY KEY, reply BLOB NOT NULL) WITHOUT ROWID")
+        except sqlite3.Error as error:
+            raise ConfigError(f"job cache {path}: {error}; give a new file or one of an earlier run") from error
+
+    def get(self, task: Digest) -> bytes | None:
+        """The reply to a task, or None."""
+        row = self._database.execute("SELECT reply FROM job WHERE task = ?", (bytes.fromhex(task),)).fetchone()
+        return None if row is None else row[0]
+
+    def put(self, task: Digest, reply: bytes) -> None:
+        """Keep a reply."""
+        self._database.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (bytes.fromhex(task), reply))
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT COUNT(*) FROM job").fetchone()[0])
+
+    def close(self) -> None:
+        """Release the file."""
+        self._database.close()
+
+
+class _Shared:
+    """One task that several may wait for."""
+
+    __slots__ = ("inner", "users")
+
+    def __init__(self, inner: Ticket) -> None:
+        self.inner = inner
+        self.users = 0
+
+
+class Remembering:
+    """Workers that do no task twice. Errors are not remembered."""
+
+    def __init__(self, workers: Workers, cache: JobCache | None = None, *, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.executed = 0
+        self._workers, self._cache = workers, cache
+        self._replies: OrderedDict[Digest, bytes] = OrderedDict()
+        self._room_bytes = memory_bytes
+        self._pending: dict[Digest, _Shared] = {}
+        self._digests: dict[Ticket, Digest] = {}
+
+    def submit(self, task: bytes) -> Ticket:
+        """See Workers."""
+        digest = digest_of(task)
+        ticket = Ticket(b"")
+        ticket.reply = self._recall(digest)
+        if ticket.reply is None:
+            shared = self._pending.get(digest)
+            if shared is None:
+                shared = self._pending[digest] = _Shared(self._workers.submit(task))
+            shared.users += 1
+            self._digests[ticket] = digest
+        return ticket
+
+    def result(self, ticket: Ticket) -> bytes:
+        """See Workers."""
+        if ticket.reply is None:
+            digest = self._digests[ticket]
+            inner = self._pending[digest].inner
+            fresh = inner.reply is None
+            ticket.reply = self._workers.result(inner)
+            if digest not in self._replies:
+                self._learn(digest, ticket.reply)
+            self.executed += fresh
+            self._leave(ticket)
+        return ticket.reply
+
+    def drop(self, ticket: Ticket) -> None:
+        """See Workers."""
+        if ticket in self._digests:
+            self._leave(ticket)
+
+    def close(self) -> None:
+        """See Workers."""
+        self._workers.close()
+
+    def _leave(self, ticket: Ticket) -> None:
+        digest = self._digests.pop(ticket)
+        shared = self._pending[digest]
+        shared.users -= 1
+        if shared.users == 0:
+            del self._pending[digest]
+            self._workers.drop(shared.inner)
+
+    def _recall(self, digest: Digest) -> bytes | None:
+        if digest in self._replies:
+            self._replies.move_to_end(digest)
+            return self._replies[digest]
+        return None if self._cache is None else self._cache.get(digest)
+
+    def _learn(self, digest: Digest, reply: bytes) -> None:
+        if not loads(reply)[0]:
+            return
+        if self._cache is not None:
+            self._cache.put(digest, reply)
+        self._replies[digest] = reply
+        self._room_bytes -= len(reply)
+        while self._room_bytes < 0:
+            self._room_bytes += len(self._replies.popitem(last=False)[1])

@@ -1,0 +1,141 @@
+"""The seam's Store for many nodes in one process: content is kept once, each node has an index of what it holds.
+
+Disks fail on demand: a *full* one refuses every write with OSError, a *corrupt* blob is found out when it is read.
+A node that is down cannot write: what a killed process would not have written, a cancelled coroutine does not either.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+
+from kuberml.core.errors import InternalError
+from kuberml.core.ids import Digest, digest_of
+
+
+class SharedBlobs:
+    """Content by digest, kept while at least one node holds it."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, bytes] = {}
+        self._holders: dict[Digest, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    def hold(self, blob: bytes) -> Digest:
+        """One more holder."""
+        digest = digest_of(blob)
+        self._blobs.setdefault(digest, bytes(blob))
+        self._holders[digest] = self._holders.get(digest, 0) + 1
+        return digest
+
+    def drop(self, digest: Digest) -> None:
+        """One holder less; the last takes the content with it."""
+        self._holders[digest] -= 1
+        if self._holders[digest] == 0:
+            del self._holders[digest], self._blobs[digest]
+
+    def __getitem__(self, digest: Digest) -> bytes:
+        return self._blobs[digest]
+
+
+class SimulatedStore:
+    """`core.seam.Store` of one node. What it held survives a crash."""
+
+    def __init__(self, shared: SharedBlobs | None = None) -> None:
+        self.is_full = False
+        self.is_frozen = False
+        self._shared = SharedBlobs() if shared is None else shared
+        self._held: set[Digest] = set()
+        self._corrupt: set[Digest] = set()
+        self._cards: dict[Digest, bytes] = {}
+        self._memory: dict[str, bytes] = {}
+
+    def put(self, blob: bytes) -> Digest:
+        """See the seam. Raises OSError: the disk is full, or the node is down."""
+        self._check_writable()
+        digest = self._shared.hold(blob)
+        if digest in self._held:
+            self._shared.drop(digest)
+        self._held.add(digest)
+        self._corrupt.discard(digest)
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """See the seam. Content was hashed when it was put and cannot change, so only injected damage is looked for."""
+        self._check_held(digest)
+        if digest in self._corrupt:
+            self.delete(digest)
+            raise InternalError(f"the disk gave other bytes for blob {digest}; it was dropped")
+        return self._shared[digest]
+
+    def read(self, digest: Digest, start: int, stop: int) -> bytes:
+        """See the seam. A corrupt blob gives flipped bytes here."""
+        self._check_held(digest)
+        blob = self._shared[digest]
+        if not 0 <= start <= stop <= len(blob):
+            raise ValueError(f"bytes {start}..{stop} are outside a blob of {len(blob)} bytes")
+        return flipped(blob[start:stop]) if digest in self._corrupt else blob[start:stop]
+
+    def size_bytes(self, digest: Digest) -> int | None:
+        """See the seam."""
+        return len(self._shared[digest]) if digest in self._held else None
+
+    def delete(self, digest: Digest) -> None:
+        """See the seam."""
+        if digest in self._held:
+            self._held.discard(digest)
+            self._corrupt.discard(digest)
+            self._shared.drop(digest)
+
+    def put_card(self, digest: Digest, card: bytes) -> None:
+        """See the seam. Raises OSError: the disk is full, or the node is down."""
+        self._check_writable()
+        self._cards[digest] = bytes(card)
+
+    def card(self, digest: Digest) -> bytes:
+        """See the seam."""
+        return self._cards[digest]
+
+    def cards(self) -> Iterator[Digest]:
+        """See the seam."""
+        return iter(sorted(self._cards))
+
+    def delete_card(self, digest: Digest) -> None:
+        """See the seam."""
+        self._cards.pop(digest, None)
+
+    def memory(self) -> dict[str, bytes]:
+        """See the seam."""
+        return dict(self._memory)
+
+    def remember(self, entries: Mapping[str, bytes | None]) -> None:
+        """See the seam. Raises OSError: the disk is full, or the node is down."""
+        self._check_writable()
+        for key, content in entries.items():
+            if content is None:
+                self._memory.pop(key, None)
+            else:
+                self._memory[key] = bytes(content)
+
+    def corrupt(self, digest: Digest) -> None:
+        """A fault: the disk will give other bytes for this blob."""
+        self._check_held(digest)
+        self._corrupt.add(digest)
+
+    def _check_held(self, digest: Digest) -> None:
+        if digest not in self._held:
+            raise KeyError(digest)
+
+    def _check_writable(self) -> None:
+        if self.is_frozen:
+            raise OSError(errno.EIO, "the node is down")
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no space left on the simulated disk")
+
+
+def flipped(content: bytes) -> bytes:
+    """`content` with its middle byte inverted."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(byte ^ 0xFF for byte in content[middle : middle + 1]) + content[middle + 1 :]

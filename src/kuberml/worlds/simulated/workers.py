@@ -1,0 +1,243 @@
+"""Where the real work is done: here, or on worker processes of one thread each.
+
+A task is the bytes of (job name, inputs); a reply is the bytes of its value or of its error. The same bytes go in and come
+out wherever a job runs, so the number of workers cannot show. Nothing is pickled.
+
+A worker is a fresh interpreter that imports only what its jobs need. One that dies is replaced and its task is run once more.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import importlib
+import multiprocessing.connection as connections
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections import deque
+from multiprocessing import Pipe
+from typing import Any, Protocol
+
+from kuberml.core import errors, values
+from kuberml.core.errors import ConfigError, InternalError
+from kuberml.core.jobs import load_job
+from kuberml.worlds.simulated.audit import unwatched
+from kuberml.worlds.simulated.threads import OneThread
+
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of several processes starve each other
+}
+_START = "from kuberml.worlds.simulated.workers import work; work({})"
+
+
+class Ticket:
+    """A task that was handed in, and its reply once there is one."""
+
+    __slots__ = ("deaths", "dropped", "reply", "task")
+
+    def __init__(self, task: bytes) -> None:
+        self.task = task
+        self.reply: bytes | None = None
+        self.deaths = 0
+        self.dropped = False
+
+
+class Workers(Protocol):
+    """Does tasks."""
+
+    def submit(self, task: bytes) -> Ticket:
+        """Hand in a task; it may start now."""
+        ...
+
+    def result(self, ticket: Ticket) -> bytes:
+        """Its reply, waiting for it. Raises InternalError: its worker died twice."""
+        ...
+
+    def drop(self, ticket: Ticket) -> None:
+        """Nobody wants the reply any more."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
+
+
+def execute(task: bytes) -> bytes:
+    """Do a task; never raises for what the job raises."""
+    try:
+        name, inputs = values.loads(task)
+        return values.dumps([True, load_job(name)(*inputs)])
+    except Exception as error:
+        told = [type(error).__module__, type(error).__qualname__, str(error), traceback.format_exc()]
+        return values.dumps([False, *told])
+
+
+def open_reply(reply: bytes) -> Any:
+    """The value in a reply.
+
+    Raises:
+        The error that the job raised, if its class is a builtin or one of ours; else InternalError with its text.
+    """
+    done, *content = values.loads(reply)
+    if done:
+        return content[0]
+    module, name, message, trace = content
+    known = {"builtins": builtins, errors.__name__: errors}.get(module)
+    kind = getattr(known, name, None)
+    plain = isinstance(kind, type) and issubclass(kind, Exception) and kind is not errors.MissingExtra
+    error = kind(message) if plain and isinstance(kind, type) else InternalError(f"a job raised {name}: {message}")
+    error.add_note(trace)
+    raise error
+
+
+class Here:
+    """One worker: this process, lazily, when the reply is asked for. Every job runs on one thread."""
+
+    def __init__(self) -> None:
+        self._threads = OneThread()
+
+    def submit(self, task: bytes) -> Ticket:
+        """See Workers; nothing starts yet."""
+        return Ticket(task)
+
+    def result(self, ticket: Ticket) -> bytes:
+        """See Workers."""
+        if ticket.reply is None:
+            self._threads.hold()
+            ticket.reply = unwatched(execute, ticket.task)
+            self._threads.hold()  # the job may have imported torch; before its first use there is nothing to hold
+        return ticket.reply
+
+    def drop(self, ticket: Ticket) -> None:
+        """See Workers: what was not asked for is never done."""
+
+    def close(self) -> None:
+        """Give the process its threads back."""
+        self._threads.release()
+
+
+class Pool:
+    """Up to `count` worker processes, started as tasks come in. A task starts as soon as one is free."""
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ConfigError(f"workers must be at least 1, not {count}")
+        self._count = count
+        self._waiting: deque[Ticket] = deque()
+        self._workers: list[_Worker] = []
+
+    def submit(self, task: bytes) -> Ticket:
+        """See Workers."""
+        if len(self._workers) < self._count:
+            self._workers.append(_Worker())
+        ticket = Ticket(task)
+        self._waiting.append(ticket)
+        self._pump(wait=False)
+        return ticket
+
+    def result(self, ticket: Ticket) -> bytes:
+        """See Workers."""
+        while ticket.reply is None:
+            self._pump(wait=True)
+        self._pump(wait=False)
+        return ticket.reply
+
+    def drop(self, ticket: Ticket) -> None:
+        """See Workers. One that runs already ends for nothing."""
+        ticket.dropped = True
+
+    def close(self) -> None:
+        """See Workers."""
+        for worker in self._workers:
+            worker.stop()
+
+    def _pump(self, *, wait: bool) -> None:
+        """Take the replies that are there (at least one if `wait`) and give idle workers something to do."""
+        busy = {worker.pipe: worker for worker in self._workers if worker.ticket is not None}
+        if busy:
+            for pipe in connections.wait(list(busy), timeout=None if wait else 0):
+                self._collect(busy[pipe])  # type: ignore[index]
+        for worker in self._workers:
+            while worker.ticket is None and self._waiting:
+                ticket = self._waiting.popleft()
+                if not ticket.dropped:
+                    self._begin(worker, ticket)
+
+    def _begin(self, worker: _Worker, ticket: Ticket) -> None:
+        worker.ticket = ticket
+        try:
+            worker.send(ticket.task)
+        except OSError:
+            self._bury(worker)
+
+    def _collect(self, worker: _Worker) -> None:
+        assert worker.ticket is not None
+        try:
+            worker.ticket.reply = worker.pipe.recv_bytes()
+            worker.ticket = None
+        except (EOFError, OSError):
+            self._bury(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Replace a dead worker; its task goes first in the queue, once."""
+        ticket, worker.ticket = worker.ticket, None
+        assert ticket is not None
+        worker.restart()
+        ticket.deaths += 1
+        if ticket.deaths > 1 and not ticket.dropped:
+            raise InternalError(f"job {values.loads(ticket.task)[0]} killed its worker process twice (out of memory?)")
+        self._waiting.appendleft(ticket)
+
+
+class _Worker:
+    """One worker process and our end of its pipe."""
+
+    def __init__(self) -> None:
+        self.ticket: Ticket | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self.pipe, theirs = Pipe()
+        paths = os.pathsep.join(path for path in sys.path if path)
+        command = [sys.executable, "-c", _START.format(theirs.fileno())]
+        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": paths}
+        self.process = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)  # noqa: S603
+        theirs.close()
+        self._told: frozenset[str] = frozenset()
+
+    def send(self, task: bytes) -> None:
+        """Name the modules of all values that may be in there, if there are new ones, then the task."""
+        modules = values.modules() - self._told - {"__main__"}
+        self._told |= modules
+        self.pipe.send_bytes(values.dumps([sorted(modules), task]))
+
+    def restart(self) -> None:
+        """A fresh process in place of this one."""
+        self.stop()
+        self._start()
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self.pipe.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def work(descriptor: int) -> None:
+    """The life of a worker process: tasks in, replies out, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the pipe tells us
+    threads = OneThread()
+    with connections.Connection(descriptor) as pipe, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            modules, task = values.loads(pipe.recv_bytes())
+            for module in modules:
+                importlib.import_module(module)
+            threads.hold()
+            pipe.send_bytes(execute(task))

@@ -1,0 +1,202 @@
+"""A simulated world: nodes on modelled devices and links, in virtual time, with faults.
+
+It gives each node the four objects of the seam and runs one coroutine per node. It knows nothing of what they do.
+
+    world = SimulatedWorld([Place(node="a", role="peer", device=device, link=link), ...], seed=1, workers=2)
+    outcome = world.run({"a": main_of_a, ...})        # functions without arguments that return a coroutine
+
+A node that crashes is cancelled and its function is called again: it goes on from `store(node).memory()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from kuberml.core.errors import ConfigError, nearest
+from kuberml.core.ids import Digest, NodeId, check_node
+from kuberml.core.seam import Recorder
+from kuberml.core.units import to_ns
+from kuberml.worlds.simulated.audit import audit as audited
+from kuberml.worlds.simulated.bodies import Body, Place
+from kuberml.worlds.simulated.clock import SimulatedClock
+from kuberml.worlds.simulated.compute import SimulatedCompute
+from kuberml.worlds.simulated.faults import Fault, Faults
+from kuberml.worlds.simulated.links import Network, Traffic
+from kuberml.worlds.simulated.lives import Lives, Main
+from kuberml.worlds.simulated.loop import VirtualLoop
+from kuberml.worlds.simulated.results import JobCache, Remembering
+from kuberml.worlds.simulated.store import SharedBlobs, SimulatedStore
+from kuberml.worlds.simulated.trace import Trace
+from kuberml.worlds.simulated.transport import SimulatedTransport, Switchboard
+from kuberml.worlds.simulated.workers import Here, Pool
+
+__all__ = ["Fault", "JobCache", "Outcome", "Place", "SimulatedWorld"]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a run came to.
+
+    Attributes:
+        virtual_time_ns: when it ended.
+        trace_hash: equal for any number of workers on one machine.
+        integer_hash: equal on every machine.
+        finished: every node that was waited for has ended (or is gone for good); False: `until_s` came first.
+        results: what each node's coroutine returned.
+        traffic: bytes that each node sent and received.
+        energy_mj: modelled energy of each node, millijoules.
+        flops: floating point operations of each node's jobs.
+        jobs_executed: jobs that really ran; the others were remembered.
+        events: timers that fired.
+    """
+
+    virtual_time_ns: int
+    trace_hash: Digest
+    integer_hash: Digest
+    finished: bool
+    results: dict[NodeId, Any]
+    traffic: dict[NodeId, Traffic]
+    energy_mj: dict[NodeId, int]
+    flops: dict[NodeId, int]
+    jobs_executed: int
+    events: int
+
+
+class SimulatedWorld:
+    """See the module. A world runs once."""
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        *,
+        seed: int,
+        workers: int = 1,
+        faults: Sequence[Fault] = (),
+        job_cache: JobCache | None = None,
+        recorder: Recorder | None = None,
+        audit: bool = False,
+    ) -> None:
+        """Build it; nothing runs yet.
+
+        Args:
+            places: the nodes.
+            seed: root of the network's randomness (loss).
+            workers: 1: jobs run in this process when their result is due. More: on that many worker processes.
+            faults: what goes wrong and when.
+            job_cache: where results of jobs outlive the run; a second run with the same inputs replays them.
+            recorder: takes down who went down, came back, was cut off or slowed.
+            audit: fail a paradigm that touches the wall clock, global randomness, threads or files.
+
+        Raises:
+            ConfigError: two nodes of one name, or a device, link, fault or number of workers that cannot be.
+        """
+        self.loop = VirtualLoop()
+        self.trace = Trace()
+        self._network = Network(self.loop, seed)
+        self._board = Switchboard(self.loop, self._network, self.trace)
+        self._workers = Remembering(Here() if workers == 1 else Pool(workers), job_cache)
+        self._clock = SimulatedClock(self.loop)
+        blobs = SharedBlobs()
+        self._bodies = {check_node(place.node): self._body(place, blobs) for place in places}
+        self._faults = Faults(tuple(faults), tuple(self._bodies))
+        self._lives = Lives(
+            loop=self.loop,
+            network=self._network,
+            trace=self.trace,
+            bodies=self._bodies,
+            faults=self._faults,
+            recorder=recorder,
+        )
+        self._audit, self._has_run = audit, False
+
+    def clock(self, node: NodeId) -> SimulatedClock:
+        """The node's Clock. All nodes have the same time."""
+        return self._clock
+
+    def transport(self, node: NodeId) -> SimulatedTransport:
+        """The node's Transport."""
+        return self._bodies[node].door
+
+    def compute(self, node: NodeId) -> SimulatedCompute:
+        """The node's Compute."""
+        return self._bodies[node].compute
+
+    def store(self, node: NodeId) -> SimulatedStore:
+        """The node's Store."""
+        return self._bodies[node].store
+
+    def traffic(self, node: NodeId) -> Traffic:
+        """Bytes that the node has sent and received so far. It goes on counting: copy it to keep it."""
+        return self._bodies[node].port.traffic
+
+    def energy_mj(self, node: NodeId) -> int:
+        """Energy that the node has spent so far, millijoules."""
+        return self._bodies[node].energy_mj(self.loop.now_ns)
+
+    def flops(self, node: NodeId) -> int:
+        """Floating point operations that the node's jobs have done so far."""
+        return self._bodies[node].compute.flops
+
+    def run(
+        self, mains: Mapping[NodeId, Main], *, until_s: float | None = None, wait_for: Collection[str] | None = None
+    ) -> Outcome:
+        """Run one coroutine per node until those that are waited for have ended; the rest is cancelled in order.
+
+        Args:
+            mains: what each node does, in the order in which they start; called again after a crash.
+            until_s: virtual time at which it ends anyway.
+            wait_for: nodes or roles; None: all of `mains`.
+
+        Raises:
+            ConfigError: unknown node, or the world has run already.
+            InternalError: deadlock.
+            Whatever a node's coroutine or handler raises.
+        """
+        waited = self._waited(mains, wait_for)
+        if self._has_run:
+            raise ConfigError("a world runs once: build another")
+        self._has_run = True
+        with audited() if self._audit else contextlib.nullcontext():
+            try:
+                return self.loop.run(self._live(mains, waited, None if until_s is None else to_ns(until_s)))
+            finally:
+                self._workers.close()
+
+    async def _live(self, mains: Mapping[NodeId, Main], waited: frozenset[NodeId], until_ns: int | None) -> Outcome:
+        finished = await self._lives.run(mains, waited, until_ns)
+        return Outcome(
+            virtual_time_ns=self.loop.now_ns,
+            trace_hash=self.trace.trace_hash(),
+            integer_hash=self.trace.integer_hash(),
+            finished=finished,
+            results=dict(self._lives.results),
+            traffic={node: msgspec.structs.replace(self.traffic(node)) for node in self._bodies},
+            energy_mj={node: self.energy_mj(node) for node in self._bodies},
+            flops={node: self.flops(node) for node in self._bodies},
+            jobs_executed=self._workers.executed,
+            events=self.loop.events,
+        )
+
+    def _body(self, place: Place, blobs: SharedBlobs) -> Body:
+        node, store = place.node, SimulatedStore(blobs)
+        port = self._network.add(node, place.link)
+        door = SimulatedTransport(self._board, port, place.role, store)
+        compute = SimulatedCompute(node, place.device, self.loop, self.trace, self._workers)
+        if place.device.battery_mj is not None:
+            compute.on_worked = lambda: self._lives.check_battery(node)
+        return Body(place, port, store, door, compute)
+
+    def _waited(self, mains: Mapping[NodeId, Main], wait_for: Collection[str] | None) -> frozenset[NodeId]:
+        roles = {body.place.role for body in self._bodies.values()}
+        for name in mains:
+            if name not in self._bodies:
+                raise ConfigError(f"mains: unknown node {name!r}; {nearest(name, self._bodies)}")
+        for wanted in wait_for or ():
+            if wanted not in self._bodies and wanted not in roles:
+                raise ConfigError(f"wait_for: unknown node or role {wanted!r}; {nearest(wanted, {*self._bodies, *roles})}")
+        if wait_for is None:
+            return frozenset(mains)
+        return frozenset(node for node in mains if node in wait_for or self._bodies[node].place.role in wait_for)
