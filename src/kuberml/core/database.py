@@ -39,7 +39,7 @@ class Database:
             path: the file, or ":memory:".
             sort: what it holds ("vault index"); for messages.
             version: of the schema, > 0; a file with another one is refused.
-            schema: statements that create an empty database.
+            schema: statements that create an empty database, each beginning on a line of its own.
             durable: a commit survives a power cut (an fsync each: some ms). If False it survives kill -9 only.
 
         Raises:

@@ -153,3 +153,8 @@ _KINDS: dict[str, tuple[Callable[..., Targets], tuple[str, ...]]] = {
     "labels": (_labels, ("per_learner",)),
     "natural": (_natural, ()),
 }
+
+
+def partition_options() -> dict[str, tuple[str, ...]]:
+    """The kinds of partition, and the options that each takes."""
+    return {kind: options for kind, (_, options) in _KINDS.items()}

@@ -47,13 +47,13 @@ def _points(points: float) -> str:
 
 def _cost(paradigms: dict[str, ParadigmResult], ours: str, rival: str) -> str:
     mine, theirs = paradigms[ours].bytes_moved, paradigms[rival].bytes_moved
-    if not mine or not theirs:
-        return f"it moved {show_bytes(mine)} against {show_bytes(theirs)}"
-    ratio = mine / theirs
-    if 0.95 < ratio < 1.05:
-        return f"both moved {show_bytes(mine)}"
-    times = f"{1 / ratio:.3g} times fewer" if ratio < 1 else f"{ratio:.3g} times as many"
-    return f"it moved {show_bytes(mine)}, {times} bytes"
+    low, high = sorted((mine, theirs))
+    if low and high / low < 1.05:
+        return f"both moved about {show_bytes(mine)}"
+    ratio = f" ({high / low:.2g} times as much)" if low and high / low >= 1.5 else ""
+    if mine < theirs:
+        return f"it moved {show_bytes(mine)}, the other {show_bytes(theirs)}{ratio}"
+    return f"it moved {show_bytes(mine)}{ratio}, the other {show_bytes(theirs)}"
 
 
 def _before(result: ParadigmResult) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -11,6 +10,7 @@ from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.plugins import Registry
 from kuberml.core.units import parse_size_bytes
 from kuberml.scenario.config import Config
+from kuberml.scenario.names import check_names, known
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -41,6 +41,7 @@ def check_possible(config: Config) -> None:
     Raises:
         ConfigError: the first that is found.
     """
+    check_names(config)
     _check_learners(config)
     _check_data(config)
     _check_world(config)
@@ -63,13 +64,6 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
     struct: type[msgspec.Struct] = paradigms.get(use).Config
     names = {field.encode_name for field in msgspec.structs.fields(struct)}
     return read(struct, config.options_of(label, names), f"paradigms.{label}")
-
-
-def known(path: str, value: str, names: Iterable[str]) -> None:
-    """Raise ConfigError unless `value` is one of `names`; `path` says which setting it is."""
-    choices = sorted(names)
-    if value not in choices:
-        raise ConfigError(f"{path} = {value!r} is not known; {nearest(value, choices)}")
 
 
 def _under(path: str, name: str) -> str:
@@ -129,6 +123,8 @@ def _check_learners(config: Config) -> None:
         raise ConfigError(
             f"places.degree = {places.degree}: at most learners.count - 1 = {learners.count - 1} neighbours exist"
         )
+    if places.topology == "random-regular" and places.degree * learners.count % 2:
+        raise ConfigError(f"places.degree = {places.degree}: with learners.count = {learners.count} it must be even")
 
 
 def _check_data(config: Config) -> None:
