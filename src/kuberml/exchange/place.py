@@ -55,6 +55,7 @@ class Place:
     task: str
     keys: Keys
     seed: int
+    shape: tuple[int, ...] = ()  # of one sample of the task
     hub: NodeId | None = None
     neighbours: tuple[NodeId, ...] = ()
     learner: Learner | None = None

@@ -8,7 +8,7 @@ from kuberml.core.errors import Unreachable
 from kuberml.exchange.node import Node
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.want import Want
-from kuberml.learning.extractors import dims_of
+from kuberml.learning.extractors import built
 from kuberml.learning.head_learner import HeadLearner
 
 RETRY_S = 1.0
@@ -37,4 +37,4 @@ async def public_package(node: Node, kind: str) -> tuple[SignedCard, Any]:
 async def head_learner(node: Node) -> HeadLearner:
     """A softmax head on the public extractor, for the labels of this node's task."""
     extractor = await public(node, "extractor")
-    return HeadLearner(extractor, node.learner.labels, dims_of(extractor))
+    return HeadLearner(extractor, node.learner.labels, built(extractor).dimensions, node.place.shape)

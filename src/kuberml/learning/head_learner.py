@@ -9,7 +9,7 @@ from kuberml.core.ids import LabelId
 from kuberml.core.rng import rng
 from kuberml.core.values import value
 from kuberml.knowledge.kinds.extractor import Extractor
-from kuberml.learning.extractors import features, flops_of
+from kuberml.learning.extractors import built, features
 from kuberml.learning.learner import SoftTargets, inputs_of, label_positions
 from kuberml.learning.types import Array, FitPlan, IntArray, Samples
 
@@ -22,18 +22,20 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
         extractor: frozen; both ends of a federation have the same.
         labels: names of the C classes.
         d: features that the extractor makes.
+        shape: of one sample, as the extractor takes it.
     """
 
     extractor: Extractor
     labels: tuple[LabelId, ...]
     d: int
+    shape: tuple[int, ...]
 
     averageable = True
 
     @property
     def flops_per_sample(self) -> int:
         """Extractor and head, forward."""
-        return flops_of(self.extractor) + 2 * (self.d + 1) * len(self.labels)
+        return built(self.extractor).flops(self.shape) + 2 * (self.d + 1) * len(self.labels)
 
     def init(self, seed: int) -> Array:
         """Zeros: the loss is convex, the start does not matter."""

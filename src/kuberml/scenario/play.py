@@ -112,6 +112,7 @@ class Play:
             task=self.config.task,
             keys=actor.keys,
             seed=self.seed,
+            shape=self.stage.dataset.shape,
             hub=HUB,
             neighbours=actor.neighbours,
             mixing=actor.mixing,

@@ -26,7 +26,7 @@ from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.result import Result, RunSummary, write_result
 from kuberml.worlds.simulated.results import JobCache
-from kuberml.worlds.simulated.workers import Here, Pool, Workers, open_reply
+from kuberml.worlds.simulated.workers import Workers, make_workers, open_reply
 
 Progress = Callable[[str, int, int, int], None]
 """Told after every run: (paradigm, seed, runs done, runs in all)."""
@@ -76,14 +76,6 @@ def run_scenario(
     result = aggregate(runs, config, wall_s=time.perf_counter() - began)
     write_result(out, result, tuple(runs))
     return result
-
-
-def make_workers(count: int) -> Workers:
-    """Worker processes; 0: one a core; 1: this process."""
-    import os
-
-    count = count or len(os.sched_getaffinity(0))
-    return Here() if count == 1 else Pool(count)
 
 
 def _prepare(config: Config, out: Path, resume: bool) -> Path:

@@ -14,7 +14,7 @@ from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.rng import rng
 from kuberml.exchange.node import LocalData
 from kuberml.knowledge.signing import Keys
-from kuberml.learning.adapters import make_learner
+from kuberml.learning.adapters import scikit_learner, torch_learner
 from kuberml.learning.datasets import DATASETS, Dataset
 from kuberml.learning.learner import Learner
 from kuberml.learning.partitions import partition
@@ -77,7 +77,7 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
     ids = [NodeId(f"n{i:0{len(str(config.learners.count - 1))}d}") for i in range(config.learners.count)]
     parts = _deal(config, dataset, seed)
     liars = set(rng(seed, "liars").choice(len(ids), config.learners.liars, replace=False).tolist())
-    edges = graph(config.places.topology, len(ids), config.degree, rng(seed, "graph"))
+    edges = graph(config.places.topology, len(ids), rng(seed, "graph"), degree=config.degree)
     mixing = metropolis(edges)
     actors = []
     for i, node in enumerate(ids):
@@ -89,7 +89,7 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
                 keys=keys_of(seed, node),
                 device=device(config.places.devices, rng(seed, "device", node)),
                 link=link(config.places.links, rng(seed, "link", node)),
-                learner=make_learner(config.learners, dataset, config.common_model if common else None, i),
+                learner=_learner(config, dataset, i, common=common),
                 data=_local(config, dataset, parts[i], domain, relabel, rng(seed, "heldout", node)),
                 domain=domain,
                 liar=i in liars,
@@ -118,8 +118,17 @@ def _services(config: Config, dataset: Dataset, seed: int) -> dict[NodeId, Actor
             mixing={},
         )
 
-    averaged = make_learner(config.learners, dataset, config.common_model, 0)
+    averaged = _learner(config, dataset, 0, common=True)
     return {HUB: service(HUB), LIBRARY: service(LIBRARY), SERVER: service(SERVER, averaged)}
+
+
+def _learner(config: Config, dataset: Dataset, position: int, *, common: bool) -> Learner:
+    """The learner at a position: architectures are dealt in turn, or everybody has the common one."""
+    chosen = config.learners
+    if chosen.adapter == "sklearn":
+        return scikit_learner(chosen.estimator, dict(chosen.params), dataset)
+    architecture = config.common_model if common else chosen.models[position % len(chosen.models)]
+    return torch_learner(architecture, dataset)
 
 
 def _deal(config: Config, dataset: Dataset, seed: int) -> list[Indices]:
