@@ -6,7 +6,9 @@ from kuberml.knowledge.want import Want
 PROBE = Digest("9" * 64)
 
 
-def offered(author: str, labels: dict[str, int], size_bytes: int = 1000, claims: tuple[Claim, ...] = ()) -> tuple[SignedCard, tuple[NodeId, ...]]:
+def offered(
+    author: str, labels: dict[str, int], size_bytes: int = 1000, claims: tuple[Claim, ...] = ()
+) -> tuple[SignedCard, tuple[NodeId, ...]]:
     ref = BlobRef(Digest("0" * 64), size_bytes, (size_bytes,), b"\0" * 32)
     card = Card("statistics", "digits", labels, None, author * 64, "shard", 0, (ref,), 0, claims)
     return SignedCard(card, b"\0" * 64), (NodeId(author),)
@@ -16,7 +18,9 @@ def nothing(card: Digest) -> Outcomes:
     return {}
 
 
-def order(want: Want, *candidates: tuple[SignedCard, tuple[NodeId, ...]], outcomes=nothing, rank_ppm=lambda author: PPM // 2) -> str:
+def order(
+    want: Want, *candidates: tuple[SignedCard, tuple[NodeId, ...]], outcomes=nothing, rank_ppm=lambda author: PPM // 2
+) -> str:
     return "".join(offer.holders[0] for offer in rank(want, candidates, outcomes, rank_ppm))
 
 
@@ -40,7 +44,15 @@ def test_outcomes_outweigh_claims() -> None:
 
 
 def test_a_liar_s_word_counts_less() -> None:
-    assert order(WANT, offered("a", {"7": 50}), offered("b", {"7": 50}), rank_ppm=lambda author: PPM // 10 if author[0] == "a" else PPM // 2) == "ba"
+    assert (
+        order(
+            WANT,
+            offered("a", {"7": 50}),
+            offered("b", {"7": 50}),
+            rank_ppm=lambda author: PPM // 10 if author[0] == "a" else PPM // 2,
+        )
+        == "ba"
+    )
 
 
 def test_the_limit_holds() -> None:

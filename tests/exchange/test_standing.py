@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuberml.core.ids import Digest
-from kuberml.exchange.standing import PRIOR_PPM, Standing
+from kuberml.exchange.standing import Standing
 from kuberml.knowledge.card import PPM
 from kuberml.knowledge.verdict import Verdict
 
@@ -11,7 +11,9 @@ CARD = [Digest(f"{i:064x}") for i in range(9)]
 
 
 def verdict(card: int, author: str, witness: str, correct: int, tested: int = 10, label: str = "7", at_ms: int = 0) -> Verdict:
-    return Verdict(card=CARD[card], author=author, witness=witness, tested={label: tested}, correct={label: correct}, at_ms=at_ms)
+    return Verdict(
+        card=CARD[card], author=author, witness=witness, tested={label: tested}, correct={label: correct}, at_ms=at_ms
+    )
 
 
 def heard(*verdicts: Verdict, me: str | None = ME) -> Standing:
@@ -23,10 +25,19 @@ def heard(*verdicts: Verdict, me: str | None = ME) -> Standing:
 
 def test_a_witness_is_trusted_as_far_as_it_agrees_with_me() -> None:
     mine = [verdict(0, AUTHOR, ME, 10), verdict(1, OTHER, ME, 0)]
-    standing = heard(*mine, verdict(0, AUTHOR, W1, 9), verdict(1, OTHER, W1, 1), verdict(0, AUTHOR, LIAR, 0), verdict(1, OTHER, LIAR, 10))
+    standing = heard(
+        *mine, verdict(0, AUTHOR, W1, 9), verdict(1, OTHER, W1, 1), verdict(0, AUTHOR, LIAR, 0), verdict(1, OTHER, LIAR, 10)
+    )
     assert standing.trust_ppm(W1) == PPM
     assert standing.trust_ppm(LIAR) == 0
-    assert standing.trust_ppm(W2) == PRIOR_PPM
+    assert standing.trust_ppm(W2) == 0
+
+
+def test_somebody_else_s_word_helps_to_compare() -> None:
+    first = [verdict(0, AUTHOR, ME, 10), verdict(0, AUTHOR, W1, 10)]
+    standing = heard(*first, verdict(1, OTHER, W1, 9), verdict(1, OTHER, W2, 9), verdict(1, OTHER, LIAR, 0))
+    assert standing.trust_ppm(W2) == PPM // 2
+    assert standing.trust_ppm(LIAR) == 0
 
 
 def test_credit_leaves_out_me_and_weighs_the_others() -> None:

@@ -70,6 +70,7 @@ class Desk:
         self.refused: dict[Digest, str] = {}
         self.standing = Standing(self_witness=node.author)
         self.model: Any = None
+        self._heard_ms = 0
         node.memory.setdefault(trials=0)
 
     async def open(self) -> Any:
@@ -127,7 +128,9 @@ class Desk:
 
     async def settle(self) -> list[SignedCard]:
         """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""
-        for signed in await self.node.verdicts(self.waiting):
+        tested = [*self.waiting, *self.kept, *self.refused]  # what is settled still shows whose word is good
+        found, self._heard_ms = await self.node.verdicts(tested, self._heard_ms)
+        for signed in found:
             self.standing.heard(signed.verdict)
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):

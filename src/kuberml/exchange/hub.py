@@ -25,7 +25,7 @@ class Hub:
 
     def __init__(self, transport: Transport, clock: Clock, catalog: Catalog, recorder: Recorder) -> None:
         self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
-        self._board: dict[Digest, dict[str, SignedVerdict]] = {}
+        self._board: dict[Digest, dict[str, tuple[int, SignedVerdict]]] = {}
         self._standing = Standing()
         transport.serve("announce", self._announce)
         transport.serve("find", self._find)
@@ -37,7 +37,7 @@ class Hub:
         if news.holder != asker:
             raise RemoteError(f"{asker} announces for {news.holder}: a node announces what it holds itself")
         check_card(news.signed)
-        self._catalog.add(news.signed, asker, keep=news.keep, now_ms=self._now_ms)
+        self._catalog.add(news.signed, asker, keep=news.keep)
         await self._transport.announce(f"cards/{news.signed.card.task}", body)
         return b""
 
@@ -54,14 +54,15 @@ class Hub:
         card = self._board.setdefault(verdict.verdict.card, {})
         if len(card) >= MAX_WITNESSES and verdict.verdict.witness not in card:
             raise RemoteError(f"the board keeps {MAX_WITNESSES} verdicts on a card, no more")
-        card[verdict.verdict.witness] = verdict
+        card[verdict.verdict.witness] = (self._now_ms, verdict)
         self._standing.heard(verdict.verdict)
         return b""
 
     async def _verdicts(self, asker: NodeId, body: bytes) -> bytes:
-        cards = wire.read(body, wire.About).cards
-        found = [one for card in cards for _, one in sorted(self._board.get(card, {}).items())]
-        return wire.write(wire.Board(tuple(found)))
+        about = wire.read(body, wire.About)
+        on_cards = [one for card in about.cards for _, one in sorted(self._board.get(card, {}).items())]
+        found = tuple(verdict for came_ms, verdict in on_cards if came_ms >= about.since_ms)
+        return wire.write(wire.Board(found, self._now_ms))
 
     @property
     def _now_ms(self) -> int:

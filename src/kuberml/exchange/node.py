@@ -261,10 +261,16 @@ class Node:
         """Tell the hub what a test of somebody's knowledge showed here."""
         await self._talk.hub("verdict", wire.write(verdict))
 
-    async def verdicts(self, cards: Iterable[Digest]) -> list[SignedVerdict]:
-        """What others testified about these cards, each checked; [] when the hub is away."""
-        answer = await self._talk.hub("verdicts", wire.write(wire.About(tuple(sorted(cards)))))
-        return [check_verdict(one) for one in wire.read(answer, wire.Board).verdicts] if answer else []
+    async def verdicts(self, cards: Iterable[Digest], since_ms: int = 0) -> tuple[list[SignedVerdict], int]:
+        """What others testified about these cards from a time of the hub on, each checked, and the hub's time now.
+
+        When the hub is away: nothing, and `since_ms` as it was.
+        """
+        answer = await self._talk.hub("verdicts", wire.write(wire.About(tuple(sorted(cards)), since_ms)))
+        if not answer:
+            return [], since_ms
+        board = wire.read(answer, wire.Board)
+        return [check_verdict(one) for one in board.verdicts], board.as_of_ms
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ and it also finds out whose data are like its own. A reader without (the hub) go
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.trial import Tally
@@ -16,8 +16,8 @@ from kuberml.knowledge.verdict import Verdict, aggregate
 GOOD = 0.6
 """Recall from which a tested package counts as good."""
 
-PRIOR_PPM = PPM // 4
-"""Trust in a witness with whom nothing was compared yet."""
+SECOND_HAND_PPM = PPM // 2
+"""Trust in a witness that was compared only with others' tests counts half."""
 
 
 class Standing:
@@ -38,21 +38,42 @@ class Standing:
             self._trust.clear()
 
     def trust_ppm(self, witness: str) -> int:
-        """How far a witness's word counts: agreements with the yardstick, shrunk; an author seen to lie counts nothing."""
-        if witness not in self._trust:
-            self._trust[witness] = PPM if witness == self._me else self._compared(witness)
-        return self._trust[witness]
+        """How far a witness's word counts, 0 to PPM: agreements less contradictions, as a share of what could be compared.
 
-    def _compared(self, witness: str) -> int:
+        Compared is with the yardstick: one's own tests; where those share no package with the witness, with what witnesses
+        trusted so far say. A witness with whom nothing can be compared counts nothing, and neither does an author of
+        knowledge that failed here.
+        """
+        if not self._trust:
+            self._weigh()
+        return self._trust.get(witness, 0)
+
+    def _weigh(self) -> None:
+        witnesses = sorted({witness for on_card in self._verdicts.values() for witness in on_card})
+        direct = {w: self._agreement(w, self._yardstick) for w in witnesses if w != self._me}
+        known = {w: PPM if w == self._me else direct[w] for w in witnesses if w == self._me or direct[w] is not None}
+        self._trust = {w: trust for w, trust in known.items() if trust is not None}
+        if self._me is not None:
+            for witness in [w for w in witnesses if w not in self._trust]:
+                self._trust[witness] = (self._agreement(witness, self._consensus) or 0) * SECOND_HAND_PPM // PPM
+        for witness in self._trust:
+            if self._disproved(witness):
+                self._trust[witness] = 0
+
+    def _agreement(self, witness: str, yardstick: Callable[[dict[str, Verdict], str], bool | None]) -> int | None:
         agree = differ = 0
         for on_card in self._verdicts.values():
-            mine, theirs = self._yardstick(on_card, witness), on_card.get(witness)
-            if theirs is None or mine is None:
-                continue
-            agree, differ = agree + (mine == _good([theirs])), differ + (mine != _good([theirs]))
-        if self._disproved(witness):
-            return 0
-        return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else PRIOR_PPM
+            expected = yardstick(on_card, witness) if witness in on_card else None
+            if expected is not None:
+                same = expected == _good([on_card[witness]])
+                agree, differ = agree + same, differ + (not same)
+        return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else None
+
+    def _consensus(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
+        """What witnesses trusted so far say of a card, one voice each by trust; None if none of them tested it."""
+        voices = [(self._trust.get(who, 0), _good([verdict])) for who, verdict in sorted(on_card.items()) if who != witness]
+        yes, total = sum(trust for trust, good in voices if good), sum(trust for trust, _ in voices)
+        return 2 * yes > total if total else None
 
     def credit(self, card: Digest) -> dict[LabelId, Tally]:
         """What others say of a card, per label, each weighted by trust. The reader's own tests are left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+import zstandard
 
 from kuberml.core import canonical
 from kuberml.core.errors import RemoteError
@@ -49,23 +50,30 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which verdicts a node wants to read: those on these cards."""
+    """Which verdicts a node wants to read: those on these cards that came in from a time on."""
 
     cards: tuple[Digest, ...]
+    since_ms: int = 0
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Verdicts, as a hub keeps them."""
+    """Verdicts, as a hub keeps them; ask next time from `as_of_ms`, the hub's clock."""
 
     verdicts: tuple[SignedVerdict, ...]
+    as_of_ms: int
 
 
 M = TypeVar("M")
+PLAIN, PACKED = b"\0", b"\1"
+COMPRESS_FROM_BYTES = 512
+LIMIT_BYTES = 4 << 20
 
 
 def write(message: msgspec.Struct) -> bytes:
-    """Canonical bytes of a message."""
-    return canonical.encode(message)
+    """Canonical bytes of a message, compressed where that helps: keys and digests repeat in answers."""
+    plain = canonical.encode(message)
+    packed = zstandard.compress(plain, 10) if len(plain) > COMPRESS_FROM_BYTES else plain
+    return PLAIN + plain if len(packed) >= len(plain) else PACKED + packed
 
 
 def read(data: bytes, sort: type[M]) -> M:
@@ -74,8 +82,22 @@ def read(data: bytes, sort: type[M]) -> M:
     Raises:
         RemoteError: not canonical, or not a message of that sort.
     """
-    plain: Any = canonical.decode(data)
+    plain: Any = canonical.decode(_unpacked(data))
     try:
         return msgspec.convert(plain, sort, builtin_types=(bytes,))
     except (msgspec.ValidationError, OverflowError) as error:
         raise RemoteError(f"not a {sort.__name__}: {error}") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data[:1] == PLAIN and len(data) <= LIMIT_BYTES:
+        return data[1:]
+    if data[:1] != PACKED:
+        raise RemoteError(f"not a message: it begins with {data[:1]!r} and has {len(data)} bytes")
+    try:
+        size = zstandard.frame_content_size(data[1:])
+        if not 0 <= size <= LIMIT_BYTES:
+            raise RemoteError(f"a message of {size} bytes; at most {LIMIT_BYTES} are read")
+        return zstandard.ZstdDecompressor().decompress(data[1:], max_output_size=LIMIT_BYTES)
+    except zstandard.ZstdError as error:
+        raise RemoteError(f"a damaged message: {error}") from error

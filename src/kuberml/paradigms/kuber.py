@@ -20,7 +20,7 @@ from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
-from kuberml.learning.jobs import soften_with
+
 from kuberml.paradigms.options import Training
 
 PUBLIC = ("extractor", "probe")
