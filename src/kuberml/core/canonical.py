@@ -1,7 +1,8 @@
 """Canonical bytes: one value, one encoding, on every machine. What digests and signatures stand on.
 
-MessagePack with map keys sorted and shortest integers. Floats are refused (their text and their NaNs differ between
-machines): send scaled integers. Sets are refused (they have no order).
+MessagePack with map keys in the order of their UTF-8 bytes and shortest forms. Floats are refused (their text and their NaNs
+differ between machines): send scaled integers. Sets are refused (they have no order), and so is whatever would silently
+become text (dates, enumerations, numpy scalars).
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import msgspec
 from kuberml.core.errors import InternalError, RemoteError
 
 MAX_DEPTH = 16
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder(order="sorted")
 
 
 def encode(value: object) -> bytes:
     """The canonical bytes of None, bool, int, str, bytes, lists, tuples, dicts with str keys, and msgspec structs of these.
 
+    A struct has the bytes of the dict of its fields, a tuple those of the list.
+
     Raises:
-        InternalError: a float, a set or another type is inside.
+        InternalError: a float, a set or another type is inside, an integer outside -2^63 .. 2^64 - 1, text that is not
+            Unicode (a lone surrogate), or more than MAX_DEPTH levels.
     """
-    plain = msgspec.to_builtins(value, builtin_types=(bytes,), str_keys=False)
-    _check(plain, 0)
-    return _encoder.encode(plain)
+    _check(value, 0)
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError as error:
+        raise InternalError(f"text has no canonical form: {error}") from error
 
 
 def decode(data: bytes) -> Any:
@@ -35,25 +41,33 @@ def decode(data: bytes) -> Any:
     """
     try:
         value = msgspec.msgpack.decode(data)
-        if encode(value) != data:
-            raise RemoteError("bytes are not in canonical form")
-    except (msgspec.DecodeError, InternalError, RecursionError, UnicodeError, TypeError) as error:
+        again = encode(value)
+    except (msgspec.DecodeError, InternalError, RecursionError, UnicodeDecodeError) as error:
         raise RemoteError(f"not canonical bytes: {error}") from error
+    if again != data:
+        raise RemoteError("bytes are not in canonical form")
     return value
 
 
 def _check(value: object, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InternalError(f"nested deeper than {MAX_DEPTH}: not canonical")
-    if value is None or isinstance(value, bool | int | str | bytes):
+    sort = type(value)
+    if value is None or sort is bool or sort is str or sort is bytes:
         return
-    if isinstance(value, list | tuple):
+    if type(value) is int:
+        if not -(2**63) <= value < 2**64:
+            raise InternalError(f"an integer of {value.bit_length()} bits has no canonical form")
+    elif isinstance(value, list | tuple):
         for item in value:
             _check(item, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str):
+            if type(key) is not str:
                 raise InternalError(f"canonical maps have text keys, not {key!r}")
             _check(item, depth + 1)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _check(getattr(value, name), depth + 1)
     else:
-        raise InternalError(f"{type(value).__name__} has no canonical form: {value!r:.60}")
+        raise InternalError(f"{sort.__name__} has no canonical form: {value!r:.60}")

@@ -37,10 +37,13 @@ def job(*, flops: Callable[..., int]) -> Callable[[F], F]:
     Args:
         flops: called with the job's own arguments; the floating point operations it will take, an integer >= 0.
             A modelled device turns it into virtual time and energy.
+
+    Raises:
+        ConfigError: the function is a method, a lambda, or inside another function.
     """
 
     def mark(function: F) -> F:
-        if "<locals>" in function.__qualname__:
+        if not function.__qualname__.isidentifier():
             raise ConfigError(f"job {function.__qualname__} must be a top-level function: workers import it by name")
         marked = cast(Any, function)
         marked.flops = flops
@@ -68,7 +71,10 @@ def load_job(name: str) -> JobFunction:
         InternalError: there is no such job.
     """
     module, _, attribute = name.partition(":")
-    function = getattr(importlib.import_module(module), attribute, None)
+    try:
+        function = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, ValueError) as error:
+        raise InternalError(f"no job {name}: {error}") from error
     if function is None or getattr(function, "job_name", None) != name:
         raise InternalError(f"no job {name}")
     return cast(JobFunction, function)

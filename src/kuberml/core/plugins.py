@@ -10,8 +10,9 @@ Only what is installed on this machine is ever loaded: a name in a package or a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from kuberml.core.errors import ConfigError, nearest
@@ -29,15 +30,19 @@ class Registry(Generic[T]):
         self._loaded: dict[str, T] = {}
 
     def add(self, name: str, loader: Callable[[], T]) -> None:
-        """Register a part; `loader` is called at first use, so registering imports nothing heavy."""
+        """Register a part; `loader` is called at first use, so registering imports nothing heavy.
+
+        A part that is added wins over an entry point of that name; one that is added later replaces an earlier one.
+        """
         self._loaders[name] = loader
+        self._loaded.pop(name, None)
 
     def names(self) -> list[str]:
         """All known names, sorted, entry points included."""
-        return sorted({*self._loaders, *(point.name for point in entry_points(group=self.group))})
+        return sorted({*self._loaders, *(point.name for point in _points(self.group))})
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return name in self._loaders or any(point.name == name for point in _points(self.group))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -46,7 +51,8 @@ class Registry(Generic[T]):
         """The part called `name`.
 
         Raises:
-            ConfigError: there is none; the message names the nearest.
+            ConfigError: there is none (the message names the nearest), two packages offer different ones, or the package
+                that offers it cannot be imported.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -55,8 +61,19 @@ class Registry(Generic[T]):
     def _load(self, name: str) -> T:
         if name in self._loaders:
             return self._loaders[name]()
-        for point in entry_points(group=self.group):
-            if point.name == name:
-                loaded: Any = point.load()
-                return loaded  # type: ignore[no-any-return]
-        raise ConfigError(f"unknown {self.sort} {name!r}; {nearest(name, self.names())}")
+        offered = sorted({point.value for point in _points(self.group) if point.name == name})
+        if not offered:
+            raise ConfigError(f"unknown {self.sort} {name!r}; {nearest(name, self.names())}")
+        if len(offered) > 1:
+            raise ConfigError(f"several packages offer a {self.sort} {name!r}: {', '.join(offered)}; uninstall all but one")
+        try:
+            loaded: Any = EntryPoint(name, offered[0], self.group).load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"the {self.sort} {name!r} ({offered[0]}) cannot be loaded: {error}") from error
+        return loaded  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    # Reading the metadata of all installed packages takes milliseconds, and names arrive in every card.
+    return tuple(entry_points(group=group))

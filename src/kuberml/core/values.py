@@ -8,7 +8,7 @@ A frozen `msgspec.Struct` takes part once it is registered:
         weights_dC: np.ndarray
         labels: tuple[str, ...]
 
-Arrays come back read-only: a state is never changed in place, it is replaced.
+Arrays come back read-only: a state is never changed in place, it is replaced. numpy scalars come back as Python's.
 This codec is for our own processes and files. What comes from outside is read by `knowledge`, with checks.
 """
 
@@ -19,11 +19,17 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from kuberml.core.errors import InternalError
+from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, digest_of
 
 _ARRAY, _STRUCT, _TUPLE = 1, 2, 3
 _DTYPES = frozenset("?bhilqBHILQefd")
+_DTYPE_NAMES = frozenset(np.dtype(char).newbyteorder("<").str for char in _DTYPES)  # text is never given to numpy to parse
+_MAX_DEPTH = 64
+_PLAIN = frozenset({bool, int, float, str, bytes})
+_DAMAGE = (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError)
+"""What malformed bytes can raise in msgspec, in numpy and in a struct's constructor (Unicode errors are ValueErrors)."""
+
 _structs: dict[str, type[msgspec.Struct]] = {}
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -31,7 +37,15 @@ S = TypeVar("S", bound=type[msgspec.Struct])
 
 
 def value(cls: S) -> S:
-    """Class decorator: instances of this frozen struct may travel. The module and name identify it."""
+    """Class decorator: instances of this frozen struct may travel. The module and name identify it.
+
+    Raises:
+        ConfigError: the struct is not frozen, or inside a function: another process could not find it.
+    """
+    if not cls.__struct_config__.frozen:
+        raise ConfigError(f"{cls.__qualname__} travels as a value, so it must be declared with frozen=True")
+    if "<locals>" in cls.__qualname__:
+        raise ConfigError(f"{cls.__qualname__} must be a top-level class: other processes import it by name")
     _structs[_name(cls)] = cls
     return cls
 
@@ -45,20 +59,27 @@ def dumps(item: object) -> bytes:
     """Deterministic bytes of None, bool, int, float, str, bytes, list, tuple, dict (str keys), ndarray or `@value` struct.
 
     Raises:
-        InternalError: another type is inside.
+        InternalError: another type is inside (a masked or structured array, a complex number, a set), an integer of more
+            than 64 bits, text that is not Unicode, or more than 64 levels.
     """
-    return _encoder.encode(_lower(item))
+    try:
+        return _encoder.encode(_lower(item, 0))
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InternalError(f"cannot travel between jobs: {error}") from error
 
 
 def loads(data: bytes | memoryview) -> Any:
-    """The value of `dumps` bytes. Arrays are read-only views of `data`.
+    """The value of `dumps` bytes. Arrays are read-only and aligned, and share nothing with `data`.
+
+    Damage that leaves well-formed bytes (a flipped bit inside an array) is not seen here: where that matters, the reader
+    knows the digest.
 
     Raises:
-        InternalError: not written by `dumps`, or a struct whose module is not imported.
+        InternalError: malformed, or a struct whose module is not imported.
     """
     try:
-        return msgspec.msgpack.decode(data, ext_hook=_raise)
-    except msgspec.DecodeError as error:
+        return _decode(data)
+    except _DAMAGE as error:
         raise InternalError(f"damaged value: {error}") from error
 
 
@@ -76,47 +97,61 @@ def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _lower(item: Any) -> Any:  # noqa: PLR0911 - one return for each form
-    if item is None or isinstance(item, bool | int | float | str | bytes):
+def _lower(item: Any, depth: int) -> Any:  # noqa: PLR0911 - one return for each form
+    if item is None or type(item) in _PLAIN:
         return item
+    if depth >= _MAX_DEPTH:
+        raise InternalError(f"nested deeper than {_MAX_DEPTH}: cannot travel between jobs")
     if isinstance(item, np.ndarray):
         return msgspec.msgpack.Ext(_ARRAY, _array_bytes(item))
-    if isinstance(item, np.generic):
+    if isinstance(item, np.generic) and (item.dtype.char in _DTYPES or isinstance(item, np.str_)):
         return item.item()
-    if isinstance(item, tuple):
-        return msgspec.msgpack.Ext(_TUPLE, _encoder.encode([_lower(part) for part in item]))
-    if isinstance(item, list):
-        return [_lower(part) for part in item]
+    if type(item) is tuple:
+        return msgspec.msgpack.Ext(_TUPLE, _encoder.encode([_lower(part, depth + 1) for part in item]))
+    if type(item) is list:
+        return [_lower(part, depth + 1) for part in item]
     if isinstance(item, dict):
-        return {_text(key): _lower(part) for key, part in item.items()}
-    if isinstance(item, msgspec.Struct) and _name(type(item)) in _structs:
-        fields = {name: _lower(getattr(item, name)) for name in item.__struct_fields__}
+        return {_text(key): _lower(part, depth + 1) for key, part in item.items()}
+    if isinstance(item, msgspec.Struct) and _structs.get(_name(type(item))) is type(item):
+        fields = {name: _lower(getattr(item, name), depth + 1) for name in item.__struct_fields__}
         return msgspec.msgpack.Ext(_STRUCT, _encoder.encode([_name(type(item)), fields]))
     raise InternalError(f"a {type(item).__name__} cannot travel between jobs: use plain data, arrays or an @value struct")
 
 
 def _text(key: object) -> str:
-    if not isinstance(key, str):
+    if type(key) is not str:
         raise InternalError(f"a travelling dict has text keys, not {key!r}")
     return key
 
 
 def _array_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    if array.dtype.char not in _DTYPES:
-        raise InternalError(f"arrays of dtype {array.dtype} do not travel")
+    if array.dtype.char not in _DTYPES or isinstance(array, np.ma.MaskedArray):
+        raise InternalError(f"a {type(array).__name__} of dtype {array.dtype} does not travel")
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     header = _encoder.encode([array.dtype.str, list(array.shape)])
     return len(header).to_bytes(2, "little") + header + array.tobytes()
 
 
+def _decode(data: bytes | memoryview) -> Any:
+    return msgspec.msgpack.decode(data, ext_hook=_raise)
+
+
 def _raise(code: int, data: memoryview) -> Any:
     if code == _TUPLE:
-        return tuple(msgspec.msgpack.decode(data, ext_hook=_raise))
+        return tuple(_decode(data))
     if code == _ARRAY:
-        start = 2 + int.from_bytes(data[:2], "little")
-        dtype, shape = msgspec.msgpack.decode(data[2:start])
-        return np.frombuffer(bytes(data[start:]), dtype=dtype).reshape(shape)
-    name, fields = msgspec.msgpack.decode(data, ext_hook=_raise)
+        return _array(data)
+    if code != _STRUCT:
+        raise ValueError(f"unknown form {code}")
+    name, fields = _decode(data)
     if name not in _structs:
         raise InternalError(f"unknown value type {name}: is its module imported?")
     return _structs[name](**fields)
+
+
+def _array(data: memoryview) -> np.ndarray[Any, Any]:
+    start = 2 + int.from_bytes(data[:2], "little")
+    dtype, shape = _decode(data[2:start])
+    if dtype not in _DTYPE_NAMES or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"no array has dtype {dtype} and shape {shape}")
+    return np.frombuffer(bytes(data[start:]), dtype=dtype).reshape(shape)

@@ -17,8 +17,6 @@ Fault: TypeAlias = type[ConfigError] | type[RemoteError]
 MAX_LABELS = 65_536
 MAX_NAME_CHARS = 256
 MAX_COUNT = 2**53
-MIN_CLASS_COUNT = 5
-"""Knowledge of a label that stands on fewer samples than this would show single samples."""
 
 F = TypeVar("F", bound=msgspec.Struct)
 

@@ -1,4 +1,4 @@
-"""Integers of few bits, packed: 300 labels out of 10 need 150 bytes, not 1,200."""
+"""Positions and levels, integers from 0 in few bits: 300 labels out of 10 need 150 bytes. Signed sums: see `bitpack`."""
 
 from __future__ import annotations
 

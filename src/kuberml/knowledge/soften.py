@@ -11,8 +11,8 @@ import numpy.typing as npt
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.rng import rng
-from kuberml.knowledge.checks import MIN_CLASS_COUNT
 from kuberml.knowledge.kinds.soft_labels import MAX_DRAWS, STEPS_PER_NAT, Form, SoftLabels, check
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT
 
 
 def soften(
@@ -25,27 +25,29 @@ def soften(
     form: Form = "dense-log8",
     k: int = 3,
     seed: int = 0,
+    min_class_count: int = MIN_CLASS_COUNT,
 ) -> SoftLabels:
     """A teacher's log-probabilities [N, C] as soft labels.
 
     Args:
         log_probs_NC: float [N, C] in the order of `labels`; finite.
         labels: names of the C columns.
-        known: samples of each label that the teacher learned from; what has fewer than MIN_CLASS_COUNT counts as unknown.
+        known: samples of each label that the teacher learned from; what has fewer than min_class_count counts as unknown.
         probe: name of the sample set.
         sample_ids_N: ascending positions in it.
         form: see the top of the file.
         k: labels kept ("top") or drawn ("sampled") for each sample.
         seed: of the draws.
+        min_class_count: least number of samples that an answer about a label stands on.
 
     Raises:
         ConfigError: shapes that do not fit, NaN, no known label, or k outside 1..255.
     """
-    names = tuple(sorted(name for name in labels if known.get(name, 0) >= MIN_CLASS_COUNT))
+    names = tuple(sorted(name for name in labels if known.get(name, 0) >= min_class_count))
     if log_probs_NC.shape != (len(sample_ids_N), len(labels)) or not names or not np.isfinite(log_probs_NC).all():
         raise ConfigError(
             f"log_probs_NC {log_probs_NC.shape} must be finite, [{len(sample_ids_N)}, {len(labels)}], with a label that "
-            f"stands on at least {MIN_CLASS_COUNT} samples"
+            f"stands on at least {min_class_count} samples"
         )
     if form in ("top", "sampled") and not 1 <= k <= MAX_DRAWS:
         raise ConfigError(f"k is {k}; right is 1 to {MAX_DRAWS}")
@@ -53,7 +55,7 @@ def soften(
     chosen_Nk, codes_Nk = _coded(logp_NK, form, k, seed)
     ids_N = sample_ids_N.astype(np.int32)
     made = SoftLabels(probe, names, tuple(known[name] for name in names), ids_N, form, chosen_Nk, codes_Nk)
-    check(made, ConfigError)
+    check(made, ConfigError, min_class_count)
     return made
 
 

@@ -26,8 +26,9 @@ from kuberml.core.ids import Digest, LabelId, check_digest
 from kuberml.core.values import value
 from kuberml.knowledge import small_ints
 from kuberml.knowledge.card import Card
-from kuberml.knowledge.checks import MIN_CLASS_COUNT, Fault, check_labels, only_blob, read_facts
+from kuberml.knowledge.checks import Fault, check_labels, only_blob, read_facts
 from kuberml.knowledge.kind import Packed
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT
 
 Form = Literal["dense-fp16", "dense-log8", "top", "sampled"]
 Array = npt.NDArray[np.float32]
@@ -131,9 +132,13 @@ class SoftLabelsKind:
 
     name = "soft-labels"
 
+    def __init__(self, min_class_count: int = MIN_CLASS_COUNT) -> None:
+        """`min_class_count`: least samples of a label that the teacher learned from, in what is packed and opened."""
+        self.min_class_count = min_class_count
+
     def pack(self, value: SoftLabels) -> Packed:
-        """Raises ConfigError: arrays that do not fit each other, or a label on fewer than MIN_CLASS_COUNT samples."""
-        check(value, ConfigError)
+        """Raises ConfigError: arrays that do not fit each other, or a label on too few samples."""
+        check(value, ConfigError, self.min_class_count)
         ids_N = value.sample_ids_N.astype(np.int64)
         gaps_N = np.concatenate([ids_N[:1], ids_N[1:] - ids_N[:-1] - 1])
         facts = _Facts(value.form, len(value), value.chosen_Nk.shape[1], small_ints.width_of(int(gaps_N.max())))
@@ -162,7 +167,7 @@ class SoftLabelsKind:
             check_digest(card.basis), tuple(labels), tuple(labels.values()), _kept(ids_N.astype(np.int32)), facts.form,
             _kept(chosen_Nk.astype(np.uint16)), codes_Nk,
         )  # fmt: skip
-        check(made, RemoteError)
+        check(made, RemoteError, self.min_class_count)
         return made
 
 
@@ -198,11 +203,11 @@ def _kept(array: npt.NDArray[S]) -> npt.NDArray[S]:
     return array
 
 
-def check(soft: SoftLabels, fault: Fault) -> None:
+def check(soft: SoftLabels, fault: Fault, min_class_count: int) -> None:
     """Every rule of soft labels. Raises fault: one is broken."""
     if list(soft.labels) != sorted(set(soft.labels)) or len(soft.counts) != len(soft.labels) or not soft.labels:
         raise fault("labels are sorted, each once, with a count each, and at least one")
-    check_labels(dict(zip(soft.labels, soft.counts, strict=True)), fault, minimum=MIN_CLASS_COUNT)
+    check_labels(dict(zip(soft.labels, soft.counts, strict=True)), fault, minimum=min_class_count)
     ids_N = soft.sample_ids_N
     if ids_N.dtype != np.int32 or ids_N.ndim != 1 or not 1 <= len(ids_N) <= MAX_SAMPLES:
         raise fault(f"sample_ids_N is {ids_N.dtype} {ids_N.shape}; right is int32 [N] with 1 to {MAX_SAMPLES} samples")

@@ -1,0 +1,132 @@
+"""Feature extractors by name: a value (`knowledge.kinds.extractor.Extractor`) and the function that it stands for.
+
+`features(extractor, x_N)` is the only way in. What an extractor value may run is what is registered here: its settings and
+tensors choose among the abilities of an installed architecture and never bring code. `basis_of(extractor)` names the feature
+space; packets are only ever merged within one.
+
+architecture        made by                 features are                        exact on every machine
+patch-filters       patch_filters           whitened filters of public images   yes
+random-convolutions random_convolutions     seeded filters                      yes
+identity            identity                the inputs, flattened               yes
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.plugins import Registry
+from kuberml.knowledge.kinds.extractor import Extractor, blob_of, from_blob
+from kuberml.learning.image_extractors import (
+    PATCH_FILTERS,
+    RANDOM,
+    build_patch_filters,
+    build_random,
+    patch_filters,
+    random_convolutions,
+)
+from kuberml.learning.types import Array
+
+__all__ = [
+    "EXTRACTORS",
+    "FeatureMap",
+    "built",
+    "features",
+    "identity",
+    "patch_filters",
+    "random_convolutions",
+    "size_bytes",
+]
+
+_BUILT_AT_ONCE = 8
+
+
+class FeatureMap(Protocol):
+    """What an architecture makes of an extractor value: a pure function of inputs."""
+
+    @property
+    def dimensions(self) -> int:
+        """Features of a sample."""
+        ...
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        """Floating point operations for one sample of this shape."""
+        ...
+
+    def __call__(self, x_N: Array) -> Array:
+        """float32 [N, dimensions]. Raises ConfigError: inputs of a shape that it is not for."""
+        ...
+
+
+Architecture = Callable[[Extractor], FeatureMap]
+"""Builds the function. Raises RemoteError: the value's settings and tensors do not fit the architecture."""
+
+EXTRACTORS: Registry[Architecture] = Registry("extractor architecture", "kuberml.extractors")
+EXTRACTORS.add(PATCH_FILTERS, lambda: build_patch_filters)
+EXTRACTORS.add(RANDOM, lambda: build_random)
+EXTRACTORS.add("identity", lambda: _build_identity)
+
+
+def features(extractor: Extractor, x_N: Array) -> Array:
+    """Features of samples, float32 [N, d], without a bias.
+
+    Args:
+        extractor: built once per process and content.
+        x_N: float32 [N, H, W, channels] in 0..1, or [N, features].
+
+    Raises:
+        ConfigError: its architecture is not installed, or inputs have another shape than it is for.
+        RemoteError: the value cannot be built, or gives NaN or infinity.
+    """
+    z_Nd = built(extractor)(np.asarray(x_N, np.float32))
+    if not np.isfinite(z_Nd).all():
+        raise RemoteError(f"the extractor {extractor.architecture!r} answers with NaN or infinity")
+    return z_Nd
+
+
+def built(extractor: Extractor) -> FeatureMap:
+    """The function of an extractor, for its `dimensions` and `flops`. Raises as `features` does."""
+    return _built(blob_of(extractor))
+
+
+def size_bytes(extractor: Extractor) -> int:
+    """Bytes that a receiver must fetch to have it."""
+    return len(blob_of(extractor))
+
+
+def identity(dimensions: int) -> Extractor:
+    """Inputs as they are, flattened to `dimensions` numbers: for vectors that are ready. Raises ConfigError: less than 1."""
+    if dimensions < 1:
+        raise ConfigError(f"dimensions must be at least 1, not {dimensions}")
+    return Extractor("identity", {"dimensions": dimensions}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    dimensions: int
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        return 0
+
+    def __call__(self, x_N: Array) -> Array:
+        if int(np.prod(x_N.shape[1:])) != self.dimensions:
+            raise ConfigError(f"the extractor is for {self.dimensions} numbers a sample, not for {x_N.shape[1:]}")
+        return x_N.reshape(len(x_N), self.dimensions)
+
+
+def _build_identity(extractor: Extractor) -> _Identity:
+    dimensions = extractor.facts.get("dimensions")
+    if set(extractor.facts) != {"dimensions"} or type(dimensions) is not int or dimensions < 1 or extractor.tensors:
+        raise RemoteError(f"an identity has one setting, dimensions >= 1, and no tensors; not {extractor.facts}")
+    return _Identity(dimensions)
+
+
+@functools.lru_cache(maxsize=_BUILT_AT_ONCE)
+def _built(blob: bytes) -> FeatureMap:
+    extractor = from_blob(blob)
+    return EXTRACTORS.get(extractor.architecture)(extractor)
