@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.standing import Standing
-from kuberml.exchange.trial import Judgement, Tally, TrialPlan, judge
+from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard
+from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
 
@@ -26,11 +28,12 @@ WIRE_RESERVE_BYTES = 8192
 
 @dataclass(frozen=True)
 class Parcel:
-    """Delivered knowledge, opened and read: what it says alone here, on the labels that both sides have."""
+    """Delivered knowledge, opened and read: what it says alone, on held-out data of one's own and on the public probe."""
 
     signed: SignedCard
     content: Any
     mine: dict[LabelId, Tally]
+    proven: dict[LabelId, Tally]
 
     @property
     def digest(self) -> Digest:
@@ -63,8 +66,9 @@ class Integrator(Protocol):
 class Desk:
     """State of a receiver. It can be made again from the store: after a restart nothing is delivered twice."""
 
-    def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan) -> None:
-        self.node, self.integrator, self.plan = node, integrator, plan
+    def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan, probe: Probe | None = None) -> None:
+        """`probe`: a labelled public sample set on which claims are run again; None: claims are not looked at."""
+        self.node, self.integrator, self.plan, self.probe = node, integrator, plan, probe
         self.kept: dict[Digest, Parcel] = {}
         self.waiting: dict[Digest, Parcel] = {}
         self.refused: dict[Digest, str] = {}
@@ -112,8 +116,12 @@ class Desk:
         except RemoteError as error:
             self._refuse(offer.signed, str(error))
             return
+        proven, lie = await recheck(self.node, offer.signed, predictor, self.probe) if self.probe else ({}, "")
+        if lie:
+            self._refuse(offer.signed, lie)
+            return
         counts = await self.node.compute(alone, predictor, self.node.data.heldout, tuple(sorted(offer.signed.card.labels)))
-        self.waiting[known] = parcel = Parcel(offer.signed, content, tallies(counts))
+        self.waiting[known] = parcel = Parcel(offer.signed, content, tallies(counts), proven)
         if parcel.mine:
             verdict = Verdict(
                 card=known,
@@ -151,7 +159,7 @@ class Desk:
         self.node.memory.update(trials=self.node.memory.trials + 1)
         changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
         wanted, offered = set(self.node.learner.labels), set(parcel.signed.card.labels)
-        credit = self.standing.credit(parcel.digest)
+        credit = added(self.standing.credit(parcel.digest), parcel.proven)
         return judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials), after
 
     def _evidence(self, parcel: Parcel) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 """The hub: where nodes meet. It keeps the catalog and the verdict board, and brokers; it never sees data and runs no rounds.
 
 Requests that it serves: `announce` (I hold this), `find` (who serves this want best?), `verdict` (what my test showed),
-`verdicts` (what do others say of these cards?). What is announced it passes on to who subscribes to `cards/<task>`.
+`verdicts` (what do others say of these cards?), `fraud` (this claim is false, and here is the proof). What is announced it passes on to who subscribes to `cards/<task>`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from kuberml.core.seam import Clock, Recorder, Transport
 from kuberml.exchange import wire
 from kuberml.exchange.broker import rank
 from kuberml.exchange.standing import Standing
-from kuberml.knowledge.signing import check_card
+from kuberml.knowledge.fraud import DOMAIN as FRAUD
+from kuberml.knowledge.fraud import SignedFraudProof
+from kuberml.knowledge.signing import check_card, check_signature
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
 from kuberml.vault.catalog import Catalog
 
@@ -31,6 +33,7 @@ class Hub:
         transport.serve("find", self._find)
         transport.serve("verdict", self._verdict)
         transport.serve("verdicts", self._verdicts)
+        transport.serve("fraud", self._fraud)
 
     async def _announce(self, asker: NodeId, body: bytes) -> bytes:
         news = wire.read(body, wire.Announcement)
@@ -56,6 +59,15 @@ class Hub:
             raise RemoteError(f"the board keeps {MAX_WITNESSES} verdicts on a card, no more")
         card[verdict.verdict.witness] = (self._now_ms, verdict)
         self._standing.heard(verdict.verdict)
+        return b""
+
+    async def _fraud(self, asker: NodeId, body: bytes) -> bytes:
+        """Pass an accusation on, as signed. A hub cannot run claims, so it believes nobody: who doubts it runs the claim."""
+        accusation = wire.read(body, SignedFraudProof)
+        accused = check_card(accusation.proof.accused)
+        check_signature(accusation.proof.accuser, FRAUD, accusation.proof.digest.encode(), accusation.signature)
+        self._recorder.record("accusation", card=accused.digest, author=accused.card.author, accuser=accusation.proof.accuser)
+        await self._transport.announce(f"fraud/{accused.card.task}", body)
         return b""
 
     async def _verdicts(self, asker: NodeId, body: bytes) -> bytes:

@@ -24,6 +24,7 @@ from kuberml.exchange.memory import Memory
 from kuberml.exchange.place import LocalData, OverBudget, Place
 from kuberml.exchange.talk import NodeHandler, Talk
 from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, encode_card
+from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.kind import kind_of
 from kuberml.knowledge.pack import make, open_value
 from kuberml.knowledge.signing import check_card
@@ -260,6 +261,12 @@ class Node:
     async def testify(self, verdict: SignedVerdict) -> None:
         """Tell the hub what a test of somebody's knowledge showed here."""
         await self._talk.hub("verdict", wire.write(verdict))
+
+    async def accuse(self, proof: SignedFraudProof) -> None:
+        """Tell everybody that a claim is false; who doubts it runs it again."""
+        accused = proof.proof.accused
+        self.record("accused", card=accused.digest, author=accused.card.author)
+        await self._talk.hub("fraud", wire.write(proof))
 
     async def verdicts(self, cards: Iterable[Digest], since_ms: int = 0) -> tuple[list[SignedVerdict], int]:
         """What others testified about these cards from a time of the hub on, each checked, and the hub's time now.

@@ -46,6 +46,13 @@ class Tally(msgspec.Struct, frozen=True):
         return self.correct / self.count if self.count else float("nan")
 
 
+def added(one: dict[LabelId, Tally], two: dict[LabelId, Tally]) -> dict[LabelId, Tally]:
+    """Two sorts of evidence about the same labels as one."""
+    none = Tally(0, 0)
+    pairs = {label: (one.get(label, none), two.get(label, none)) for label in sorted({*one, *two})}
+    return {label: Tally(a.correct + b.correct, a.count + b.count) for label, (a, b) in pairs.items()}
+
+
 class TrialPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How strict a trial is."""
 
