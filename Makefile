@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/kuberml demo --out runs/demo
+	$(BIN)/kuberml demo
 
 test: lint types check
 

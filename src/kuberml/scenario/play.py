@@ -11,6 +11,7 @@ import msgspec
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
+from kuberml.core.units import NS
 from kuberml.exchange.hub import Hub
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import Place as Standpoint
@@ -64,6 +65,8 @@ class Play:
         self.watch = Watch(self._now_ns, self._spent)
         self.notes = Notes(self._now_ns)
         self._records = records
+        self.tell: Callable[[float, int], None] = lambda time_s, bytes_moved: None
+        """Told the virtual time and the bytes moved whenever a node serves something new."""
 
     def run(self, score: Any) -> RunSummary:
         """Run it to its end and measure. `score`: see `measure.Scorer`."""
@@ -120,8 +123,13 @@ class Play:
             data=actor.data,
             budget_bytes=actor.budget_bytes,
             region=actor.device.region,
-            observer=self.watch,
+            observer=self,
         )
+
+    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+        """See `exchange.place.Observer`."""
+        self.watch.deployed(node, predictor, learned_at_ms)
+        self.tell(self._now_ns() / NS, self.moved_bytes())
 
     def _spent(self) -> Spent:
         return Spent(self.moved_bytes(), sum(self.world.energy_mj(node) for node in self.cast))
