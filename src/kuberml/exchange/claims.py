@@ -54,7 +54,10 @@ async def recheck(node: Node, signed: SignedCard, predictor: Any, probe: Probe) 
         return {label: Tally(*counts[label]) for label in claims[0].recall_ppm if label in counts}, ""
     proof = accuse(signed, probe, recall_ppm, keys=node.place.keys, at_ms=node.now_ms)
     await node.accuse(proof)
-    claimed = ", ".join(f"{label}: {claims[0].recall_ppm[label] / PPM:.0%} claimed, {recall_ppm.get(label, 0) / PPM:.0%} found" for label in false)
+    claimed = ", ".join(
+        f"{label}: {claims[0].recall_ppm[label] / PPM:.0%} claimed, {recall_ppm.get(label, 0) / PPM:.0%} found"
+        for label in false
+    )
     return {}, f"its claim is false ({claimed})"
 
 

@@ -9,7 +9,7 @@ from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.desk import Parcel
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
-from kuberml.knowledge.kinds.statistics import Statistics, merge_all
+from kuberml.knowledge.kinds.statistics import Head, Statistics, merge_all
 from kuberml.learning.jobs import describe_data, solve_head
 from kuberml.learning.predictor import HeadOn
 
@@ -35,12 +35,15 @@ class ExactHead:
 
     async def read(self, content: Statistics) -> HeadOn:
         """The head of one packet alone."""
-        return HeadOn(self.extractor, await self._node.compute(solve_head, content))
+        return self._head(await self._node.compute(solve_head, content))
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
         """The head of everything."""
         merged = merge_all([self.own, *(parcel.content for parcel in parcels)])
-        return HeadOn(self.extractor, await self._node.compute(solve_head, merged))
+        return self._head(await self._node.compute(solve_head, merged))
+
+    def _head(self, head: Head) -> HeadOn:
+        return HeadOn(self.extractor, head, self._node.place.shape)
 
     def counts(self, parcels: Iterable[Parcel]) -> dict[LabelId, int]:
         """Samples of each label behind the model of these packages."""

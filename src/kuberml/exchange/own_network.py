@@ -8,7 +8,7 @@ from kuberml.exchange.evidence import change
 from kuberml.exchange.node import Node
 from kuberml.exchange.trial import TrialPlan, harm
 from kuberml.knowledge.kinds.probe import Probe
-from kuberml.learning.jobs import fit, init_state
+from kuberml.learning.jobs import distil, fit, init_state
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import FitPlan
 

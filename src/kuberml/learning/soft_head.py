@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from kuberml.core.ids import LabelId
 from kuberml.core.jobs import job
@@ -14,6 +13,7 @@ from kuberml.core.values import value
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.kinds.soft_labels import SoftLabels
 from kuberml.learning.datasets import samples
+from kuberml.learning.pooling import pool
 from kuberml.learning.types import Array, DataRef
 
 RIDGE_SHARE = 0.02
@@ -50,11 +50,7 @@ def _solve_flops(labels: Any, own: DataRef | None, probe: Probe, teachers: list[
 
 @job(flops=_solve_flops)
 def solve_soft(labels: tuple[LabelId, ...], own: DataRef | None, probe: Probe, teachers: list[SoftLabels]) -> PlainHead:
-    """Ridge regression onto one-hot own labels and the teachers' pooled answers.
-
-    Each teacher's distribution over the labels that it knows is weighted by its samples of each label, so that a teacher of
-    three labels does not claim a probe sample of the others against a teacher of ten.
-    """
+    """Ridge regression onto one-hot own labels and the teachers' answers, pooled by `learning.pooling`."""
     known = labels if own is not None else tuple(label for label in labels if any(label in t.labels for t in teachers))
     x_Nd, y_NC = [], []
     if own is not None:
@@ -62,26 +58,13 @@ def solve_soft(labels: tuple[LabelId, ...], own: DataRef | None, probe: Probe, t
         x_Nd.append(_flat(local.x_N))
         y_NC.append(np.eye(len(known), dtype=np.float32)[[known.index(local.labels[y]) for y in local.y_N]])
     if teachers:
-        inputs_Nd = _flat(probe.inputs())
-        pooled_NC, seen_N = _pool(known, len(probe), teachers)
-        x_Nd.append(inputs_Nd[seen_N])
-        y_NC.append(pooled_NC[seen_N])
+        answers = pool(teachers, known, probe.inputs())
+        seen_N = answers.mask_NC.any(axis=1)
+        x_Nd.append(_flat(answers.x_N[seen_N]))
+        y_NC.append(answers.probs_NC[seen_N])
     if not x_Nd or not sum(len(x) for x in x_Nd):
         return PlainHead(np.zeros((1 + int(np.prod(probe.x_N.shape[1:])), len(known)), np.float32), known)
     return PlainHead(_ridge(np.concatenate(x_Nd), np.concatenate(y_NC)), known)
-
-
-def _pool(labels: tuple[LabelId, ...], count: int, teachers: list[SoftLabels]) -> tuple[Array, npt.NDArray[np.bool_]]:
-    sum_NC, weight_NC = np.zeros((count, len(labels))), np.zeros((count, len(labels)))
-    for teacher in teachers:
-        weight_C = np.array([dict(zip(teacher.labels, teacher.counts, strict=True)).get(label, 0) for label in labels], float)
-        weight_C *= len(teacher.labels)  # who knows more alternatives says more when it picks one
-        sum_NC[teacher.sample_ids_N] += weight_C * teacher.dense(labels)
-        weight_NC[teacher.sample_ids_N] += weight_C
-    pooled_NC = np.divide(sum_NC, weight_NC, out=np.zeros_like(sum_NC), where=weight_NC > 0)
-    total_N1 = pooled_NC.sum(axis=1, keepdims=True)
-    seen_N = total_N1[:, 0] > 0
-    return np.divide(pooled_NC, total_N1, out=pooled_NC, where=total_N1 > 0).astype(np.float32), seen_N
 
 
 def _ridge(x_Nd: Array, y_NC: Array) -> Array:

@@ -6,6 +6,8 @@ Decentralized Data. AISTATS 2017, algorithm 1: w <- sum over the cohort of (n_k 
 
 from __future__ import annotations
 
+import asyncio
+
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
@@ -34,7 +36,9 @@ async def server(node: Node, cfg: Config) -> None:
 
 async def client(node: Node, cfg: Config) -> None:
     """Fit what is asked, serve what is adopted."""
-    await follow(node, cfg, node.learner)
+    own: asyncio.Future[Learner] = asyncio.get_running_loop().create_future()
+    own.set_result(node.learner)
+    await follow(node, cfg, own)
 
 
 async def rounds(node: Node, cfg: Config, learner: Learner) -> None:
@@ -55,20 +59,20 @@ async def rounds(node: Node, cfg: Config, learner: Learner) -> None:
         pass
 
 
-async def follow(node: Node, cfg: Config, learner: Learner) -> None:
-    """The client's side of `rounds`."""
+async def follow(node: Node, cfg: Config, learner: asyncio.Future[Learner]) -> None:
+    """The client's side of `rounds`. It serves at once, also while its learner is still being delivered."""
 
     async def adopt(_: str, base: Offer | None) -> None:
         assert base is not None
         state = (await node.fetch(base)).tensors["state"]
-        node.deploy(Network(learner, state), learned=[base.signed])
+        node.deploy(Network(await learner, state), learned=[base.signed])
 
     async def train(asker: str, base: Offer | None) -> Offer:
         assert base is not None
         r = base.signed.card.version
         start = (await node.fetch(base)).tensors["state"]
-        node.deploy(Network(learner, start), learned=[base.signed])
-        state = await node.compute(fit, learner, start, node.data.train, cfg.plan, node.seed("fit", r))
+        node.deploy(Network(await learner, start), learned=[base.signed])
+        state = await node.compute(fit, await learner, start, node.data.train, cfg.plan, node.seed("fit", r))
         return await node.publish(Weights({"state": state}, node.data.counts), slot="update", version=r, listed=False)
 
     node.serve(fit=train, adopt=adopt)

@@ -6,6 +6,8 @@ head is small. The extractor is delivered once and its bytes count.
 
 from __future__ import annotations
 
+import asyncio
+
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import head_learner
 from kuberml.paradigms.fedavg import Config, follow, rounds
@@ -23,4 +25,4 @@ async def server(node: Node, cfg: Config) -> None:
 
 async def client(node: Node, cfg: Config) -> None:
     """Fit the head on private features when asked."""
-    await follow(node, cfg, await head_learner(node))
+    await follow(node, cfg, asyncio.ensure_future(head_learner(node)))

@@ -20,7 +20,7 @@ from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
-
+from kuberml.learning.jobs import soft_labels
 from kuberml.paradigms.options import Training
 
 PUBLIC = ("extractor", "probe")
@@ -96,5 +96,5 @@ async def teach(node: Node, integrator: Integrator, desk: Desk, network: OwnNetw
     if network is None or not isinstance(integrator, ExactHead):
         return
     known = integrator.counts(desk.kept.values())
-    soft = await node.compute(soften_with, desk.model, network.probe, known)
+    soft = await node.compute(soft_labels, desk.model, network.probe, known, "top")
     await node.publish(soft, slot="soft", version=version, parents=tuple(sorted(desk.kept)))

@@ -6,6 +6,8 @@ average once), weighted by samples. It is `fedavg-head` with a single round of l
 
 from __future__ import annotations
 
+import asyncio
+
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import head_learner
 from kuberml.paradigms import fedavg
@@ -29,7 +31,7 @@ async def server(node: Node, cfg: Config) -> None:
 
 async def client(node: Node, cfg: Config) -> None:
     """Train to the end when asked."""
-    await fedavg.follow(node, _once(cfg), await head_learner(node))
+    await fedavg.follow(node, _once(cfg), asyncio.ensure_future(head_learner(node)))
 
 
 def _once(cfg: Config) -> fedavg.Config:

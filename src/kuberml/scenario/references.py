@@ -31,7 +31,7 @@ def pooled_reference(play: Play, score: Any) -> float | None:
     honest = [packets[actor.node] for actor in play.stage.honest if actor.node in packets]
     if not honest:
         return None
-    head = HeadOn(play.things.extractor, solve_head(merge_all(honest)))
+    head = HeadOn(play.things.extractor, solve_head(merge_all(honest)), play.stage.dataset.shape)
     domains = sorted({actor.domain for actor in play.stage.honest})
     found = dict(zip(domains, score([(head, play.stage.tests[domain]) for domain in domains]), strict=True))
     return float(np.mean([found[actor.domain].accuracy for actor in play.stage.honest]))

@@ -33,9 +33,7 @@ from kuberml.worlds.simulated.workers import Workers, make_workers, open_reply
 FINISHED, JOBS, LEDGER = "finished", "jobs.sqlite", "ledger.sqlite"
 
 
-def run_scenario(
-    config: Config, *, out: Path, workers: int = 0, resume: bool = False, progress: Watch = unwatched
-) -> Result:
+def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = False, progress: Watch = unwatched) -> Result:
     """Run it all and write the folder.
 
     Args:
@@ -60,7 +58,9 @@ def run_scenario(
             step = Progress(paradigm=label, seed=seed, run=place, runs=len(pairs), until_s=config.world.until_s)
             summary = _recall(folder, label, seed)
             if summary is None:
-                play = Play(config, label, seed, things=things, workers=pool, cache=cache, records=_records(ledger, label, seed))
+                play = Play(
+                    config, label, seed, things=things, workers=pool, cache=cache, records=_records(ledger, label, seed)
+                )
                 play.tell = _teller(step, progress)
                 summary = play.run(_scorer(pool))
                 _keep(folder, summary)
