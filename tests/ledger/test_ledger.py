@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 
 from kuberml.core.errors import ConfigError
-from kuberml.core.ids import NodeId, digest_of
+from kuberml.core.ids import Digest, NodeId, digest_of
 from kuberml.core.seam import Recorder
-from kuberml.ledger import capture
+from kuberml.ledger import capture, store
 from kuberml.ledger.capture import Capture
 from kuberml.ledger.ledger import Event, Ledger
+from kuberml.ledger.query import who_taught
 from kuberml.ledger.store import Record
 from tests.ledger.worlds import small_world
 
@@ -152,12 +154,65 @@ def test_a_disk_that_refuses_loses_nothing_and_says_so(monkeypatch: pytest.Monke
     assert [record[0] for record in written] == list(range(35))
 
 
+def test_the_writer_thread_goes_on_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "BATCH", 1)
+    refused, written = threading.Event(), list[Record]()
+
+    def write(batch: Sequence[Record]) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise OSError(errno.EIO, "once")
+        written.extend(batch)
+
+    taker = Capture(write, background=True)
+    taker.append((1, "n", "e", {}))
+    assert refused.wait(10)
+    taker.append((2, "n", "e", {}))
+    deadline = time.monotonic() + 10
+    while len(written) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [record[0] for record in written] == [1, 2]
+    taker.close()
+
+
+def test_a_batch_that_does_not_fit_on_the_disk_is_written_whole_later(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    recorder = ledger.recorder(NodeId("n"), lambda: 0)
+    recorder.record("absorbed", card="card 0", model="model 0")
+    ledger.flush()
+    for number in range(1, 20):
+        recorder.record("absorbed", card=f"card {number}", model=f"model {number}", note="x" * 50_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"disk|full"):
+            ledger.flush()
+        assert ledger._store.rows.read("SELECT count(*) FROM events") == [(1,)]
+        assert ledger._store.rows.read("SELECT count(*) FROM nodes") == [(3,)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [event.seq for event in ledger.events()] == list(range(1, 21))
+    for number in range(20):
+        assert [made.digest for made in who_taught(ledger, Digest(f"model {number}"))] == [f"card {number}"]
+
+
+def test_names_that_memory_has_forgotten_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_INTERNED", 5)
+    ledger = Ledger()
+    recorder = ledger.recorder(NodeId("n"), lambda: 0)
+    for number in range(60):
+        recorder.record("absorbed", card=f"card {number % 20}", model=f"model {number % 20}")
+        ledger.flush()
+    assert ledger.read("SELECT count(*), count(DISTINCT name) FROM nodes") == [(41, 41)]
+    assert ledger.read("SELECT count(*) FROM types") == [(41,)]
+
+
 # Kill -9
 
 WRITER = """
 import sys
 from kuberml.ledger.ledger import Ledger
-from kuberml.ledger import capture
+from kuberml.ledger import capture, store
 capture.BATCH = 50
 ledger = Ledger(sys.argv[1])
 recorder = ledger.recorder("n", lambda: 0)

@@ -5,7 +5,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.plugins import Registry
 from kuberml.scenario.config import load, parse
 from kuberml.scenario.digests import data_digest, scenario_digest
-from kuberml.scenario.validate import check_options
+from kuberml.scenario.options import check_options
 
 
 class FedAvgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,6 +124,23 @@ def test_wrong_paradigm_options(paradigms, tables, says):
     with pytest.raises(ConfigError) as error:
         check_options(parse({"paradigms": tables}), paradigms)
     assert says in str(error.value)
+
+
+def test_a_paradigm_in_a_file_beside_the_scenario(tmp_path, monkeypatch, paradigms):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import msgspec\nclass Config(msgspec.Struct, forbid_unknown_fields=True):\n    rounds: int = 2\n"
+    (tmp_path / "my_own_gossip.py").write_text(text)
+    (tmp_path / "my_broken_gossip.py").write_text("def")
+    (tmp_path / "my_empty_gossip.py").write_text("")
+    found = check_options(parse({"paradigms": {"mine": {"use": "my_own_gossip.py", "rounds": 7}}}), paradigms)
+    assert found["mine"].rounds == 7
+    for use, says in (
+        ("my_broken_gossip.py", "cannot be imported"),
+        ("none.py", "no file"),
+        ("my_empty_gossip.py", "no Config"),
+    ):
+        with pytest.raises(ConfigError, match=rf"paradigms\.mine: .*{says}"):
+            check_options(parse({"paradigms": {"mine": {"use": use}}}), paradigms)
 
 
 def test_digests_follow_what_a_result_depends_on():
