@@ -14,7 +14,7 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
-from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.node import Node
 from kuberml.exchange.standing import Standing
 from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard
@@ -108,8 +108,6 @@ class Desk:
         try:
             content = await self.node.fetch(offer)
             predictor = await self.integrator.read(content)
-        except OverBudget:
-            raise
         except Unreachable as error:
             self.node.record("undelivered", card=known, why=str(error))
             return

@@ -1,6 +1,6 @@
-"""Integrator: soft labels on a public probe, for a learner that cannot carry the extractor.
+"""Integrator: soft labels on a public probe, for a learner that wants much for few bytes.
 
-The model is a ridge head on the plain inputs, solved from one's own samples (hard labels) and the probe's (soft labels): a
+The model is a kernel head on the plain inputs, solved from one's own samples (hard labels) and the probe's (soft labels): a
 bridge cheap enough to be solved again for every trial. One's own network is then distilled from it.
 """
 

@@ -1,4 +1,8 @@
-"""A ridge head on plain inputs, from own samples and teachers' soft labels on a probe."""
+"""A kernel ridge head on plain inputs, from own samples and teachers' soft labels on a probe.
+
+It needs no extractor and is solved in closed form, so it is cheap enough to be made again for every trial; and unlike a
+linear head it copes with a probe that mixes domains. It judges and teaches; what serves is distilled from it.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +10,101 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from kuberml.core.ids import LabelId
 from kuberml.core.jobs import job
 from kuberml.core.values import value
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.kinds.soft_labels import SoftLabels
+from kuberml.knowledge.threads import one_thread
 from kuberml.learning.datasets import samples
 from kuberml.learning.pooling import pool
+from kuberml.learning.predictor import SHARPNESS, log_softmax
 from kuberml.learning.types import Array, DataRef
 
-RIDGE_SHARE = 0.02
-"""Ridge strength as a share of the mean squared length of an input: next to scale-free."""
+RIDGE = 0.01
+"""Added to the kernel's diagonal, whose entries are 1."""
+
+WIDTH = 0.25
+"""Of the kernel, as a share of the median squared distance between supports."""
+
+Matrix = npt.NDArray[np.float64]
 
 
 @value
-class PlainHead(msgspec.Struct, frozen=True, eq=False):
-    """x -> x W + b on flattened inputs.
+class KernelHead(msgspec.Struct, frozen=True, eq=False):
+    """x -> sum over supports of exp(-|x - support|^2 / width) times its coefficients.
 
     Attributes:
-        weights_dC: float32 [1 + features, C], the bias first.
+        supports_MF: float32 [M, F], flattened inputs.
+        coefficients_MC: float32 [M, C].
+        width: of the kernel, squared units of an input.
         labels: names of the C classes.
     """
 
-    weights_dC: Array
+    supports_MF: Array
+    coefficients_MC: Array
+    width: float
     labels: tuple[LabelId, ...]
 
     @property
     def flops_per_sample(self) -> int:
-        """One product."""
-        return 2 * int(self.weights_dC.size)
+        """Distances to all supports, and one product."""
+        return 2 * int(self.supports_MF.size + self.coefficients_MC.size)
 
     def predict(self, x_N: Array) -> Array:
-        """Scores float32 [N, C]; the largest is the answer."""
-        scores_NC: Array = _flat(x_N) @ self.weights_dC
-        return scores_NC
+        """Log-softmax of SHARPNESS times the scores, float32 [N, C]."""
+        if not len(self.supports_MF):
+            return log_softmax(np.zeros((len(x_N), len(self.labels))))
+        with one_thread():
+            kernel_NM = np.exp(-_distances(_flat(x_N), self.supports_MF) / self.width)
+            return log_softmax(SHARPNESS * (kernel_NM @ self.coefficients_MC))
 
 
 def _solve_flops(labels: Any, own: DataRef | None, probe: Probe, teachers: list[SoftLabels]) -> int:
-    n, d = len(probe) + (len(own) if own is not None else 0), int(np.prod(probe.x_N.shape[1:])) + 1
-    return 2 * n * d * (d + len(labels)) + d**3 // 3
+    m, size = len(probe) + (len(own) if own is not None else 0), int(np.prod(probe.x_N.shape[1:]))
+    return 2 * m * m * (size + len(labels)) + m**3 // 3
 
 
 @job(flops=_solve_flops)
-def solve_soft(labels: tuple[LabelId, ...], own: DataRef | None, probe: Probe, teachers: list[SoftLabels]) -> PlainHead:
-    """Ridge regression onto one-hot own labels and the teachers' answers, pooled by `learning.pooling`."""
+def solve_soft(labels: tuple[LabelId, ...], own: DataRef | None, probe: Probe, teachers: list[SoftLabels]) -> KernelHead:
+    """Kernel ridge regression onto one-hot own labels and the teachers' answers, pooled by `learning.pooling`.
+
+    Without `own` the head knows only the labels that a teacher knows.
+    """
     known = labels if own is not None else tuple(label for label in labels if any(label in t.labels for t in teachers))
-    x_Nd, y_NC = [], []
+    x_MF, y_MC = [np.zeros((0, int(np.prod(probe.x_N.shape[1:]))), np.float32)], [np.zeros((0, len(known)), np.float32)]
     if own is not None:
         local = samples(own)
-        x_Nd.append(_flat(local.x_N))
-        y_NC.append(np.eye(len(known), dtype=np.float32)[[known.index(local.labels[y]) for y in local.y_N]])
+        x_MF.append(_flat(local.x_N))
+        y_MC.append(np.eye(len(known), dtype=np.float32)[[known.index(local.labels[y]) for y in local.y_N]])
     if teachers:
         answers = pool(teachers, known, probe.inputs())
         seen_N = answers.mask_NC.any(axis=1)
-        x_Nd.append(_flat(answers.x_N[seen_N]))
-        y_NC.append(answers.probs_NC[seen_N])
-    if not x_Nd or not sum(len(x) for x in x_Nd):
-        return PlainHead(np.zeros((1 + int(np.prod(probe.x_N.shape[1:])), len(known)), np.float32), known)
-    return PlainHead(_ridge(np.concatenate(x_Nd), np.concatenate(y_NC)), known)
+        x_MF.append(_flat(answers.x_N[seen_N]))
+        y_MC.append(answers.probs_NC[seen_N])
+    return _solve(np.concatenate(x_MF), np.concatenate(y_MC), known)
 
 
-def _ridge(x_Nd: Array, y_NC: Array) -> Array:
-    x, y = x_Nd.astype(np.float64), y_NC.astype(np.float64)
-    gram_dd = x.T @ x
-    strength = RIDGE_SHARE * float(np.trace(gram_dd)) / len(gram_dd)
-    gram_dd[np.diag_indices_from(gram_dd)] += strength
-    weights_dC: Array = np.linalg.solve(gram_dd, x.T @ y).astype(np.float32)
-    return weights_dC
+def _solve(x_MF: Array, y_MC: Array, labels: tuple[LabelId, ...]) -> KernelHead:
+    if not len(x_MF):
+        return KernelHead(x_MF, y_MC, 1.0, labels)
+    with one_thread():
+        squared_MM = _distances(x_MF, x_MF)
+        width = WIDTH * float(np.median(squared_MM)) or 1.0
+        kernel_MM = np.exp(-squared_MM / width)
+        kernel_MM[np.diag_indices_from(kernel_MM)] += RIDGE
+        coefficients_MC = np.linalg.solve(kernel_MM, y_MC.astype(np.float64)).astype(np.float32)
+    return KernelHead(x_MF, coefficients_MC, width, labels)
+
+
+def _distances(a_NF: Array, b_MF: Array) -> Matrix:
+    """Squared distances [N, M], in float64."""
+    a, b = a_NF.astype(np.float64), b_MF.astype(np.float64)
+    squared_NM: Matrix = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * a @ b.T
+    return np.maximum(squared_NM, 0.0)
 
 
 def _flat(x_N: Array) -> Array:
-    flat_Nd = x_N.reshape(len(x_N), -1).astype(np.float32)
-    return np.concatenate([np.ones((len(flat_Nd), 1), np.float32), flat_Nd], axis=1)
+    return x_N.reshape(len(x_N), -1).astype(np.float32)

@@ -7,7 +7,7 @@ NeurIPS 2017, algorithm 1, with local steps and Metropolis weights: a_ij = 1 / (
 from __future__ import annotations
 
 from kuberml.core.rng import seed_of
-from kuberml.exchange.node import Node
+from kuberml.exchange.node import Node, OverBudget
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.learning.averaging import Mean
 from kuberml.learning.jobs import fit, init_state
@@ -29,6 +29,14 @@ async def peer(node: Node, cfg: Config) -> None:
     """Train, publish, read the neighbours, mix. Everybody starts from the same point."""
     start = seed_of(node.place.seed, "dpsgd", "init")
     node.memory.setdefault(round=0, state=await node.compute(init_state, node.learner, start))
+    try:
+        await gossip(node, cfg)
+    except OverBudget as error:
+        node.record("spent", why=str(error))
+
+
+async def gossip(node: Node, cfg: Config) -> None:
+    """The rounds."""
     for r in range(node.memory.round, cfg.rounds):
         state = await node.compute(fit, node.learner, node.memory.state, node.data.train, cfg.plan, node.seed("fit", r))
         await node.publish(Weights({"state": state}), slot="model", version=r, keep=2, listed=False)

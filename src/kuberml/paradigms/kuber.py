@@ -32,7 +32,7 @@ class Config(Training, frozen=True, kw_only=True):
 
     Attributes:
         own_network: serve one's own network, taught by what was learned; else the head on the shared extractor.
-        light: architectures that cannot carry the extractor: they learn from soft labels on the public probe.
+        light: architectures that learn from soft labels on the public probe: a hundredth of the bytes of statistics.
         looks, every_s: how often to look for offers, and how long to wait between.
         min_class_count: samples of a class below which it is not published.
         trial: how strict a trial is.
@@ -74,12 +74,12 @@ async def learn(node: Node, cfg: Config) -> OwnNetwork:
 
 
 async def describe(node: Node, cfg: Config) -> Integrator:
-    """Say what one's data hold, so that others can use it: statistics on the public extractor, where it can be carried."""
-    if getattr(node.learner, "architecture", "") in cfg.light:
-        return SoftHead(node, await public(node, "probe"))
+    """Say what one's data hold, so that others can use it; and choose how to take in what others say."""
     head = await ExactHead.describe(node, await public(node, "extractor"), cfg.min_class_count)
     if head.shared.labels:
         await node.publish(head.shared, slot="shard", version=0)
+    if getattr(node.learner, "architecture", "") in cfg.light:
+        return SoftHead(node, await public(node, "probe"))
     return head
 
 
@@ -92,7 +92,7 @@ async def serve(node: Node, model: Any, network: OwnNetwork | None, fresh: list[
 
 
 async def teach(node: Node, integrator: Integrator, desk: Desk, network: OwnNetwork | None, version: int) -> None:
-    """Pass it on to those who cannot carry the extractor: soft labels of the model on the public probe."""
+    """Pass it on in a few bytes: soft labels of the model on the public probe."""
     if network is None or not isinstance(integrator, ExactHead):
         return
     known = integrator.counts(desk.kept.values())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kuberml.core.jobs import job
-from kuberml.exchange.exact_head import ExactHead
 from kuberml.knowledge.card import Knowledge, decode_card
 from kuberml.knowledge.kinds.statistics import Statistics, merge_all
+from kuberml.knowledge.grid import quantise
 from kuberml.knowledge.pack import open_value
+from kuberml.knowledge.threads import one_thread
 from kuberml.learning.datasets import samples
 from kuberml.learning.extractors import features
 from kuberml.learning.jobs import describe_data, solve_head
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 ORACLE_PACKETS = 11
 """2^11 subsets are tried; with more packets the oracle is greedy."""
+
+BATCH = 256
+"""Choices tried at once: memory for as many Gram matrices and answers."""
 
 
 def pooled_reference(play: Play, score: Any) -> float | None:
@@ -58,46 +63,76 @@ def regret(play: Play, reached: dict[str, float], score: Any) -> float | None:
     if not all(model and isinstance(play.watch.predictors[model], HeadOn) for model in served.values()):
         return None
     packets = published_statistics(play)
-    if not packets or not isinstance(play.options, _kuber_config()):
+    if not packets or play.config.paradigms[play.label].use != "kuber":
         return None
-    gaps = []
+    import time; _t=time.time(); gaps = []
     for actor in play.stage.honest:
         assert actor.data is not None
         others = [packet for node, packet in sorted(packets.items()) if node != actor.node]
         own, _ = describe_data(play.things.extractor, actor.data.train, 1)
-        best = score_choices(play.things.extractor, own, others, play.stage.tests[actor.domain])
+        best = best_choice(play.things.extractor, own, others, play.stage.tests[actor.domain])
         gaps.append(best - reached[actor.node])
+    print("oracle",time.time()-_t)
     return float(np.mean(gaps))
 
 
 @job(flops=lambda extractor, own, others, test: 0)
-def score_choices(extractor: Any, own: Statistics, others: list[Statistics], test: DataRef) -> float:
-    """The best balanced accuracy that any subset of `others`, added to `own`, reaches on `test`."""
-    local = samples(test)
-    z_Nd = features(extractor, local.x_N)
+def best_choice(extractor: Any, own: Statistics, others: list[Statistics], test: DataRef) -> float:
+    """The best balanced accuracy that any subset of `others`, added to `own`, reaches on `test`.
+
+    Heads are solved with the ridge that cross-validation chooses for the sum of all. With more than ORACLE_PACKETS packets the
+    oracle adds greedily, the best one first.
+    """
+    oracle = _Oracle(extractor, own, others, test)
     every = range(len(others))
     if len(others) <= ORACLE_PACKETS:
-        choices = chain.from_iterable(combinations(every, size) for size in range(len(others) + 1))
-        return max(_accuracy(own, others, choice, z_Nd, local) for choice in choices)
-    chosen: tuple[int, ...] = ()
-    best = _accuracy(own, others, chosen, z_Nd, local)
-    while True:
-        tried = {(*chosen, i): _accuracy(own, others, (*chosen, i), z_Nd, local) for i in every if i not in chosen}
-        if not tried or max(tried.values()) <= best:
-            return best
-        chosen = max(tried, key=lambda choice: tried[choice])
-        best = tried[chosen]
+        return oracle.best(chain.from_iterable(combinations(every, size) for size in range(len(others) + 1)))[0]
+    best, chosen = oracle.best([()])
+    while len(chosen) < len(others):
+        found = oracle.best([(*chosen, i) for i in every if i not in chosen])
+        if found[0] <= best:
+            break
+        best, chosen = found
+    return best
 
 
-def _accuracy(own: Statistics, others: list[Statistics], choice: tuple[int, ...], z_Nd: Any, local: Any) -> float:
-    head = solve_head(merge_all([own, *(others[i] for i in choice)]))
-    names = np.array([local.labels.index(label) for label in head.labels])
-    right = names[np.argmax(head.scores(z_Nd), axis=1)] == local.y_N
-    return float(np.mean([right[local.y_N == label].mean() for label in range(len(local.labels))]))
+class _Oracle:
+    """Sums of every packet over one label set, and the test features: choices are tried in batches."""
+
+    def __init__(self, extractor: Any, own: Statistics, others: list[Statistics], test: DataRef) -> None:
+        local = samples(test)
+        whole = merge_all([own, *others])
+        self._ridge = solve_head(whole).ridge
+        self._labels = [local.labels.index(label) for label in whole.labels]
+        self._y_N, self._classes = local.y_N, len(local.labels)
+        self._z_Nd = quantise(features(extractor, local.x_N), own.grid) / 2.0**own.step_log2
+        self._gram_Pdd = np.stack([packet.gram_dd / packet.gram_unit for packet in (own, *others)])
+        self._sums_PdC = np.stack([_spread(packet, whole.labels) for packet in (own, *others)])
+
+    def best(self, choices: Iterable[tuple[int, ...]]) -> tuple[float, tuple[int, ...]]:
+        """The highest accuracy and its choice; of equals the first."""
+        waiting, found = list(choices), []
+        for start in range(0, len(waiting), BATCH):
+            part = waiting[start : start + BATCH]
+            found += list(zip(self._accuracies(part), part, strict=True))
+        return max(found, key=lambda pair: pair[0])
+
+    def _accuracies(self, choices: list[tuple[int, ...]]) -> list[float]:
+        taken_KP = np.zeros((len(choices), len(self._gram_Pdd)))
+        for row, choice in enumerate(choices):
+            taken_KP[row, [0, *(i + 1 for i in choice)]] = 1
+        gram_Kdd = np.tensordot(taken_KP, self._gram_Pdd, 1)
+        diagonal = np.arange(gram_Kdd.shape[1])
+        gram_Kdd[:, diagonal, diagonal] += self._ridge
+        with one_thread():
+            heads_KdC = np.linalg.solve(gram_Kdd, np.tensordot(taken_KP, self._sums_PdC, 1))
+            answers_KN = np.argmax(self._z_Nd @ heads_KdC, axis=2)
+        right_KN = np.array(self._labels)[answers_KN] == self._y_N
+        recalls = [right_KN[:, self._y_N == label].mean(axis=1) for label in range(self._classes)]
+        return [float(accuracy) for accuracy in np.mean(recalls, axis=0)]
 
 
-def _kuber_config() -> type:
-    from kuberml.paradigms.kuber import Config
-
-    assert ExactHead
-    return Config
+def _spread(packet: Statistics, labels: tuple[str, ...]) -> Any:
+    sums_dC = np.zeros((len(packet.gram_dd), len(labels)))
+    sums_dC[:, [labels.index(label) for label in packet.labels]] = packet.sums_dC / packet.sums_unit
+    return sums_dC

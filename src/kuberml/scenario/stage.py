@@ -98,7 +98,7 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
                 budget_bytes=config.learners.budget_bytes,
             )
         )
-    tests = {domain: _balanced(dataset, domain) for domain in config.data.domains}
+    tests = {domain: _balanced(dataset, config.data.judge, domain) for domain in config.data.domains}
     return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed), tests, _public(config, dataset))
 
 
@@ -179,11 +179,12 @@ def _lies(labels: tuple[LabelId, ...], seed: int, i: int) -> dict[LabelId, Label
     return {label: labels[(place + turn) % len(labels)] for place, label in enumerate(labels)}
 
 
-def _balanced(dataset: Dataset, domain: str) -> DataRef:
-    y_N = np.asarray(dataset.part("test").y_N)
+def _balanced(dataset: Dataset, split: str, domain: str) -> DataRef:
+    """As many samples of every label as of the rarest, in the data set's order."""
+    y_N = np.asarray(dataset.part(split).y_N)
     least = min(int(np.sum(y_N == label)) for label in range(len(dataset.labels)))
     chosen = np.concatenate([np.flatnonzero(y_N == label)[:least] for label in range(len(dataset.labels))])
-    return DataRef(dataset.name, "test", np.sort(chosen).astype(np.int32), domain)
+    return DataRef(dataset.name, split, np.sort(chosen).astype(np.int32), domain)
 
 
 def _public(config: Config, dataset: Dataset) -> DataRef:
