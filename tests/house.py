@@ -39,8 +39,9 @@ class Module(NamedTuple):
 
 
 def room(name: str) -> str:
-    """The package under kuberml that a dotted name is in."""
-    return [*name.split("."), ""][1]
+    """The package under kuberml that a dotted name is in; `python -m kuberml` is the command's."""
+    second = [*name.split("."), ""][1]
+    return "cli" if second == "__main__" else second
 
 
 @functools.cache
@@ -67,9 +68,7 @@ def _imports(node: ast.AST, when: str) -> Iterator[Import]:
             assert child.level == 0, f"a relative import in line {child.lineno}: the house uses full names"
             for alias in child.names:
                 whole = f"{child.module}.{alias.name}"
-                yield Import(
-                    whole if whole in modules() or child.module == "kuberml" else str(child.module), when, child.lineno
-                )
+                yield Import(whole if whole in modules() else str(child.module), when, child.lineno)
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield from _imports(child, "call" if when == "module" else when)
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):

@@ -20,7 +20,7 @@ def test_help_teaches_with_an_example(cli, command):
 
 
 def test_version_and_no_arguments(cli):
-    assert cli("--version")[1].startswith("kuberml ")
+    assert cli("--version")[1].startswith("kuberml")
     assert "Learned knowledge, delivered" in cli("--help")[1]
 
 

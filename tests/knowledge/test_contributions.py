@@ -237,6 +237,12 @@ def test_a_merge_whose_manifest_lies_about_its_counts_is_refused() -> None:
         apply(lying, hub.total, merged.statistics, hub.sums.__getitem__)
 
 
+def test_a_package_at_hand_that_holds_nothing_helps_nobody() -> None:
+    hub = hub_with(package(1), package(2))
+    hub.held[Digest("0" * 64)] = frozenset()
+    assert isinstance(hub.take(package(1, version=2)), Refused)
+
+
 # Forgetting
 
 

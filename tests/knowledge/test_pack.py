@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import digest_of
 from kuberml.knowledge.card import BlobRef, Card, Knowledge, SignedCard, decode_card, encode_card
 from kuberml.knowledge.kind import Packed
-from kuberml.knowledge.kinds.statistics import StatisticsKind
+from kuberml.knowledge.kinds.statistics import StatisticsKind, cut_dims, describe
 from kuberml.knowledge.pack import Limits, check_blob, check_piece, make, open_value
 from kuberml.knowledge.pieces import PIECE_MIN_BYTES, PIECES_MAX, cut_by_size, refer
 from kuberml.knowledge.signing import sign_card
@@ -189,6 +190,16 @@ def test_what_cannot_be_packed_is_the_callers_fault() -> None:
         publish(packet(1), slot="")
     with pytest.raises(ConfigError, match="negative"):
         publish(packet(1), version=-1)
+
+
+def test_a_small_blob_does_not_unpack_to_gigabytes() -> None:
+    zeros = bytes(2 * 16_000)
+    ends = tuple(2 * k for k in cut_dims(16_000))
+    bomb = resigned(SMALL, zeros, blobs=(refer(zeros, ends),), facts={**SMALL.card.facts, "dims": 16_000})
+    with pytest.raises(RemoteError, match="fewer bits than 713 columns"):
+        open_value(bomb)
+    with pytest.raises(ConfigError, match="nearly all of 2000 features are 0"):
+        publish(describe(np.zeros((5, 2000)), ["a"] * 5, basis=BASIS)[0])
 
 
 class Careless:

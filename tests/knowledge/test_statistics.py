@@ -1,6 +1,7 @@
 """The laws of the algebra, on values and on packages: exact sums, any order and grouping, removal, prefixes, withholding."""
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,10 +32,13 @@ from kuberml.knowledge.kinds.statistics import (
 )
 from kuberml.knowledge.manifest import single
 from kuberml.knowledge.pack import open_value
+from kuberml.learning.datasets import samples as samples_of
+from kuberml.learning.types import DataRef, Samples
 
 from .packets import BASIS, packet, publish, samples
 
 PROFILES = pytest.mark.parametrize("profile", ["exact", "fp16"])
+DIGITS = {"train": 1097, "test": 500}
 quick = settings(derandomize=True, max_examples=40, deadline=None)
 
 
@@ -202,6 +206,28 @@ def test_fp16_rounds_each_entry_once_and_keeps_the_constant_exact() -> None:
     assert half[0, 0] == 40
     assert np.array_equal(rounded.gram_dd[0], rounded.sums_dC.sum(axis=1))
     assert to_fp16(rounded).digest == to_fp16(exact).digest == rounded.digest
+
+
+@pytest.mark.parametrize("options", [{"profile": "fp16"}, {"step_log2": 4}, {"step_log2": 4, "profile": "fp16"}])
+def test_small_profiles_are_gated_on_accuracy(options: dict[str, Any]) -> None:
+    """On real digits a lossy profile may cost half a point at most, merged from five contributors."""
+    train, test = (samples_of(DataRef("digits", split, np.arange(size, dtype=np.int32))) for split, size in DIGITS.items())
+    names = np.array(train.labels)
+
+    def accuracy(**settings: Any) -> float:
+        parts = [slice(owner, None, 5) for owner in range(5)]
+        packets = [describe(flat(train)[part], names[train.y_N[part]], basis=BASIS, **settings)[0] for part in parts]
+        head = solve(merge_all(packets))
+        return float((np.array(head.labels)[head.scores(flat(test)).argmax(axis=1)] == names[test.y_N]).mean())
+
+    exact = accuracy()
+    assert exact > 0.9
+    assert abs(accuracy(**options) - exact) <= 0.005
+
+
+def flat(part: Samples) -> np.ndarray:
+    """Pixels as features, spread like standardised ones."""
+    return (4 * part.x_N - 2).reshape(len(part), -1)
 
 
 # On the wire

@@ -31,9 +31,12 @@ for _module in (run, compare, new, show, verify, find, doctor):
 
 def _version(asked: bool) -> None:
     if asked:
-        from kuberml import __version__
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"kuberml {__version__}")
+        try:
+            typer.echo(f"kuberml {version('kuberml')}")
+        except PackageNotFoundError:
+            typer.echo("kuberml, run from its source")
         raise typer.Exit
 
 

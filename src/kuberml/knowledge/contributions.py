@@ -233,7 +233,7 @@ def _cover(wanted: Counter[Digest], held: Held) -> tuple[tuple[Digest, ...], Cou
     chosen: list[Digest] = []
     left = +wanted
     for name in sorted(held, key=lambda each: (-len(held[each]), each)):
-        while left and all(left[content] for content in held[name]):
+        while held[name] and all(left[content] for content in held[name]):
             chosen.append(name)
             left -= Counter(held[name])
     return tuple(chosen), left

@@ -107,13 +107,14 @@ class World(Section, frozen=True, kw_only=True):
 
 
 class Fault(Section, frozen=True, kw_only=True):
-    """Something that goes wrong at a time."""
+    """Something that goes wrong at a time; what it does stands in `worlds.simulated.faults`."""
 
     at_s: NonNegative
     what: str
     nodes: tuple[str, ...] = ()  # node ids; () = all learners
-    until_s: Positive | None = None
-    factor: NonNegative = 1.0  # of a slow device or link
+    until_s: Positive | None = None  # None = for ever (a crash: it restarts at once)
+    others: tuple[str, ...] = ()  # the other side of a partition; () = everybody else
+    factor: Count = 10  # bandwidths are divided by it (slow)
 
 
 class Paradigm(Section, frozen=True, kw_only=True):

@@ -40,8 +40,8 @@ def check_possible(config: Config) -> None:
     Raises:
         ConfigError: the first that is found.
     """
-    check_names(config)
     _check_learners(config)
+    check_names(config)
     _check_data(config)
     _check_world(config)
     _check_paradigms(config)

@@ -111,6 +111,19 @@ def test_an_error_in_a_callback_ends_the_run() -> None:
     assert loop.now_ns == 10**9
 
 
+def test_an_error_keeps_its_cause() -> None:
+    def fail() -> None:
+        raise ValueError("what is seen") from KeyError("why")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_later(1, fail)
+        await asyncio.sleep(1)
+
+    with pytest.raises(ValueError, match="what is seen") as caught:
+        VirtualLoop().run(main())
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
 def test_an_error_in_a_task_that_nobody_awaits_ends_the_run() -> None:
     async def fail() -> None:
         raise ValueError("nobody looks")

@@ -52,7 +52,11 @@ class Traffic(msgspec.Struct):
 
 
 class Port:
-    """One node's access to the network, as it is now."""
+    """One node's access to the network, as it is now.
+
+    Raises:
+        ConfigError: the link has a rate under 1 bit a second, a negative latency or a negative loss.
+    """
 
     def __init__(self, node: NodeId, link: LinkSpec) -> None:
         for field, value, least in (

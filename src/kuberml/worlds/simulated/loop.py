@@ -159,13 +159,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self.close()
 
     def _until(self, main: Coroutine[Any, Any, T]) -> T:
+        result: list[T] = []
         try:
-            result = self.run_until_complete(main)
-        except BaseException as error:
-            raise (self.failure or error) from None
+            result.append(self.run_until_complete(main))
+        except RuntimeError:
+            if self.failure is None:
+                raise
         if self.failure is not None:
-            raise self.failure
-        return result
+            raise self.failure  # `fail` stopped the loop, which asyncio reports as a RuntimeError
+        return result[0]
 
     def _cancel_all(self) -> None:
         left = self.tasks()

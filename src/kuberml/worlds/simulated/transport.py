@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
-from kuberml.core.errors import InternalError, KuberError, RemoteError, Unreachable
+from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Handler, Store
 from kuberml.core.units import to_ns
@@ -166,12 +166,16 @@ class SimulatedTransport:
 
     async def _answer(self, handler: Handler, body: bytes, call: _Call) -> None:
         try:
-            call.answer(await handler(call.asker.node, body))
+            answer = await handler(call.asker.node, body)
+            if not isinstance(answer, bytes):
+                raise TypeError(f"a handler answers bytes, not {type(answer).__name__}")
         except KuberError as error:
             call.refuse(str(error))
         except Exception as error:
             error.add_note(f"in a handler of {self.node}, asked by {call.asker.node}")
             self._board.loop.fail(error)
+        else:
+            call.answer(answer)
 
     def _on_read(self, digest: Digest, start: int, stop: int, call: _Call) -> None:
         """A request for a blob range has come to this door."""
@@ -202,8 +206,6 @@ class _Call:
         self.cancel: Callable[[], None] = _nothing
 
     def answer(self, body: bytes) -> None:
-        if not isinstance(body, bytes):
-            raise InternalError(f"a handler of {self.door.node} answered {type(body).__name__}, not bytes")
         self._send(len(body), lambda _: self._resolve(body))
 
     def refuse(self, reason: str) -> None:

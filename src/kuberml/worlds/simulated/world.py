@@ -11,7 +11,7 @@ A node that crashes is cancelled and its function is called again: it goes on fr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -65,6 +65,13 @@ class Outcome(msgspec.Struct, frozen=True):
     events: int
 
 
+class _Deaf:
+    """Records nothing."""
+
+    def record(self, event: str, **fields: Any) -> None:
+        """See core.seam.Recorder."""
+
+
 class SimulatedWorld:
     """See the module. A world runs once."""
 
@@ -76,7 +83,7 @@ class SimulatedWorld:
         workers: int | Workers = 1,
         faults: Sequence[Fault] = (),
         job_cache: JobCache | None = None,
-        recorder: Recorder | None = None,
+        recorder: Callable[[NodeId, Callable[[], int]], Recorder] | None = None,
         audit: bool = False,
     ) -> None:
         """Build it; nothing runs yet.
@@ -88,7 +95,8 @@ class SimulatedWorld:
                 several worlds share; their owner closes them.
             faults: what goes wrong and when.
             job_cache: where results of jobs outlive the run; a second run with the same inputs replays them.
-            recorder: takes down who went down, came back, was cut off or slowed.
+            recorder: makes the Recorder of a node from its name and clock, for instance `Ledger.recorder`. The world itself
+                records who went down, came back, was cut off or slowed. None: nothing is recorded.
             audit: fail a paradigm that touches the wall clock, global randomness, threads or files.
 
         Raises:
@@ -110,8 +118,11 @@ class SimulatedWorld:
             trace=self.trace,
             bodies=self._bodies,
             faults=self._faults,
-            recorder=recorder,
+            recorder=self.recorder,
         )
+        self._recorders: dict[NodeId, Recorder] = {
+            node: _Deaf() if recorder is None else recorder(node, self._clock.now_ns) for node in self._bodies
+        }
         self._audit, self._has_run = audit, False
 
     def clock(self, node: NodeId) -> SimulatedClock:
@@ -129,6 +140,10 @@ class SimulatedWorld:
     def store(self, node: NodeId) -> SimulatedStore:
         """The node's Store."""
         return self._bodies[node].store
+
+    def recorder(self, node: NodeId) -> Recorder:
+        """The node's Recorder."""
+        return self._recorders[node]
 
     def traffic(self, node: NodeId) -> Traffic:
         """Bytes that the node has sent and received so far. It goes on counting: copy it to keep it."""

@@ -1,4 +1,4 @@
-"""`python -m kuberml` is the `kuberml` command."""
+"""`python -m kuberml.cli` is the `kuberml` command."""
 
 from kuberml.cli.main import main
 
