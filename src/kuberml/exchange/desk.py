@@ -14,7 +14,7 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
-from kuberml.exchange.node import Node
+from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.standing import Standing
 from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard
@@ -22,8 +22,11 @@ from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
 
-WIRE_RESERVE_BYTES = 8192
+WIRE_RESERVE_BYTES = 6144
 """Of the budget kept back for cards, offers and verdicts."""
+
+OVERLAP_MS = 10_000
+"""What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,10 @@ class Desk:
         self.refused: dict[Digest, str] = {}
         self.standing = Standing(self_witness=node.author)
         self.model: Any = None
-        self._heard_ms = 0
+        self.offers: dict[Digest, Offer] = {}
+        self.is_spent = False
+        """Whether the budget of bytes is used up: nothing more can be asked."""
+        self._heard_ms = self._found_ms = 0
         node.memory.setdefault(trials=0)
 
     async def open(self) -> Any:
@@ -95,9 +101,22 @@ class Desk:
             purpose=self.node.place.purpose,
             region=self.node.place.region,
             budget_bytes=None if left is None else max(0, left - WIRE_RESERVE_BYTES),
+            newer_than_ms=max(0, self._found_ms - OVERLAP_MS),
         )
 
-    async def take(self, offer: Offer) -> None:
+    async def look(self) -> list[SignedCard]:
+        """Ask for offers, deliver what the budget allows, and try it. Returns the cards that are new in `model`."""
+        try:
+            for offer in await self.node.find(self.want()):
+                self.offers.setdefault(offer.signed.digest, offer)
+            self._found_ms = self.node.now_ms
+            for offer in list(self.offers.values()):
+                await self._take(offer)
+        except OverBudget as error:
+            self._spend(error)
+        return await self.settle()
+
+    async def _take(self, offer: Offer) -> None:
         """Deliver one offer, see what it says alone, and testify about it. What fails is refused with its reason."""
         known = offer.signed.digest
         if known in self.kept or known in self.waiting or known in self.refused:
@@ -134,10 +153,7 @@ class Desk:
 
     async def settle(self) -> list[SignedCard]:
         """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""
-        tested = [*self.waiting, *self.kept, *self.refused]  # what is settled still shows whose word is good
-        found, self._heard_ms = await self.node.verdicts(tested, self._heard_ms)
-        for signed in found:
-            self.standing.heard(signed.verdict)
+        await self._hear()
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
             judgement, after = await self._trial(parcel)
@@ -151,6 +167,21 @@ class Desk:
         if fresh:
             self.node.memory.update(kept=sorted(self.kept))
         return fresh
+
+    async def _hear(self) -> None:
+        """Read what witnesses say; also of what is settled: it shows whose word is good."""
+        try:
+            found, self._heard_ms = await self.node.verdicts([*self.waiting, *self.kept, *self.refused], self._heard_ms)
+        except OverBudget as error:
+            self._spend(error)
+            return
+        for signed in found:
+            self.standing.heard(signed.verdict)
+
+    def _spend(self, error: OverBudget) -> None:
+        if not self.is_spent:
+            self.is_spent = True
+            self.node.record("spent", why=str(error))
 
     async def _trial(self, parcel: Parcel) -> tuple[Judgement, Any]:
         after = await self.integrator.model([*self.kept.values(), parcel])

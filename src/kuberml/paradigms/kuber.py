@@ -14,7 +14,7 @@ from typing import Any
 
 from kuberml.exchange.desk import Desk, Integrator
 from kuberml.exchange.exact_head import ExactHead
-from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.node import Node
 from kuberml.exchange.own_network import OwnNetwork
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
@@ -53,17 +53,18 @@ async def peer(node: Node, cfg: Config) -> None:
     integrator = await describe(node, cfg)
     desk = Desk(node, integrator, cfg.trial)
     await serve(node, await desk.open(), network, [])
-    try:
-        for look in range(cfg.looks):
-            for offer in await node.find(desk.want()):
-                await desk.take(offer)
-            fresh = await desk.settle()
-            if fresh:
-                await serve(node, desk.model, network, fresh)
-                await teach(node, integrator, desk, network, look)
-            await node.sleep(cfg.every_s)
-    except OverBudget as error:
-        node.record("spent", why=str(error))
+    learned: list[SignedCard] = []
+    for look in range(cfg.looks):
+        fresh = await desk.look()
+        learned += fresh
+        if fresh:
+            await teach(node, integrator, desk, network, look)
+        if learned and (network is None or not fresh or desk.is_spent or look == cfg.looks - 1):
+            await serve(node, desk.model, network, learned)  # a network is taught when no more comes in: that costs
+            learned = []
+        if desk.is_spent:
+            break
+        await node.sleep(cfg.every_s)
 
 
 async def learn(node: Node, cfg: Config) -> OwnNetwork:

@@ -65,14 +65,13 @@ def regret(play: Play, reached: dict[str, float], score: Any) -> float | None:
     packets = published_statistics(play)
     if not packets or play.config.paradigms[play.label].use != "kuber":
         return None
-    import time; _t=time.time(); gaps = []
+    gaps = []
     for actor in play.stage.honest:
         assert actor.data is not None
         others = [packet for node, packet in sorted(packets.items()) if node != actor.node]
         own, _ = describe_data(play.things.extractor, actor.data.train, 1)
         best = best_choice(play.things.extractor, own, others, play.stage.tests[actor.domain])
         gaps.append(best - reached[actor.node])
-    print("oracle",time.time()-_t)
     return float(np.mean(gaps))
 
 
