@@ -58,7 +58,14 @@ def test_what_dies_cannot_write_and_what_it_raises_is_nobodys_concern() -> None:
     here = world(A, faults=[Fault(at_s=1, what="crash", nodes=("a",), until_s=3)])
     refused: list[str] = []
 
+    async def loose() -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            raise KeyError("nobody awaits this one")
+
     async def main() -> dict[str, bytes]:
+        asyncio.get_running_loop().create_task(loose())
         if (memory := here.store(A).memory()).get("life") == b"1":
             return memory
         here.store(A).remember({"life": b"1"})

@@ -64,7 +64,7 @@ def test_opposite_directions_do_not_share() -> None:
 def test_a_cancelled_transfer_gives_its_share_back_and_counts_what_it_moved() -> None:
     wire = Wire(a=LINK, b=LINK, c=LINK)
     wire.move("a", "b", MB)
-    cancel = wire.net.transfer(wire["a"], wire["c"], MB, lambda port: wire._note("never", port))
+    cancel = wire.net.transfer(wire["a"], wire["c"], MB, True, lambda port: wire._note("never", port))
     wire.loop.at_ns(S, cancel)
     # half speed for 1 s, then alone
     assert wire.run() == [("a->b", 3 * S // 2 + LATE)]

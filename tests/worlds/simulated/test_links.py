@@ -32,7 +32,7 @@ class Wire:
 
     def move(self, source: str, target: str, size_bytes: int, *, at_ns: int = 0, what: str = "") -> None:
         note = partial(self._note, what or f"{source}->{target}")
-        self.loop.at_ns(at_ns, self.net.transfer, self[source], self[target], size_bytes, note)
+        self.loop.at_ns(at_ns, self.net.transfer, self[source], self[target], size_bytes, True, note)
 
     def run(self, until_s: int = 1000) -> list[tuple[str, int]]:
         self.loop.run(self.loop.sleep_ns(until_s * 10**9))

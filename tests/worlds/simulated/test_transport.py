@@ -213,3 +213,39 @@ def test_what_a_node_announces_it_does_not_hear_itself_and_a_closed_subscription
         return len(own._items) * 100 + len(other._items) * 10 + len(closed._items)
 
     assert here.run({A: listen}).results[A] == 10
+
+
+def test_a_big_request_shares_the_link_and_counts_as_control() -> None:
+    here = world()
+
+    async def main() -> int:
+        here.transport(B).serve("echo", echo)
+        here.store(C).put(BLOB)
+        reading = asyncio.ensure_future(here.transport(B).read(C, digest_of(BLOB), 0, len(BLOB), timeout_s=60))
+        await here.transport(A).ask(B, "echo", BLOB, timeout_s=60)
+        await reading
+        return here.loop.now_ns // (100 * MS)
+
+    outcome = here.run({A: main})
+    # alone for 20 ms, at half speed until 2.028 s, 20 ms of latency; then b's answer of the same size: 1.024 s and 20 ms
+    assert outcome.results[A] == 30
+    assert outcome.traffic[A].sent_control > len(BLOB)
+    assert outcome.traffic[A].sent_blob == 0
+
+
+def test_what_a_handler_raises_while_its_node_dies_is_nobodys_concern() -> None:
+    here = world(A, B, faults=[Fault(at_s=1, what="leave", nodes=("b",))])
+
+    async def clumsy(asker: NodeId, body: bytes) -> bytes:
+        try:
+            await forever()
+        finally:
+            raise ZeroDivisionError
+        return b""
+
+    async def ask() -> None:
+        here.transport(B).serve("clumsy", clumsy)
+        with pytest.raises(Unreachable):
+            await here.transport(A).ask(B, "clumsy", b"", timeout_s=3)
+
+    assert here.run({A: ask}).finished

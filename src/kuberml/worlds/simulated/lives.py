@@ -68,6 +68,7 @@ class Lives:
             self._restarts.pop(node).cancel()
         for task in self._loop.tasks(node):
             self._killed.add(task)
+            task.add_done_callback(_bury)
             task.cancel()
         self._loop.call_soon(self._check_over)  # not yet: a crash may start it again at once
 
@@ -163,3 +164,9 @@ class Lives:
     def _note(self, what: str, node: NodeId, *integers: int) -> None:
         self._trace.commit(what, node, self._loop.now_ns, integers)
         self._recorder(node).record(what, integers=list(integers))
+
+
+def _bury(task: asyncio.Task[Any]) -> None:
+    """Look at what a killed task raised, so that asyncio does not report it."""
+    if not task.cancelled():
+        task.exception()
