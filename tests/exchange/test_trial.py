@@ -60,7 +60,7 @@ def test_the_hundredth_trial_on_the_same_data_needs_more() -> None:
 
 
 def test_a_thousand_useless_deliveries_are_kept_out() -> None:
-    """30 % poison, 70 % noise, judged by chance changes of 30 held-out answers: accuracy may never fall by more than the guard."""
+    """30 % poison, 70 % noise, judged by chance changes of 30 held-out answers: what is kept never costs an answer."""
     rng = np.random.default_rng(0)
     lost = 0
     for uses in range(1, 1001):

@@ -1,7 +1,8 @@
 """The hub: where nodes meet. It keeps the catalog and the verdict board, and brokers; it never sees data and runs no rounds.
 
 Requests that it serves: `announce` (I hold this), `find` (who serves this want best?), `verdict` (what my test showed),
-`verdicts` (what do others say of these cards?), `fraud` (this claim is false, and here is the proof). What is announced it passes on to who subscribes to `cards/<task>`.
+`verdicts` (what do others say of these cards?), `fraud` (this claim is false, and here is the proof). What is announced or
+accused it passes on to who subscribes to `cards/<task>` or `fraud/<task>`.
 """
 
 from __future__ import annotations

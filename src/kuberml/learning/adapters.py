@@ -30,4 +30,4 @@ def scikit_learner(estimator: str, params: dict[str, Any], dataset: Dataset) -> 
 
     if not estimator:
         raise ConfigError("learners.estimator is empty; write for instance 'sklearn.linear_model:LogisticRegression'")
-    return SklearnLearner(estimator, dataset.labels, params)
+    return SklearnLearner(estimator, dataset.shape, dataset.labels, params)

@@ -11,6 +11,7 @@ from kuberml.core.values import value
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.learning.extractors import built, features
 from kuberml.learning.learner import SoftTargets, inputs_of, label_positions
+from kuberml.learning.predictor import log_softmax
 from kuberml.learning.types import Array, FitPlan, IntArray, Samples
 
 
@@ -57,12 +58,13 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
             )
             velocity_dC = np.float32(plan.momentum) * velocity_dC + gradient_dC
             w_dC -= np.float32(plan.lr) * velocity_dC
-        return w_dC.ravel()
+        flat: Array = w_dC.ravel()
+        return flat
 
     def predict(self, state: Array, x_N: Array) -> Array:
         """Log-probabilities float32 [N, C]."""
         logits_NC = _with_bias(features(self.extractor, x_N)) @ state.reshape(self.d + 1, -1)
-        return np.log(_softmax(logits_NC) + np.float32(1e-30))
+        return log_softmax(logits_NC)
 
 
 def _with_bias(z_Nd: Array) -> Array:
@@ -71,7 +73,8 @@ def _with_bias(z_Nd: Array) -> Array:
 
 def _softmax(logits_NC: Array) -> Array:
     e_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-    return (e_NC / e_NC.sum(axis=1, keepdims=True)).astype(np.float32)
+    p_NC: Array = (e_NC / e_NC.sum(axis=1, keepdims=True)).astype(np.float32)
+    return p_NC
 
 
 def _batches(count: int, plan: FitPlan, seed: int) -> list[IntArray]:

@@ -3,8 +3,6 @@
 Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations: a forward pass 1, a training step 3 (forward, and the gradients of inputs and weights).
 """
 
-# ruff: noqa: PLR0917 - see above: by position
-
 from __future__ import annotations
 
 from typing import Any

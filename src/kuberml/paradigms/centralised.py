@@ -12,7 +12,7 @@ import numpy as np
 
 from kuberml.core.jobs import job
 from kuberml.exchange.node import Node
-from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.probe import Probe, probe_from
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.datasets import samples
@@ -36,7 +36,7 @@ class Config(Training, frozen=True, kw_only=True):
 def reveal(data: DataRef) -> Probe:
     """Private samples as a package anybody can read: 8 bits a value, which images have anyway."""
     local = samples(data)
-    return Probe(np.round(local.x_N * 255).astype(np.uint8), local.y_N, local.labels)
+    return probe_from(local.x_N, [local.labels[y] for y in local.y_N])
 
 
 def _flops(learner: Any, state: Any, probes: list[Probe], plan: FitPlan, seed: int) -> int:
@@ -46,9 +46,9 @@ def _flops(learner: Any, state: Any, probes: list[Probe], plan: FitPlan, seed: i
 @job(flops=_flops)
 def fit_pooled(learner: Any, state: Any, probes: list[Probe], plan: FitPlan, seed: int) -> Any:
     """Train on everything that was revealed."""
-    x_N = np.concatenate([probe.x_N for probe in probes]).astype(np.float32) / np.float32(255)
-    y_N = np.concatenate([probe.y_N for probe in probes])
-    return learner.fit(state, Samples(x_N, y_N, probes[0].labels), plan, seed)
+    names = [probe.labels[y] for probe in probes if probe.y_N is not None for y in probe.y_N]
+    y_N = np.array([learner.labels.index(name) for name in names], np.int64)
+    return learner.fit(state, Samples(np.concatenate([probe.inputs() for probe in probes]), y_N, learner.labels), plan, seed)
 
 
 async def server(node: Node, cfg: Config) -> None:

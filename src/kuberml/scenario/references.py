@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kuberml.core.ids import NodeId
 from kuberml.core.jobs import job
 from kuberml.knowledge.card import Knowledge, decode_card
-from kuberml.knowledge.kinds.statistics import Statistics, merge_all
 from kuberml.knowledge.grid import quantise
+from kuberml.knowledge.kinds.statistics import Statistics, merge_all
 from kuberml.knowledge.pack import open_value
 from kuberml.knowledge.threads import one_thread
 from kuberml.learning.datasets import samples
@@ -53,7 +54,7 @@ def published_statistics(play: Play) -> dict[str, Statistics]:
     return found
 
 
-def regret(play: Play, reached: dict[str, float], score: Any) -> float | None:
+def regret(play: Play, reached: dict[NodeId, float], score: Any) -> float | None:
     """Mean of (best accuracy over every choice of packets) - (accuracy reached), over honest learners that serve a head.
 
     The oracle judges by the test set itself, which no learner may see: nothing that chooses by evidence can beat it on average.
