@@ -48,7 +48,11 @@ class PublicThings:
 
     @functools.cached_property
     def probe(self) -> Probe:
-        """The public samples, each domain in turn; labels only if the scenario says so."""
+        """The public samples, each domain in turn; labels only if the scenario says so.
+
+        Raises:
+            ConfigError: the scenario sets no public samples aside.
+        """
         count = self._config.data.public
         if not count:
             raise ConfigError("data.public = 0: a probe needs public samples; set for instance data.public = 200")
