@@ -4,62 +4,56 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from kuberml.core.ids import LabelId
 from kuberml.core.jobs import job
 from kuberml.exchange.node import Node
 from kuberml.exchange.trial import Tally
 from kuberml.knowledge.card import PPM, Claim, SignedCard
-from kuberml.knowledge.fraud import accuse, false_labels, recall_of
+from kuberml.knowledge.fraud import accuse, false_labels
+from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe, probe_of
+from kuberml.learning import claims as scoring
+from kuberml.learning.extractors import built
 
 
-@job(flops=lambda predictor, probe: int(predictor.flops_per_sample) * len(probe))
-def on_probe(predictor: Any, probe: Probe) -> dict[LabelId, list[int]]:
-    """How a predictor answers a labelled probe's samples of its own labels: label -> [right answers, samples]."""
-    assert probe.y_N is not None, "only a labelled probe can test a claim"
-    answers_N = np.argmax(predictor.predict(probe.inputs()), axis=1)
-    found: dict[LabelId, list[int]] = {}
-    for place, label in enumerate(probe.labels):
-        mine_N = probe.y_N == place
-        if label in predictor.labels:
-            right = int(np.sum(answers_N[mine_N] == list(predictor.labels).index(label)))
-            found[label] = [right, int(mine_N.sum())]
-    return found
+def _flops(content: Any, probe: Probe, extractor: Extractor | None) -> int:
+    return len(probe) * (built(extractor).flops(probe.x_N.shape[1:]) if extractor else 1)
 
 
-async def claim(node: Node, predictor: Any, probe: Probe) -> tuple[Claim, ...]:
-    """What one's own package scores on a probe, for its card; () where the probe has no labels."""
-    if probe.y_N is None:
+@job(flops=_flops)
+def recall_ppm(content: Any, probe: Probe, extractor: Extractor | None) -> dict[LabelId, int]:
+    """What knowledge scores alone on a labelled probe. See `learning.claims.recall_ppm`."""
+    return scoring.recall_ppm(content, probe, extractor)
+
+
+async def claims_on(node: Node, content: Any, probe: Probe | None, extractor: Extractor | None) -> tuple[Claim, ...]:
+    """What one's own package scores on a probe, for its card; () without a labelled probe."""
+    if probe is None or probe.y_N is None:
         return ()
-    counts = await node.compute(on_probe, predictor, probe)
-    return (Claim(probe_of(probe), recall_of(*_split(counts))),)
+    return (Claim(probe_of(probe), await node.compute(recall_ppm, content, probe, extractor)),)
 
 
-async def recheck(node: Node, signed: SignedCard, predictor: Any, probe: Probe) -> tuple[dict[LabelId, Tally], str]:
+async def recheck(
+    node: Node, signed: SignedCard, content: Any, probe: Probe, extractor: Extractor | None
+) -> tuple[dict[LabelId, Tally], str]:
     """Run the claim of a delivered package again.
 
     Returns:
-        Evidence per label that was claimed, and "" if the claim holds; else why not, and everybody is told with a signed proof.
-        Nothing at all where nothing is claimed on this probe.
+        Evidence per label that was claimed, and "" if the claim holds; else none, and why not: everybody is told, with a
+        signed proof. ({}, "") where nothing is claimed on this probe.
     """
     claims = [one for one in signed.card.claims if one.probe == probe_of(probe)]
     if not claims or probe.y_N is None:
         return {}, ""
-    counts = await node.compute(on_probe, predictor, probe)
-    recall_ppm = recall_of(*_split(counts))
-    false = false_labels(claims[0], recall_ppm, probe)
-    if not false:
-        return {label: Tally(*counts[label]) for label in claims[0].recall_ppm if label in counts}, ""
-    proof = accuse(signed, probe, recall_ppm, keys=node.place.keys, at_ms=node.now_ms)
-    await node.accuse(proof)
-    claimed = ", ".join(
-        f"{label}: {claims[0].recall_ppm[label] / PPM:.0%} claimed, {recall_ppm.get(label, 0) / PPM:.0%} found"
-        for label in false
-    )
-    return {}, f"its claim is false ({claimed})"
+    found_ppm = await node.compute(recall_ppm, content, probe, extractor)
+    false = false_labels(claims[0], found_ppm, probe)
+    if false:
+        await node.accuse(accuse(signed, probe, found_ppm, keys=node.place.keys, at_ms=node.now_ms))
+        return {}, "its claim is false: " + ", ".join(_told(label, claims[0], found_ppm) for label in false)
+    counts = probe.counts()
+    shared = [label for label in claims[0].recall_ppm if label in found_ppm]
+    return {label: Tally(round(found_ppm[label] * counts[label] / PPM), counts[label]) for label in shared}, ""
 
 
-def _split(counts: dict[LabelId, list[int]]) -> tuple[dict[LabelId, int], dict[LabelId, int]]:
-    return {label: right for label, (right, _) in counts.items()}, {label: count for label, (_, count) in counts.items()}
+def _told(label: LabelId, claim: Claim, found_ppm: dict[LabelId, int]) -> str:
+    return f"{label} at {claim.recall_ppm[label] / PPM:.0%}, found {found_ppm.get(label, 0) / PPM:.0%}"

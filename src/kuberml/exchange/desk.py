@@ -18,6 +18,7 @@ from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.standing import Standing
 from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard
+from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
@@ -55,6 +56,11 @@ class Integrator(Protocol):
     @property
     def basis(self) -> Digest:
         """What they must be relative to: the extractor or the probe."""
+        ...
+
+    @property
+    def extractor(self) -> Extractor | None:
+        """The extractor, where `basis` is one."""
         ...
 
     async def read(self, content: Any) -> Any:
@@ -133,7 +139,7 @@ class Desk:
         except RemoteError as error:
             self._refuse(offer.signed, str(error))
             return
-        proven, lie = await recheck(self.node, offer.signed, predictor, self.probe) if self.probe else ({}, "")
+        proven, lie = await self._recheck(offer.signed, content)
         if lie:
             self._refuse(offer.signed, lie)
             return
@@ -150,6 +156,11 @@ class Desk:
             )
             self.standing.heard(verdict)
             await self.node.testify(sign_verdict(verdict, self.node.place.keys))
+
+    async def _recheck(self, signed: SignedCard, content: Any) -> tuple[dict[LabelId, Tally], str]:
+        if self.probe is None:
+            return {}, ""
+        return await recheck(self.node, signed, content, self.probe, self.integrator.extractor)
 
     async def settle(self) -> list[SignedCard]:
         """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""

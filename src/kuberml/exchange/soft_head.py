@@ -22,6 +22,7 @@ class SoftHead:
     """What is known is one's own samples and the answers of teachers that were accepted."""
 
     kinds: tuple[str, ...] = ("soft-labels",)
+    extractor = None
 
     def __init__(self, node: Node, probe: Probe) -> None:
         self._node, self._probe = node, probe

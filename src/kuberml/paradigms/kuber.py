@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kuberml.exchange.claims import claims_on
 from kuberml.exchange.desk import Desk, Integrator
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.node import Node
@@ -20,6 +21,7 @@ from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.kinds.probe import Probe
 from kuberml.learning.jobs import soft_labels
 from kuberml.paradigms.options import Training
 
@@ -35,6 +37,7 @@ class Config(Training, frozen=True, kw_only=True):
         light: architectures that learn from soft labels on the public probe: a hundredth of the bytes of statistics.
         looks, every_s: how often to look for offers, and how long to wait between.
         min_class_count: samples of a class below which it is not published.
+        claims: say on the card what the package scores on the labelled public probe, and run others' claims again.
         trial: how strict a trial is.
     """
 
@@ -44,14 +47,16 @@ class Config(Training, frozen=True, kw_only=True):
     looks: int = 4
     every_s: float = 30.0
     min_class_count: int = 5
+    claims: bool = False
     trial: TrialPlan = TrialPlan()
 
 
 async def peer(node: Node, cfg: Config) -> None:
     """The one loop: learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
-    network = await learn(node, cfg) if cfg.own_network else None
-    integrator = await describe(node, cfg)
-    desk = Desk(node, integrator, cfg.trial)
+    probe = await public(node, "probe") if cfg.own_network or cfg.claims or cfg.light else None
+    network = await learn(node, cfg, probe) if cfg.own_network and probe else None
+    integrator = await describe(node, cfg, probe)
+    desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None)
     await serve(node, await desk.open(), network, [])
     learned: list[SignedCard] = []
     for look in range(cfg.looks):
@@ -67,20 +72,21 @@ async def peer(node: Node, cfg: Config) -> None:
         await node.sleep(cfg.every_s)
 
 
-async def learn(node: Node, cfg: Config) -> OwnNetwork:
+async def learn(node: Node, cfg: Config, probe: Probe) -> OwnNetwork:
     """Train one's own network on one's own data."""
-    network = OwnNetwork(node, await public(node, "probe"), cfg.plan, cfg.trial)
+    network = OwnNetwork(node, probe, cfg.plan, cfg.trial)
     await network.train()
     return network
 
 
-async def describe(node: Node, cfg: Config) -> Integrator:
+async def describe(node: Node, cfg: Config, probe: Probe | None) -> Integrator:
     """Say what one's data hold, so that others can use it; and choose how to take in what others say."""
     head = await ExactHead.describe(node, await public(node, "extractor"), cfg.min_class_count)
     if head.shared.labels:
-        await node.publish(head.shared, slot="shard", version=0)
-    if getattr(node.learner, "architecture", "") in cfg.light:
-        return SoftHead(node, await public(node, "probe"))
+        claims = await claims_on(node, head.shared, probe if cfg.claims else None, head.extractor)
+        await node.publish(head.shared, slot="shard", version=0, claims=claims)
+    if probe is not None and getattr(node.learner, "architecture", "") in cfg.light:
+        return SoftHead(node, probe)
     return head
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from kuberml.core.errors import ConfigError
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
 from kuberml.core.units import NS
@@ -19,6 +17,7 @@ from kuberml.paradigms import PARADIGMS, roles
 from kuberml.scenario.config import Config
 from kuberml.scenario.measure import Spent, Watch
 from kuberml.scenario.notes import Notes
+from kuberml.scenario.options import check_options, paradigm_of
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.result import RunSummary
 from kuberml.scenario.stage import HUB, LIBRARY, SERVER, Actor, Stage, set_stage
@@ -53,8 +52,8 @@ class Play:
             ConfigError: an option of the paradigm is unknown or impossible, or the data cannot be dealt that way.
         """
         self.config, self.label, self.seed, self.things = config, label, seed, things
-        self.paradigm = PARADIGMS.get(config.paradigms[label].use)
-        self.options = options_of(config, label, self.paradigm)
+        self.paradigm = paradigm_of(config.paradigms[label].use, PARADIGMS)
+        self.options = check_options(config, PARADIGMS)[label]
         self.stage = set_stage(config, seed, common=getattr(self.paradigm, "COMMON_MODEL", False))
         self.cast = self._cast()
         places = [Place(actor.node, role, actor.device, actor.link) for role, actor in self.cast.values()]
@@ -138,22 +137,6 @@ class Play:
         """Bytes that were sent so far, each counted once."""
         traffic = [self.world.traffic(node) for node in self.cast]
         return sum(one.sent_control + one.sent_blob for one in traffic)
-
-
-def options_of(config: Config, label: str, paradigm: ModuleType) -> Any:
-    """A paradigm's own options, checked by its `Config`.
-
-    Raises:
-        ConfigError: one is unknown or impossible; the message names its path.
-    """
-    from kuberml.scenario.validate import read
-
-    fields = dict.fromkeys(paradigm.Config.__struct_fields__)
-    tree = config.options_of(label, fields)
-    try:
-        return read(paradigm.Config, tree)
-    except ConfigError as error:
-        raise ConfigError(f"paradigms.{label}: {error}") from error
 
 
 def _faults(config: Config, stage: Stage) -> Sequence[Fault]:

@@ -9,11 +9,14 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError
 from kuberml.knowledge.kinds.extractor import Extractor
-from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.probe import Probe, probe_from
 from kuberml.learning.datasets import DATASETS, samples
-from kuberml.learning.extractors import identity, patch_filters
-from kuberml.learning.types import DataRef
+from kuberml.learning.extractors import make_extractor
+from kuberml.learning.types import DataRef, Samples
 from kuberml.scenario.config import Config
+
+LEVELS = {"digits": 16, "omniglot": 1}
+"""Grey values of a data set beyond 0, where they are not 255: fewer bits on the wire."""
 
 
 class PublicThings:
@@ -40,11 +43,7 @@ class PublicThings:
         """As `[extractor]` says, on the public samples in every domain of the scenario."""
         part = self._config.extractor
         options: dict[str, Any] = dict(part.options)
-        if part.name == "patch-filters":
-            return patch_filters(self._public_x(), **options)
-        if part.name == "identity":
-            return identity(int(np.prod(self._dataset.shape)))
-        return Extractor(part.name, options)  # whatever is registered and made of settings alone
+        return make_extractor(part.name, self._public_x(), options.pop("seed", 0), **options)
 
     @functools.cached_property
     def probe(self) -> Probe:
@@ -56,17 +55,19 @@ class PublicThings:
         count = self._config.data.public
         if not count:
             raise ConfigError("data.public = 0: a probe needs public samples; set for instance data.public = 200")
-        levels = 16 if self._dataset.name == "digits" else 255
-        domains = self._config.data.domains
-        x_N = np.concatenate([samples(self._ref(count, domain)).x_N[i :: len(domains)] for i, domain in enumerate(domains)])
-        return Probe(np.round(x_N * levels).astype(np.uint8), levels=levels)
+        parts = [self._public(domain) for domain in self._config.data.domains]
+        every = len(parts)
+        x_N = np.concatenate([part.x_N[i:count:every] for i, part in enumerate(parts)])
+        names = [part.labels[y] for i, part in enumerate(parts) for y in part.y_N[i:count:every]]
+        return probe_from(x_N, names if self._config.data.probe_labels else None, levels=LEVELS.get(self._dataset.name, 255))
 
     def _public_x(self) -> Any:
-        return np.concatenate(
-            [samples(self._ref(self._config.data.public, domain)).x_N for domain in self._config.data.domains]
-        )
+        if "public" not in self._dataset.splits:
+            return np.zeros((1, *self._dataset.shape), np.float32)  # enough for what is made of settings and a shape alone
+        return np.concatenate([self._public(domain).x_N for domain in self._config.data.domains])
 
-    def _ref(self, count: int, domain: str = "plain") -> DataRef:
-        split = "public" if "public" in self._dataset.splits else "train"
-        size = self._dataset.size(split)
-        return DataRef(self._dataset.name, split, np.arange(min(count or size, size), dtype=np.int32), domain)
+    def _public(self, domain: str) -> Samples:
+        if "public" not in self._dataset.splits:
+            raise ConfigError(f"data set {self._dataset.name!r} has no public samples: nothing can be probed or built on them")
+        indices = np.arange(self._dataset.size("public"), dtype=np.int32)
+        return samples(DataRef(self._dataset.name, "public", indices, domain))

@@ -6,14 +6,18 @@ ended and `jobs.sqlite` the results of jobs, so that an interrupted run goes on 
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from kuberml import __version__
 from kuberml.core.ids import NodeId
 from kuberml.core.jobs import check_job
 from kuberml.core.seam import Recorder
@@ -21,8 +25,10 @@ from kuberml.core.values import dumps
 from kuberml.learning.jobs import score
 from kuberml.learning.types import DataRef, Scores
 from kuberml.ledger.ledger import Ledger
+from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
+from kuberml.scenario.options import check_options
 from kuberml.scenario.play import Play, Records
 from kuberml.scenario.progress import Progress, Watch, unwatched
 from kuberml.scenario.public_things import PublicThings
@@ -48,6 +54,7 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
         KeyboardInterrupt: what was finished is kept.
     """
     began = time.perf_counter()
+    check_options(config, PARADIGMS)
     folder = _prepare(out, resume)
     pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
     things, pool = PublicThings(config), make_workers(workers)
@@ -70,11 +77,20 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
         pool.close()
         cache.close()
         ledger.close()
-    result = aggregate(runs, config, wall_s=time.perf_counter() - began)
+    result = aggregate(runs, config, wall_s=time.perf_counter() - began, versions=versions())
     write_result(out, result, tuple(runs))
     shutil.rmtree(folder)
     (out / JOBS).unlink()
     return result
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers: kuberml, Python, numpy, and torch where it is."""
+    found = {"kuberml": __version__, "python": platform.python_version()}
+    for name in ("numpy", "torch", "scikit-learn"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _prepare(out: Path, resume: bool) -> Path:
