@@ -7,6 +7,7 @@ ended and `jobs.sqlite` the results of jobs, so that an interrupted run goes on 
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
 import time
@@ -57,7 +58,7 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
     check_options(config, PARADIGMS)
     folder = _prepare(out, resume)
     pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
-    things, pool = PublicThings(config), make_workers(workers)
+    things, pool = PublicThings(config), make_workers(workers or len(os.sched_getaffinity(0)))
     cache, ledger = JobCache(out / JOBS), Ledger(out / LEDGER)
     runs: list[RunSummary] = []
     try:

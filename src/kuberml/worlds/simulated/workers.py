@@ -237,9 +237,8 @@ class _Worker:
         self.process.wait()
 
 
-def make_workers(count: int = 0) -> Workers:
-    """`count` worker processes; 1: this process, lazily; 0: one process a core."""
-    count = count or len(os.sched_getaffinity(0))
+def make_workers(count: int) -> Workers:
+    """`count` worker processes; 1: this process, lazily. Raises ConfigError: fewer than 1."""
     return Here() if count == 1 else Pool(count)
 
 
