@@ -1,7 +1,7 @@
 """The work of learning as jobs: thin wrappers over pure functions, each with what it costs.
 
-Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations: a forward pass 1, a
-training step 3 (forward, and the gradients of inputs and weights).
+Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations: a forward pass 1,
+a training step 3 (forward, and the gradients of inputs and weights).
 """
 
 from __future__ import annotations
