@@ -103,7 +103,7 @@ def cellular(data: Path) -> str:
     for name, sessions in traces.families(data).items():
         model = fit(sessions)
         errors = traces.errors(model, sessions)
-        fields = {"z": list(KNOTS_Z), "rate": list(model.rate_K), "level": model.level, "phi": model.phi}
+        fields = {"z": list(KNOTS_Z), "rate": list(model.rate_bytes_s_K), "level": model.level, "phi": model.phi}
         fields |= {"outage_starts": model.outage_starts, "outage_s": model.outage_s}
         fields |= {"sessions": len(sessions), "seconds": sum(map(len, sessions))}
         fields |= {f"error_{key}": round(value, 3) for key, value in errors.items()}

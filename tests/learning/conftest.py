@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from kuberml.learning import datasets
 
 
 def data_folder() -> Path | None:
@@ -14,10 +17,12 @@ def data_folder() -> Path | None:
 
 
 @pytest.fixture
-def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of real data; the test is skipped where there is none."""
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of real data, read afresh; the test is skipped where there is none."""
     folder = data_folder()
     if folder is None:
         pytest.skip("no data folder: set KUBERML_DATA")
     monkeypatch.setenv("KUBERML_DATA", str(folder))
-    return folder
+    datasets._part.cache_clear()
+    yield folder
+    datasets._part.cache_clear()

@@ -5,7 +5,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.plugins import Registry
 from kuberml.scenario.config import load, parse
 from kuberml.scenario.digests import data_digest, scenario_digest
-from kuberml.scenario.validate import check_options
+from kuberml.scenario.options import check_options
 
 
 class FedAvgConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +69,10 @@ def test_task_follows_the_data_set():
         ({"data": {"domains": ["plan"]}}, "data.domains = 'plan' is not known; did you mean 'plain'?"),
         ({"places": {"devices": "phone"}}, "places.devices = 'phone' is not known; did you mean 'phones'?"),
         ({"places": {"links": "wfi"}}, "places.links = 'wfi' is not known"),
+        ({"learners": {"models": ["mpl"]}}, "learners.models = 'mpl' is not known; did you mean 'mlp'?"),
+        ({"learners": {"common_model": "lent"}}, "learners.models = 'lent' is not known; did you mean 'lenet'?"),
+        ({"extractor": {"name": "patches"}}, "extractor.name = 'patches' is not known; did you mean 'patch-filters'?"),
+        ({"faults": [{"at_s": 5, "what": "crush"}]}, "faults[0].what = 'crush' is not known; did you mean 'crash'?"),
         ({"places": {"topology": "rnig"}}, "places.topology = 'rnig' is not known; did you mean 'ring'?"),
         (
             {"places": {"degree": 3}, "learners": {"count": 5}},
@@ -108,8 +112,13 @@ def test_unreadable_files(tmp_path, text):
 def test_paradigm_options_by_their_own_struct(paradigms):
     config = parse({"paradigms": {"a": {"use": "fedavg", "rounds": 3}, "fedavg": {"lr": 0.5, "chunk_bytes": "2 KB"}}})
     options = check_options(config, paradigms)
-    assert options["a"] == FedAvgConfig(rounds=3, lr=0.1)  # the lr of [train], the default of every paradigm
-    assert options["fedavg"] == FedAvgConfig(lr=0.5, chunk_bytes=2000)
+    assert options == {"a": FedAvgConfig(rounds=3), "fedavg": FedAvgConfig(lr=0.5, chunk_bytes=2000)}
+
+
+def test_train_gives_every_paradigm_its_defaults(paradigms):
+    config = parse({"train": {"lr": 0.3, "batch": 8}, "paradigms": {"a": {"use": "fedavg"}, "fedavg": {"lr": 0.5}}})
+    options = check_options(config, paradigms)
+    assert (options["a"].lr, options["fedavg"].lr) == (0.3, 0.5)  # batch: it has no such option
 
 
 @pytest.mark.parametrize(
@@ -124,6 +133,23 @@ def test_wrong_paradigm_options(paradigms, tables, says):
     with pytest.raises(ConfigError) as error:
         check_options(parse({"paradigms": tables}), paradigms)
     assert says in str(error.value)
+
+
+def test_a_paradigm_in_a_file_beside_the_scenario(tmp_path, monkeypatch, paradigms):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import msgspec\nclass Config(msgspec.Struct, forbid_unknown_fields=True):\n    rounds: int = 2\n"
+    (tmp_path / "my_own_gossip.py").write_text(text)
+    (tmp_path / "my_broken_gossip.py").write_text("def")
+    (tmp_path / "my_empty_gossip.py").write_text("")
+    found = check_options(parse({"paradigms": {"mine": {"use": "my_own_gossip.py", "rounds": 7}}}), paradigms)
+    assert found["mine"].rounds == 7
+    for use, says in (
+        ("my_broken_gossip.py", "cannot be imported"),
+        ("none.py", "no file"),
+        ("my_empty_gossip.py", "no Config"),
+    ):
+        with pytest.raises(ConfigError, match=rf"paradigms\.mine: .*{says}"):
+            check_options(parse({"paradigms": {"mine": {"use": use}}}), paradigms)
 
 
 def test_digests_follow_what_a_result_depends_on():

@@ -185,7 +185,6 @@ def test_the_law_of_matching(want: Want, fields: dict, reason: str | None) -> No
 
 
 def test_terms_are_enforced_at_find() -> None:
-    pytest.importorskip("kuberml.knowledge.terms")
     catalog = Catalog()
     catalog.add(signed_card(terms=Terms(purposes=("research",), regions=("CL",), expires_at_ms=100)), A)
     assert len(offered(catalog, Want("digits", purpose="research", region="CL"), now_ms=99)) == 1

@@ -87,11 +87,11 @@ def test_a_writer_killed_at_any_step_leaves_nothing_half_done(tmp_path: Path) ->
     assert {os.WTERMSIG(status) for status in statuses[:-1]} == {signal.SIGKILL}
 
 
-@pytest.mark.parametrize("step", [0, 1, 2, 100, 257])
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
 def test_a_vault_whose_making_was_cut_off_is_made_at_the_next_open(tmp_path: Path, step: int) -> None:
     def work() -> None:
         killing(step, ["mkdir"])
-        FolderStore(tmp_path / "vault")
+        FolderStore(tmp_path / "vault").put(b"blob")
 
     assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
     store = check(tmp_path / "vault")

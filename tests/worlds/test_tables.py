@@ -79,11 +79,11 @@ def test_draws_follow_the_parameters(name):
     rates = np.concatenate(sessions)
     assert rates.dtype == np.int64
     assert rates.min() >= 0
-    assert rates.max() <= model.rate_K[-1]
+    assert rates.max() <= model.rate_bytes_s_K[-1]
     out = model.outage_starts / (model.outage_starts + 1 / model.outage_s)
     assert np.mean(rates == 0) == pytest.approx(out, abs=0.02)
     median = np.median(rates[rates > 0])
-    assert model.rate_K[4] < median < model.rate_K[8]  # between z = -1 and z = 1
+    assert model.rate_bytes_s_K[4] < median < model.rate_bytes_s_K[8]  # between z = -1 and z = 1
     assert len({session.tobytes() for session in sessions}) == 60
 
 

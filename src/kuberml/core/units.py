@@ -24,7 +24,7 @@ def to_ns(seconds: float) -> int:
         ConfigError: negative, NaN, or over MAX_S.
     """
     if not 0 <= seconds <= MAX_S:
-        raise ConfigError(f"a time must be between 0 and {MAX_S} seconds, not {seconds!r}")
+        raise ConfigError(f"a time must be 0 or more seconds and at most {MAX_S}, not {seconds!r}")
     return round(seconds * NS)
 
 

@@ -8,6 +8,8 @@ Two codings of a column, both lossless; `encode` takes fp16 whenever it can:
     fp16     entries divided by the number of samples, little-endian fp16: k(k+1)/2 + kC values of 2 bytes for k features.
              Possible for one author's packet of profile fp16; a merge of them has other quotients and is packed.
     packed   two bytes: bits per Gram entry and per class sum; then each group as `bitpack` writes it, padded to bytes.
+
+A general compressor on top would save 6 to 13 % of packed columns (zstd 19, CIFAR-10) and cost the byte prefix; it is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.knowledge.bitpack import pack_ints, packed_bytes, unpack_ints, width_of
 from kuberml.knowledge.grid import IntArray
 from kuberml.knowledge.moments import FP16_LOG2, Statistics, with_constant
@@ -33,6 +35,10 @@ FINE_FROM = 16 * 1024
 
 FINE_CUTS = 48
 
+FREE_DIMS = 512
+"""Beyond it, packed columns hold a bit per entry on average or are refused: a few kilobytes of columns of no bits at all would
+otherwise unpack to gigabytes of zeros."""
+
 
 def cut_dims(dims: int) -> tuple[int, ...]:
     """How many features the successive cuts of a packet of `dims` features hold: powers of two from 8, equal areas, all."""
@@ -42,7 +48,11 @@ def cut_dims(dims: int) -> tuple[int, ...]:
 
 
 def encode(stats: Statistics) -> tuple[bytes, tuple[int, ...], Coding]:
-    """The columns, the byte ends of the prefixes of `cut_dims`, and the coding."""
+    """The columns, the byte ends of the prefixes of `cut_dims`, and the coding.
+
+    Raises:
+        ConfigError: more than FREE_DIMS features of which nearly all are 0.
+    """
     gram_dd, sums_dC = stats.gram_dd[1:, 1:], stats.sums_dC[1:]
     halves = _as_fp16(stats)
     if halves is not None:
@@ -52,6 +62,8 @@ def encode(stats: Statistics) -> tuple[bytes, tuple[int, ...], Coding]:
     else:
         columns = [_pack_column(gram_dd[j, : j + 1], sums_dC[j]) for j in range(len(gram_dd))]
         lengths, blob = [len(column) for column in columns], b"".join(columns)
+        if _too_thin(len(blob), stats.dims, len(stats.labels)):
+            raise ConfigError(f"nearly all of {stats.dims} features are 0 in every sample: use an extractor without them")
     ends = list(itertools.accumulate(lengths))
     return blob, tuple(ends[k - 1] for k in cut_dims(stats.dims)), "packed" if halves is None else "fp16"
 
@@ -128,6 +140,8 @@ def _read_packed(blob: bytes, frame: Statistics, dims: int) -> tuple[IntArray, I
         k = len(rows) + 1
         if k > dims or at + 2 > len(view):
             raise RemoteError(f"{len(blob)} bytes do not end after one of {dims} packed columns")
+        if _too_thin(len(blob), k, classes):
+            raise RemoteError(f"{len(blob)} bytes hold fewer bits than {k} columns have entries")
         middle = at + 2 + packed_bytes(k, view[at])
         end = middle + packed_bytes(classes, view[at + 1])
         rows.append(unpack_ints(view[at + 2 : middle], k, view[at]))
@@ -136,6 +150,10 @@ def _read_packed(blob: bytes, frame: Statistics, dims: int) -> tuple[IntArray, I
     lower_kk = np.zeros((len(rows), len(rows)), np.int64)
     lower_kk[np.tri(len(rows), dtype=bool)] = np.concatenate(rows)
     return _symmetric(lower_kk), np.stack(sums)
+
+
+def _too_thin(size_bytes: int, k: int, classes: int) -> bool:
+    return k > FREE_DIMS and 8 * size_bytes < k * (k + 1) // 2 + k * classes
 
 
 def _symmetric(lower_kk: IntArray) -> IntArray:

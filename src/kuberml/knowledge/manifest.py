@@ -59,11 +59,11 @@ def encode_manifest(contributions: Iterable[Contribution]) -> bytes:
     """The blob of a merge's contributions, in order of author and slot.
 
     Raises:
-        ConfigError: fewer than one, or an author's slot twice.
+        ConfigError: an author's slot twice, or a content with two different counts.
     """
     ordered = sorted(contributions, key=lambda each: each.place)
     try:
-        _check(ordered)
+        check_contributions(ordered)
     except RemoteError as error:
         raise ConfigError(str(error)) from error
     return canonical.encode(ordered)
@@ -73,7 +73,7 @@ def decode_manifest(data: bytes) -> tuple[Contribution, ...]:
     """The contributions of a merge.
 
     Raises:
-        RemoteError: not a manifest: not canonical, unsorted, an author's slot or a content twice, a count below 1.
+        RemoteError: not a manifest: not canonical, unsorted, an author's slot twice, a content with two counts.
     """
     plain = canonical.decode(data)
     try:
@@ -82,27 +82,33 @@ def decode_manifest(data: bytes) -> tuple[Contribution, ...]:
         raise RemoteError(f"not a manifest: {error}") from error
     if list(contributions) != sorted(contributions, key=lambda each: each.place):
         raise RemoteError("a manifest is sorted by author and slot")
-    _check(contributions)
+    check_contributions(contributions)
     return contributions
 
 
 def add_counts(contributions: Iterable[Contribution]) -> dict[LabelId, int]:
-    """Samples of each label over all of them, sorted by label."""
+    """Samples of each label over all of them, each content once, sorted by label."""
     total: dict[LabelId, int] = {}
-    for each in contributions:
+    for each in {each.content: each for each in contributions}.values():
         for label, count in each.counts.items():
             total[label] = total.get(label, 0) + count
     return dict(sorted(total.items()))
 
 
-def _check(contributions: Iterable[Contribution]) -> None:
+def check_contributions(contributions: Iterable[Contribution]) -> None:
+    """Check that contributions can stand side by side.
+
+    Raises:
+        RemoteError: an author's slot is named twice, a content has two different counts, or something is malformed.
+    """
     every = list(contributions)
-    if not every:
-        raise RemoteError("a manifest names at least one contribution")
-    if len({each.place for each in every}) != len(every) or len({each.content for each in every}) != len(every):
-        raise RemoteError("a manifest names an author's slot or a content twice")
+    if len({each.place for each in every}) != len(every):
+        raise RemoteError("a manifest names an author's slot twice")
+    counts: dict[Digest, dict[LabelId, int]] = {}
     for each in every:
         check_digest(each.author)
         check_digest(each.content)
         if each.version < 0 or min(each.counts.values(), default=0) < 1:
             raise RemoteError(f"a contribution with version {each.version} and counts {each.counts!r:.60}")
+        if counts.setdefault(each.content, each.counts) != each.counts:
+            raise RemoteError(f"content {each.content[:12]} is said to have two different counts")

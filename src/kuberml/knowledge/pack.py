@@ -14,14 +14,12 @@ import kuberml.knowledge.kinds  # noqa: F401 - registers the built-in kinds
 from kuberml.core.errors import ConfigError, KuberError, RemoteError
 from kuberml.core.ids import Digest, check_digest
 from kuberml.knowledge.card import SCHEMA, Card, Claim, Knowledge, SignedCard, Terms, encode_card
+from kuberml.knowledge.checks import MAX_NAME_CHARS
 from kuberml.knowledge.kind import KINDS, Kind
 from kuberml.knowledge.pieces import check_blob, check_piece, check_ref, refer
 from kuberml.knowledge.signing import Keys, check_card, sign_card
 
 __all__ = ["Limits", "check_blob", "check_limits", "check_piece", "make", "open_value"]
-
-NAME_MAX = 128
-"""Characters of a task, a slot, a kind or a label."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -169,8 +167,8 @@ def check_limits(signed: SignedCard, limits: Limits = Limits()) -> None:  # noqa
 
 def _check_names(card: Card) -> None:
     for name in (card.kind, card.task, card.slot, *card.labels):
-        if not 0 < len(name) <= NAME_MAX:
-            raise RemoteError(f"kind, task, slot and labels have 1 to {NAME_MAX} characters, not {name!r:.40}")
+        if not 0 < len(name) <= MAX_NAME_CHARS:
+            raise RemoteError(f"kind, task, slot and labels have 1 to {MAX_NAME_CHARS} characters, not {name!r:.40}")
     bases = () if card.basis is None else (card.basis,)
     for digest in (*bases, *card.parents, card.author, *(ref.digest for ref in card.blobs), *(c.probe for c in card.claims)):
         check_digest(digest)  # an Ed25519 public key has the form of a digest

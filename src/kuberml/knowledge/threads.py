@@ -1,4 +1,7 @@
-"""Linear algebra in one thread: the last bits of a float result depend on how many share the work."""
+"""Linear algebra in one thread: the last bits of a float result depend on how many share the work.
+
+OMP_NUM_THREADS and its like act only before numpy is loaded, which a library cannot rely on; hence threadpoolctl.
+"""
 
 from __future__ import annotations
 

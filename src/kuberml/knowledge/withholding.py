@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import LabelId
+from kuberml.knowledge.checks import Fault
 
 MIN_CLASS_COUNT = 5
+"""Samples of each label and contributor that published knowledge stands on, at least."""
 
 
 def publishable(y_N: Sequence[LabelId], minimum: int, published: Mapping[LabelId, int]) -> tuple[list[int], dict[LabelId, int]]:
@@ -37,7 +38,7 @@ def publishable(y_N: Sequence[LabelId], minimum: int, published: Mapping[LabelId
     return sorted(kept), withheld
 
 
-def check_counts(counts: Mapping[LabelId, int], minimum: int, fault: type[ConfigError] | type[RemoteError]) -> None:
+def check_counts(counts: Mapping[LabelId, int], minimum: int, fault: Fault) -> None:
     """Check that each label stands on at least `minimum` samples.
 
     Raises:

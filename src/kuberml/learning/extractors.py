@@ -8,6 +8,7 @@ architecture        made by                 features are                        
 patch-filters       patch_filters           whitened filters of public images   yes
 random-convolutions random_convolutions     seeded filters                      yes
 identity            identity                the inputs, flattened               yes
+torch-module        torch_module            answers of a registered module      no: as torch rounds there
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from kuberml.learning.image_extractors import (
     patch_filters,
     random_convolutions,
 )
+from kuberml.learning.torch_extractor import TORCH, build_torch_module, make_torch_module, torch_module
 from kuberml.learning.types import Array
 
 __all__ = [
@@ -38,9 +40,11 @@ __all__ = [
     "built",
     "features",
     "identity",
+    "make_extractor",
     "patch_filters",
     "random_convolutions",
     "size_bytes",
+    "torch_module",
 ]
 
 _BUILT_AT_ONCE = 8
@@ -63,13 +67,43 @@ class FeatureMap(Protocol):
         ...
 
 
-Architecture = Callable[[Extractor], FeatureMap]
-"""Builds the function. Raises RemoteError: the value's settings and tensors do not fit the architecture."""
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A registered sort of extractors.
 
-EXTRACTORS: Registry[Architecture] = Registry("extractor architecture", "kuberml.extractors")
-EXTRACTORS.add(PATCH_FILTERS, lambda: build_patch_filters)
-EXTRACTORS.add(RANDOM, lambda: build_random)
-EXTRACTORS.add("identity", lambda: _build_identity)
+    Attributes:
+        build: extractor value -> function. Raises RemoteError: settings and tensors do not fit.
+        make: (public_N, seed, **options) -> extractor value, for scenarios. `public_N` are inputs that belong to nobody,
+            float32 [N, ...]; N may be 0, the shape always holds. Raises ConfigError: options that cannot be.
+    """
+
+    build: Callable[[Extractor], FeatureMap]
+    make: Callable[..., Extractor]
+
+
+EXTRACTORS: Registry[Architecture] = Registry("extractor", "kuberml.extractors")
+EXTRACTORS.add(PATCH_FILTERS, lambda: Architecture(build_patch_filters, _make_patch_filters))
+EXTRACTORS.add(RANDOM, lambda: Architecture(build_random, _make_random))
+EXTRACTORS.add(TORCH, lambda: Architecture(build_torch_module, make_torch_module))
+EXTRACTORS.add("identity", lambda: Architecture(_build_identity, _make_identity))
+
+
+def make_extractor(name: str, public_N: Array, seed: int, **options: Any) -> Extractor:
+    """An extractor as a scenario asks for it: a registered name and the options of its maker.
+
+    Args:
+        name: see the module's table.
+        public_N: inputs that belong to nobody, float32 [N, ...]; an empty [0, ...] where there are none.
+        seed: of whatever is drawn.
+        **options: of the maker.
+
+    Raises:
+        ConfigError: unknown name or option, or a value that cannot be.
+    """
+    try:
+        return EXTRACTORS.get(name).make(public_N, seed, **options)
+    except TypeError as error:
+        raise ConfigError(f"extractor {name!r} does not take {options}: {error}") from error
 
 
 def features(extractor: Extractor, x_N: Array) -> Array:
@@ -119,6 +153,18 @@ class _Identity:
         return x_N.reshape(len(x_N), self.dimensions)
 
 
+def _make_patch_filters(public_N: Array, seed: int, **options: Any) -> Extractor:
+    return patch_filters(public_N, **{"seed": seed, **options})
+
+
+def _make_random(public_N: Array, seed: int, **options: Any) -> Extractor:
+    return random_convolutions(**{"seed": seed, "channels": public_N.shape[-1], **options})
+
+
+def _make_identity(public_N: Array, seed: int) -> Extractor:
+    return identity(int(np.prod(public_N.shape[1:])))
+
+
 def _build_identity(extractor: Extractor) -> _Identity:
     dimensions = extractor.facts.get("dimensions")
     if set(extractor.facts) != {"dimensions"} or type(dimensions) is not int or dimensions < 1 or extractor.tensors:
@@ -129,4 +175,4 @@ def _build_identity(extractor: Extractor) -> _Identity:
 @functools.lru_cache(maxsize=_BUILT_AT_ONCE)
 def _built(blob: bytes) -> FeatureMap:
     extractor = from_blob(blob)
-    return EXTRACTORS.get(extractor.architecture)(extractor)
+    return EXTRACTORS.get(extractor.architecture).build(extractor)

@@ -33,13 +33,13 @@ G = TypeVar("G", bound=Geometry)
 
 
 class RandomFilters(Geometry, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of `random-convolutions`: those of `Geometry`, and
+    """Settings of `random-convolutions`, besides those of `Geometry`.
 
     Attributes:
         seed: of the filters.
         filters: F.
         threshold_ppm: in millionths of the usual size of an answer to white noise.
-    """  # noqa: D415 - the list goes on
+    """
 
     patch: Annotated[int, msgspec.Meta(ge=2, le=64)] = 5
     seed: int = 0

@@ -1,10 +1,8 @@
 """The work of learning as jobs: thin wrappers over pure functions, each with what it costs.
 
-Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations, a training step
-being three forward passes (forward, and the gradients of inputs and weights).
+Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations: a forward pass 1,
+a training step 3 (forward, and the gradients of inputs and weights).
 """
-
-# ruff: noqa: PLR0917 - see above: by position
 
 from __future__ import annotations
 

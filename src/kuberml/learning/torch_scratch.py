@@ -56,6 +56,9 @@ class Scratch:
         head: those of the last layer.
         device: where it is.
         flops_per_sample: of a forward pass: 2 for each multiply-add of convolutions and matrix products, nothing else.
+
+    Raises:
+        ConfigError: a parameter of the module is not float32.
     """
 
     def __init__(self, module: nn.Module, device: str) -> None:

@@ -47,6 +47,7 @@ class Data(Section, frozen=True, kw_only=True):
     heldout: Annotated[float, Meta(gt=0, lt=1)] = 0.25  # share of a learner's samples that it keeps for its trials
     public: Whole = 0  # samples set aside as public: to build extractors on and as a probe
     probe_labels: bool = False  # whether the public samples carry labels
+    judge: Literal["test", "public"] = "test"  # what accuracy is measured on; "public" is for tuning, never for a result
     limit: Whole = 0  # training samples used at most; 0 = all
 
 
@@ -56,6 +57,7 @@ class Learners(Section, frozen=True, kw_only=True):
     count: Count = 8
     adapter: Literal["torch", "sklearn"] = "torch"
     models: tuple[str, ...] = ("mlp",)  # architectures, dealt to the learners in turn (torch)
+    options: dict[str, Options] = {}  # of an architecture, for instance {mlp = {hidden = [32]}}
     common_model: str = ""  # the one architecture of averaging baselines; "" = the first of models
     estimator: str = ""  # scikit-learn class, for instance "sklearn.linear_model:LogisticRegression"
     params: Options = {}  # of the estimator
@@ -83,15 +85,15 @@ class Places(Section, frozen=True, kw_only=True):
 
 
 class Train(Section, frozen=True, kw_only=True):
-    """Defaults of every paradigm that has an option of the same name."""
+    """Defaults of every paradigm that has an option of the same name; what is not set here, the paradigm says itself."""
 
-    lr: Positive = 0.1
-    epochs: Count = 1
-    steps: Whole = 0  # minibatches of one fit; 0 = by epochs
-    batch: Count = 32
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    weight_decay: NonNegative = 0.0
-    bf16: bool = False
+    lr: Positive | None = None
+    epochs: Count | None = None
+    steps: Whole | None = None  # minibatches of one fit; 0 = by epochs
+    batch: Count | None = None
+    momentum: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    weight_decay: NonNegative | None = None
+    bf16: bool | None = None
 
 
 class World(Section, frozen=True, kw_only=True):
@@ -105,13 +107,14 @@ class World(Section, frozen=True, kw_only=True):
 
 
 class Fault(Section, frozen=True, kw_only=True):
-    """Something that goes wrong at a time."""
+    """Something that goes wrong at a time; what it does stands in `worlds.simulated.faults`."""
 
     at_s: NonNegative
     what: str
     nodes: tuple[str, ...] = ()  # node ids; () = all learners
-    until_s: Positive | None = None
-    factor: NonNegative = 1.0  # of a slow device or link
+    until_s: Positive | None = None  # None = for ever (a crash: it restarts at once)
+    others: tuple[str, ...] = ()  # the other side of a partition; () = everybody else
+    factor: Count = 10  # bandwidths are divided by it (slow)
 
 
 class Paradigm(Section, frozen=True, kw_only=True):
@@ -154,8 +157,8 @@ class Config(Section, frozen=True, kw_only=True):
 
     def options_of(self, label: str, known: Collection[str]) -> dict[str, Any]:
         """Options of one paradigm: what its table says, over what `[train]` says of the names in `known`."""
-        shared = {name: getattr(self.train, name) for name in self.train.__struct_fields__ if name in known}
-        return {**shared, **self.paradigms[label].options}
+        said = {name: getattr(self.train, name) for name in self.train.__struct_fields__ if name in known}
+        return {**{name: value for name, value in said.items() if value is not None}, **self.paradigms[label].options}
 
 
 def load(path: Path, settings: tuple[str, ...] = ()) -> Config:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.learning.datasets import DATASETS, VIEWS
+from kuberml.learning.extractors import EXTRACTORS
+from kuberml.learning.models import MODELS
 from kuberml.learning.partitions import partition_options
 from kuberml.scenario.config import Config
 from kuberml.worlds.simulated.devices import device_tables
+from kuberml.worlds.simulated.faults import WHATS
 from kuberml.worlds.simulated.graphs import KINDS
 from kuberml.worlds.simulated.networks import link_tables
 
@@ -31,6 +34,12 @@ def check_names(config: Config) -> None:
     known("places.links", places.links, link_tables())
     known("places.server_link", places.server_link, link_tables())
     known("places.topology", places.topology, KINDS)
+    known("extractor.name", config.extractor.name, EXTRACTORS.names())
+    for model in (*config.learners.models, config.common_model):
+        if config.learners.adapter == "torch" and ":" not in model:  # with a colon: the user's own module
+            known("learners.models", model, MODELS.names())
+    for i, fault in enumerate(config.faults):
+        known(f"faults[{i}].what", fault.what, WHATS)
     _check_partition(config)
 
 

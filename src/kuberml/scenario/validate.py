@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from kuberml.core.errors import ConfigError, nearest
-from kuberml.core.plugins import Registry
 from kuberml.core.units import parse_size_bytes
 from kuberml.scenario.config import Config
 from kuberml.scenario.names import check_names, known
@@ -41,29 +40,11 @@ def check_possible(config: Config) -> None:
     Raises:
         ConfigError: the first that is found.
     """
-    check_names(config)
     _check_learners(config)
+    check_names(config)
     _check_data(config)
     _check_world(config)
     _check_paradigms(config)
-
-
-def check_options(config: Config, paradigms: Registry[Any]) -> dict[str, msgspec.Struct]:
-    """Each paradigm's own options by label, as the `Config` struct that its module exports.
-
-    Raises:
-        ConfigError: an unknown paradigm, or an option that it does not have or cannot take.
-    """
-    return {label: _options(config, label, paradigms) for label in config.paradigms}
-
-
-def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.Struct:
-    use = config.paradigms[label].use
-    if use not in paradigms:
-        raise ConfigError(f"paradigms.{label}: unknown paradigm {use!r}; {nearest(use, paradigms.names())}")
-    struct: type[msgspec.Struct] = paradigms.get(use).Config
-    names = {field.encode_name for field in msgspec.structs.fields(struct)}
-    return read(struct, config.options_of(label, names), f"paradigms.{label}")
 
 
 def _under(path: str, name: str) -> str:

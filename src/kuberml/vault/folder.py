@@ -1,6 +1,7 @@
 """The embedded vault: a folder of blobs and one SQLite file.
 
     blobs/3f/3f9c...   a blob, named by its digest: its being there is the truth, there is no second list of it
+                       (256 sub-folders, made when they are needed)
     sessions/          what running processes have begun (see `session`)
     index.sqlite       signed cards, which blobs they refer to, memory; pins
 
@@ -20,8 +21,6 @@ from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, check_digest, digest_of
 from kuberml.knowledge.card import decode_card
 from kuberml.vault.session import Session, bury, sync_folder
-
-_SUBFOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 _SCHEMA = """
 CREATE TABLE cards (digest TEXT PRIMARY KEY, signed BLOB NOT NULL) WITHOUT ROWID;
@@ -63,6 +62,9 @@ class FolderStore:
             index.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (digest, self._session.name))
         file = self._file(digest)
         if not file.exists():
+            if not file.parent.exists():
+                file.parent.mkdir(exist_ok=True)
+                sync_folder(self._blobs)
             self._session.write(file, blob)
         return digest
 
@@ -110,7 +112,7 @@ class FolderStore:
 
     def blobs(self) -> Iterator[Digest]:
         """Digests of all blobs here, sorted."""
-        for subfolder in _SUBFOLDERS:
+        for subfolder in sorted(os.listdir(self._blobs)):
             yield from sorted(Digest(name) for name in os.listdir(self._blobs / subfolder))
 
     def put_card(self, digest: Digest, card: bytes) -> None:
@@ -169,7 +171,7 @@ class FolderStore:
             Bytes freed.
         """
         kept, freed_bytes = set(keep), 0
-        for subfolder in _SUBFOLDERS:
+        for subfolder in sorted(os.listdir(self._blobs)):
             # One short transaction each: nobody can pin or refer to a blob between the question and the deletion.
             with self._index.write() as index:
                 wanted = kept.union(
@@ -180,10 +182,9 @@ class FolderStore:
                         (subfolder, subfolder + "g"),
                     )
                 )
-                for file in sorted((self._blobs / subfolder).iterdir()):
-                    if file.name not in wanted:
-                        freed_bytes += file.stat().st_size
-                        file.unlink()
+                for name in sorted(set(os.listdir(self._blobs / subfolder)) - wanted):
+                    freed_bytes += self.size_bytes(Digest(name)) or 0
+                    self.delete(Digest(name))
         return freed_bytes
 
     def close(self) -> None:
@@ -205,9 +206,8 @@ class FolderStore:
 
     def _make_folders(self) -> None:
         try:
-            for folder in (self._sessions, *(self._blobs / name for name in _SUBFOLDERS)):
+            for folder in (self._blobs, self._sessions):
                 folder.mkdir(parents=True, exist_ok=True)
-            for folder in (self._blobs, self.path):
-                sync_folder(folder)
+            sync_folder(self.path)
         except OSError as error:
             raise ConfigError(f"cannot use {self.path} as a vault: {error}; give a folder that can be written") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kuberml.knowledge.card import Card, Terms
+from kuberml.knowledge.terms import allowed
 from kuberml.knowledge.want import Want
 
 _NO_TERMS = Terms()
@@ -38,8 +39,6 @@ def _objections(want: Want, card: Card, now_ms: int) -> Iterator[str]:
     if want.labels_ppm and not any(card.labels.get(label, 0) > 0 for label in want.labels_ppm):
         yield "it knows none of the wanted labels"
     if card.terms != _NO_TERMS:
-        from kuberml.knowledge.terms import allowed  # type: ignore[import-not-found, unused-ignore]
-
-        forbidden: str | None = allowed(card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms)
+        forbidden = allowed(card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms)
         if forbidden is not None:
             yield forbidden

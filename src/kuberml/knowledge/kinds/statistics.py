@@ -17,10 +17,11 @@ from kuberml.core.ids import Digest
 from kuberml.core.values import value
 from kuberml.knowledge.algebra import merge, merge_all, prefix, remove
 from kuberml.knowledge.card import Card
+from kuberml.knowledge.checks import Fault, check_labels, read_facts
 from kuberml.knowledge.columns import Coding, cut_dims, decode, encode
 from kuberml.knowledge.grid import Grid
 from kuberml.knowledge.kind import Packed
-from kuberml.knowledge.manifest import MANIFEST, Contribution, add_counts, decode_manifest, encode_manifest
+from kuberml.knowledge.manifest import Contribution, add_counts, decode_manifest, encode_manifest
 from kuberml.knowledge.moments import Profile, Statistics, describe, empty, to_fp16
 from kuberml.knowledge.ridge import Head, solve
 from kuberml.knowledge.screening import check_frame, check_scatter
@@ -55,7 +56,7 @@ class Merged(msgspec.Struct, frozen=True, eq=False):
     contributions: tuple[Contribution, ...]
 
 
-class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the card says: see `Statistics` and, for coding, `columns`; constituents: contributions of a merge, else 0."""
 
     dims: int
@@ -82,22 +83,20 @@ class StatisticsKind:
         Raises:
             ConfigError: no samples, a label below the minimum count, or counts that are not those of the contributions.
         """
-        stats, manifest = sums_of(value), b""
+        stats = sums_of(value)
         if not stats.samples:
             raise ConfigError("statistics of no samples: there is nothing to publish")
+        check_labels(stats.counts, ConfigError)
         check_counts(stats.counts, self.min_class_count, ConfigError)
         blob, cuts, coding = encode(stats)
         facts = Facts(stats.dims, stats.step_log2, stats.clip, stats.profile, coding)
-        blobs: tuple[bytes, ...] = (blob,)
-        ends: tuple[tuple[int, ...], ...] = (cuts,)
-        if isinstance(value, Merged):
-            self._check_contributions(value.contributions, stats, ConfigError)
-            manifest = encode_manifest(value.contributions)
-            facts = msgspec.structs.replace(facts, constituents=len(value.contributions))
-            blobs, ends = (blob, manifest), (cuts, ())
-        plain = {name: fact for name, fact in msgspec.structs.asdict(facts).items() if name != MANIFEST or fact}
-        d = stats.dims + 1
-        return Packed(blobs, stats.counts, stats.basis, plain, ends, flops=d**3 + 2 * d * d)
+        flops = (stats.dims + 1) ** 3  # the solve
+        if not isinstance(value, Merged):
+            return Packed((blob,), stats.counts, stats.basis, msgspec.to_builtins(facts), (cuts,), flops)
+        self._check_contributions(value.contributions, stats, ConfigError)
+        manifest = encode_manifest(value.contributions)
+        facts = msgspec.structs.replace(facts, constituents=len(value.contributions))
+        return Packed((blob, manifest), stats.counts, stats.basis, msgspec.to_builtins(facts), (cuts, ()), flops)
 
     def unpack(self, card: Card, blobs: tuple[bytes, ...]) -> Statistics | Merged:
         """The statistics, of fewer dimensions if blob 0 ends at a cut. Checks all of `screening` that one packet allows.
@@ -107,17 +106,14 @@ class StatisticsKind:
         """
         facts = _facts(card)
         if len(blobs) != (2 if facts.constituents else 1):
-            raise RemoteError(
-                f"statistics with {facts.constituents} constituents have another number of blobs than {len(blobs)}"
-            )
+            raise RemoteError(f"statistics of {facts.constituents} constituents do not have {len(blobs)} blobs")
+        check_labels(card.labels, RemoteError)
+        check_counts(card.labels, self.min_class_count, RemoteError)
         frame = _frame(card, facts)
         check_frame(frame)
-        check_counts(card.labels, self.min_class_count, RemoteError)
-        if len(card.blobs[0].cuts) != len(cut_dims(facts.dims)):
-            raise RemoteError(f"{facts.dims} dimensions have {len(cut_dims(facts.dims))} cuts, not {len(card.blobs[0].cuts)}")
         stats = decode(blobs[0], frame, facts.dims, facts.coding)
-        if stats.dims not in cut_dims(facts.dims):
-            raise RemoteError(f"a packet of {facts.dims} dimensions is not cut after {stats.dims}")
+        if bytes_at(card).get(stats.dims) != len(blobs[0]):
+            raise RemoteError(f"{len(blobs[0])} bytes hold {stats.dims} of {facts.dims} dimensions: the cuts are wrong")
         check_scatter(stats)
         if not facts.constituents:
             return stats
@@ -127,9 +123,7 @@ class StatisticsKind:
         self._check_contributions(contributions, stats, RemoteError)
         return Merged(stats, contributions)
 
-    def _check_contributions(
-        self, contributions: tuple[Contribution, ...], stats: Statistics, fault: type[ConfigError] | type[RemoteError]
-    ) -> None:
+    def _check_contributions(self, contributions: tuple[Contribution, ...], stats: Statistics, fault: Fault) -> None:
         for each in contributions:
             check_counts(each.counts, self.min_class_count, fault)
         if add_counts(contributions) != stats.counts:
@@ -154,10 +148,7 @@ def bytes_at(card: Card) -> dict[int, int]:
 
 
 def _facts(card: Card) -> Facts:
-    try:
-        facts = msgspec.convert(card.facts, Facts)
-    except msgspec.ValidationError as error:
-        raise RemoteError(f"facts of statistics: {error}") from error
+    facts = read_facts(card, Facts)
     if not 1 <= facts.dims <= DIMS_MAX or facts.constituents < 0 or not card.blobs:
         raise RemoteError(f"statistics have 1 to {DIMS_MAX} dimensions and a blob, not {facts.dims} and {len(card.blobs)}")
     try:

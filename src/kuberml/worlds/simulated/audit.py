@@ -43,6 +43,7 @@ _FORBIDDEN: dict[str, tuple[str, frozenset[str]]] = {
 }
 _CLOCK_METHODS = frozenset({"now", "utcnow", "today"})
 _GLOBAL_RANDOM = random.random.__self__  # type: ignore[attr-defined]
+_NUMPY_FUNCTIONS = ("seed", "ranf", "sample")  # plain functions over the global generator, not methods of it
 _HARMLESS = ("importlib.", "logging")
 """An import reads code, and a line in a log has a time: neither decides a result."""
 
@@ -64,7 +65,7 @@ def audit() -> Iterator[None]:
     Raises:
         ConfigError: from the forbidden call itself; names the function, its file and line, and what is right instead.
     """
-    originals = {name: getattr(np.random, name) for name in dir(np.random) if _is_global(getattr(np.random, name))}
+    originals = {name: getattr(np.random, name) for name in dir(np.random) if _is_global(name)}
     before = sys.getprofile()
     try:
         for name, function in originals.items():
@@ -77,8 +78,9 @@ def audit() -> Iterator[None]:
             setattr(np.random, name, function)
 
 
-def _is_global(function: object) -> bool:
-    return isinstance(getattr(function, "__self__", None), np.random.RandomState)
+def _is_global(name: str) -> bool:
+    bound_to = getattr(getattr(np.random, name), "__self__", None)
+    return name in _NUMPY_FUNCTIONS or isinstance(bound_to, np.random.RandomState)
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

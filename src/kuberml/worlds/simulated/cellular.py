@@ -26,7 +26,7 @@ class Cellular(msgspec.Struct, frozen=True):
 
     Attributes:
         z_K: standard normal scores of the knots, increasing.
-        rate_K: bytes a second at the knots, outages left out.
+        rate_bytes_s_K: bytes a second at the knots, outages left out.
         level: share of the variance that is fixed for a session (where it stands, which operator), 0..1.
         phi: correlation of the walk from one second to the next, 0..1.
         outage_starts: chance that a second without outage is followed by one with.
@@ -34,7 +34,7 @@ class Cellular(msgspec.Struct, frozen=True):
     """
 
     z_K: tuple[float, ...]
-    rate_K: tuple[int, ...]
+    rate_bytes_s_K: tuple[int, ...]
     level: float
     phi: float
     outage_starts: float
@@ -57,11 +57,11 @@ class Cellular(msgspec.Struct, frozen=True):
 
     def _marginal(self, z_T: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Lines between the knots, flat outside. Not `np.interp`: a fused multiply-add inside it may change the last bit."""
-        z_K, rate_K = np.array(self.z_K), np.array(self.rate_K, np.float64)
+        z_K, rate_bytes_s_K = np.array(self.z_K), np.array(self.rate_bytes_s_K, np.float64)
         k_T = np.clip(np.searchsorted(z_K, z_T) - 1, 0, len(z_K) - 2)
         part_T = np.clip((z_T - z_K[k_T]) / (z_K[k_T + 1] - z_K[k_T]), 0, 1)
-        part_T *= rate_K[k_T + 1] - rate_K[k_T]
-        return rate_K[k_T] + part_T  # type: ignore[no-any-return]
+        part_T *= rate_bytes_s_K[k_T + 1] - rate_bytes_s_K[k_T]
+        return rate_bytes_s_K[k_T] + part_T  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def family(name: str) -> Cellular:
     fitted = known[name]
     return Cellular(
         z_K=tuple(fitted["z"]),
-        rate_K=tuple(fitted["rate"]),
+        rate_bytes_s_K=tuple(fitted["rate"]),
         level=fitted["level"],
         phi=fitted["phi"],
         outage_starts=fitted["outage_starts"],

@@ -28,6 +28,9 @@ class SimulatedCompute:
     Attributes:
         busy_ns: virtual time that the device has computed; of a cancelled job, what it had done.
         flops: floating point operations done.
+
+    Raises:
+        ConfigError: the device has no speed.
     """
 
     def __init__(self, node: str, device: Device, loop: VirtualLoop, trace: Trace, workers: Workers) -> None:

@@ -29,10 +29,12 @@ def ceil_div(a: int, b: int) -> int:
 class Flow:
     """One transfer under way. `loss_ppm` of what is sent is sent again."""
 
-    __slots__ = ("done", "left_nb", "rate_bps", "since_ns", "size_bytes", "source", "target", "timer", "total_nb")
+    __slots__ = ("done", "is_blob", "left_nb", "rate_bps", "since_ns", "size_bytes", "source", "target", "timer", "total_nb")
 
-    def __init__(self, source: Port, target: Port, size_bytes: int, loss_ppm: int, done: Callable[[], None]) -> None:
-        self.source, self.target, self.size_bytes, self.done = source, target, size_bytes, done
+    def __init__(
+        self, source: Port, target: Port, size_bytes: int, *, is_blob: bool, loss_ppm: int, done: Callable[[], None]
+    ) -> None:
+        self.source, self.target, self.size_bytes, self.is_blob, self.done = source, target, size_bytes, is_blob, done
         self.total_nb = self.left_nb = ceil_div(size_bytes * 8 * NS * PPM, PPM - loss_ppm)
         self.rate_bps = 0
         self.since_ns = 0
@@ -108,7 +110,7 @@ class Flows:
             flow.timer = None
         del flow.source.outgoing[flow], flow.target.incoming[flow]
         moved = flow.size_bytes * (flow.total_nb - flow.left_nb) // flow.total_nb
-        flow.source.count_sent(moved, self._loop.now_ns, blob=True)
-        flow.target.count_received(moved, self._loop.now_ns, blob=True)
+        flow.source.count_sent(moved, self._loop.now_ns, is_blob=flow.is_blob)
+        flow.target.count_received(moved, self._loop.now_ns, is_blob=flow.is_blob)
         self.touch(flow.source)
         self.touch(flow.target)

@@ -2,9 +2,9 @@
 
 Every node hangs on the middle of the network by an up link and a down link; one way takes the latencies of both ends.
 
-Messages up to SMALL_BYTES queue first in, first out on the sender's up link, travel at the slower of the two rates, and
-queue again at the receiver if its down link is still busy. They take nothing from bulk transfers, and wait for none
-(control goes first); bulk transfers share the links fairly (`flows`).
+What is small (up to SMALL_BYTES), and every announcement, queues first in, first out on the sender's up link, travels at
+the slower of the two rates, and queues again at the receiver if its down link is still busy. It takes nothing from bulk
+transfers and waits for none; bulk transfers share the links fairly (`flows`).
 
 Loss costs time, never content: a lost message is sent again after a timeout that doubles; a bulk transfer grows by what
 is sent again. What is under way to a node that is down, or across a cut, when it would arrive, is gone.
@@ -52,7 +52,11 @@ class Traffic(msgspec.Struct):
 
 
 class Port:
-    """One node's access to the network, as it is now."""
+    """One node's access to the network, as it is now.
+
+    Raises:
+        ConfigError: the link has a rate under 1 bit a second, a negative latency or a negative loss.
+    """
 
     def __init__(self, node: NodeId, link: LinkSpec) -> None:
         for field, value, least in (
@@ -75,17 +79,17 @@ class Port:
         self.down_free_ns = 0
         self._silent_since_ns = -SESSION_GAP_NS - 1
 
-    def count_sent(self, size_bytes: int, now_ns: int, *, blob: bool) -> None:
+    def count_sent(self, size_bytes: int, now_ns: int, *, is_blob: bool) -> None:
         """Take down what left."""
-        if blob:
+        if is_blob:
             self.traffic.sent_blob += size_bytes
         else:
             self.traffic.sent_control += size_bytes
         self._on_air(ceil_div(size_bytes * 8 * NS, self.up_bps), now_ns)
 
-    def count_received(self, size_bytes: int, now_ns: int, *, blob: bool) -> None:
+    def count_received(self, size_bytes: int, now_ns: int, *, is_blob: bool) -> None:
         """Take down what came."""
-        if blob:
+        if is_blob:
             self.traffic.received_blob += size_bytes
         else:
             self.traffic.received_control += size_bytes
@@ -155,14 +159,16 @@ class Network:
         self._cuts.remove((left, right))
         self._changed(self.ports.values())
 
-    def send(self, source: Port, targets: Iterable[Port], size_bytes: int, blob: bool, deliver: Callable[..., object]) -> None:
-        """Send `size_bytes` (headers included) once; call `deliver(target)` at each target that it reaches.
+    def send(
+        self, source: Port, targets: Iterable[Port], size_bytes: int, is_blob: bool, deliver: Callable[..., object]
+    ) -> None:
+        """Send `size_bytes` (headers included) first in, first out; call `deliver(target)` at each target that it reaches.
 
         With several targets the sender's up link carries it once: the network copies it.
         """
         now = self._loop.now_ns
         bits = size_bytes * 8 * NS
-        source.count_sent(size_bytes, now, blob=blob)
+        source.count_sent(size_bytes, now, is_blob=is_blob)
         begins = max(now, source.up_free_ns)
         source.up_free_ns = begins + ceil_div(bits, source.up_bps)
         for target in targets:
@@ -171,30 +177,38 @@ class Network:
                 continue
             arrives = begins + ceil_div(bits, min(source.up_bps, target.down_bps)) + self._latency_ns(source, target)
             arrives += self._resend_ns(source, target, size_bytes)
-            self._loop.at_ns(arrives, self._arrive, source, target, size_bytes, blob, deliver, context=self._context)
+            self._loop.at_ns(arrives, self._arrive, source, target, size_bytes, is_blob, deliver, context=self._context)
 
-    def transfer(self, source: Port, target: Port, size_bytes: int, deliver: Callable[..., object]) -> Callable[[], None]:
-        """Send a blob of `size_bytes` (headers included), fairly beside others; small ones go the quick way.
+    def transfer(
+        self, source: Port, target: Port, size_bytes: int, is_blob: bool, deliver: Callable[..., object]
+    ) -> Callable[[], None]:
+        """Send `size_bytes` (headers included) to one target; more than SMALL_BYTES share the links fairly with others.
 
         Returns:
             What cancels it. The bytes that have moved by then are counted.
         """
         if size_bytes <= SMALL_BYTES or source is target:
-            self.send(source, (target,), size_bytes, True, deliver)
+            self.send(source, (target,), size_bytes, is_blob, deliver)
             return _nothing
-        loss = min(MAX_LOSS_PPM, source.link.loss_ppm + target.link.loss_ppm)
-        flow = Flow(source, target, size_bytes, loss, lambda: self._landed(source, target, deliver))
+        flow = Flow(
+            source,
+            target,
+            size_bytes,
+            is_blob=is_blob,
+            loss_ppm=min(MAX_LOSS_PPM, source.link.loss_ppm + target.link.loss_ppm),
+            done=lambda: self._landed(source, target, deliver),
+        )
         self.flows.start(flow)
         return lambda: self.flows.cancel(flow)
 
-    def _arrive(self, source: Port, target: Port, size_bytes: int, blob: bool, deliver: Callable[..., object]) -> None:
+    def _arrive(self, source: Port, target: Port, size_bytes: int, is_blob: bool, deliver: Callable[..., object]) -> None:
         """The last bit is here; if the down link was busy meanwhile, it comes that much later."""
         if not self.connected(source, target):
             return
         now = self._loop.now_ns
         done = target.down_free_ns + ceil_div(size_bytes * 8 * NS, target.down_bps)
         target.down_free_ns = max(now, done)
-        target.count_received(size_bytes, now, blob=blob)
+        target.count_received(size_bytes, now, is_blob=is_blob)
         if done > now:
             self._loop.at_ns(done, deliver, target, context=self._context)
         else:

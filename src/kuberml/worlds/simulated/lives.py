@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ class Lives:
         trace: Trace,
         bodies: Mapping[NodeId, Body],
         faults: Faults,
-        recorder: Recorder | None,
+        recorder: Callable[[NodeId], Recorder],
     ) -> None:
         self.results: dict[NodeId, Any] = {}
         self._loop, self._network, self._trace = loop, network, trace
@@ -38,6 +39,7 @@ class Lives:
         self._mains: Mapping[NodeId, Main] = {}
         self._waited: frozenset[NodeId] = frozenset()
         self._flat: set[NodeId] = set()
+        self._killed: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._restarts: dict[NodeId, asyncio.Task[None]] = {}
 
     async def run(self, mains: Mapping[NodeId, Main], waited: frozenset[NodeId], until_ns: int | None) -> bool:
@@ -65,8 +67,10 @@ class Lives:
         if node in self._restarts:
             self._restarts.pop(node).cancel()
         for task in self._loop.tasks(node):
+            self._killed.add(task)
+            task.add_done_callback(_bury)
             task.cancel()
-        self._check_over()
+        self._loop.call_soon(self._check_over)  # not yet: a crash may start it again at once
 
     def start_node(self, node: NodeId) -> None:
         """Start its process again, once every task of the old one has ended."""
@@ -133,12 +137,10 @@ class Lives:
         task.add_done_callback(lambda task: self._on_end(node, task))
 
     def _on_end(self, node: NodeId, task: asyncio.Task[Any]) -> None:
-        killed = self._over.done() or not self._bodies[node].port.is_up
-        error = None if task.cancelled() else task.exception()
-        if killed:
+        error = InternalError("its coroutine was cancelled, but not by a fault") if task.cancelled() else task.exception()
+        if self._over.done() or task in self._killed:
+            self._killed.discard(task)
             return  # whatever a killed process still raised, nobody would have seen it
-        if task.cancelled():
-            error = InternalError("its coroutine was cancelled, but not by a fault")
         if error is not None:
             error.add_note(f"in node {node}, at {self._loop.time()} s of virtual time")
             self._loop.fail(error)
@@ -161,5 +163,10 @@ class Lives:
 
     def _note(self, what: str, node: NodeId, *integers: int) -> None:
         self._trace.commit(what, node, self._loop.now_ns, integers)
-        if self._recorder is not None:
-            self._recorder.record(what, at=node, integers=list(integers))
+        self._recorder(node).record(what, integers=list(integers))
+
+
+def _bury(task: asyncio.Task[Any]) -> None:
+    """Look at what a killed task raised, so that asyncio does not report it."""
+    if not task.cancelled():
+        task.exception()

@@ -78,6 +78,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.set_task_factory(_new_task)
         self.set_exception_handler(lambda _, context: self._on_exception(context))
 
+    def __del__(self) -> None:
+        # A world may be built, refused or inspected, and never run: asyncio's warning about an open loop would be noise.
+        if not self.is_closed():
+            self.close()
+
     def next_number(self) -> int:
         """The next creation number: it orders timers and tasks."""
         return next(self._numbers)
@@ -154,13 +159,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self.close()
 
     def _until(self, main: Coroutine[Any, Any, T]) -> T:
+        result: list[T] = []
         try:
-            result = self.run_until_complete(main)
-        except BaseException as error:
-            raise (self.failure or error) from None
+            result.append(self.run_until_complete(main))
+        except RuntimeError:
+            if self.failure is None:
+                raise
         if self.failure is not None:
-            raise self.failure
-        return result
+            raise self.failure  # `fail` stopped the loop, which asyncio reports as a RuntimeError
+        return result[0]
 
     def _cancel_all(self) -> None:
         left = self.tasks()
@@ -188,6 +195,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._fire_next()
         self._turns += 1
         if self._turns > MAX_TURNS:
+            self._turns = 0
             raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
 
     def _fire_next(self) -> None:
@@ -222,7 +230,10 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 def _where(task: NodeTask) -> str:
-    """The innermost line that a task waits at."""
-    frames = task.get_stack(limit=1)
-    inner = frames[-1] if frames else None
-    return f"{inner.f_code.co_qualname} line {inner.f_lineno}" if inner else "not started"
+    """The lines that a task waits at, from the outermost coroutine to the innermost."""
+    lines: list[str] = []
+    coro: Any = task.get_coro()
+    while (frame := getattr(coro, "cr_frame", None)) is not None:
+        lines.append(f"{frame.f_code.co_qualname} line {frame.f_lineno}")
+        coro = coro.cr_await
+    return " > ".join(lines) or "ended"

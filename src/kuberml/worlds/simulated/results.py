@@ -51,10 +51,11 @@ class JobCache:
 class _Shared:
     """One task that several may wait for."""
 
-    __slots__ = ("inner", "users")
+    __slots__ = ("done", "inner", "users")
 
     def __init__(self, inner: Ticket) -> None:
         self.inner = inner
+        self.done = False
         self.users = 0
 
 
@@ -86,12 +87,12 @@ class Remembering:
         """See Workers."""
         if ticket.reply is None:
             digest = self._digests[ticket]
-            inner = self._pending[digest].inner
-            fresh = inner.reply is None
-            ticket.reply = self._workers.result(inner)
-            if digest not in self._replies:
+            shared = self._pending[digest]
+            ticket.reply = self._workers.result(shared.inner)
+            if not shared.done:
+                shared.done = True
+                self.executed += 1
                 self._learn(digest, ticket.reply)
-            self.executed += fresh
             self._leave(ticket)
         return ticket.reply
 

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
-from kuberml.core.errors import InternalError, KuberError, RemoteError, Unreachable
+from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Handler, Store
 from kuberml.core.units import to_ns
@@ -143,7 +143,7 @@ class SimulatedTransport:
         )
         if (door := board.doors.get(to)) is not None:
             call.door = door
-            board.network.send(self.port, (door.port,), size_bytes, False, lambda _: request(call))
+            call.cancel = board.network.transfer(self.port, door.port, size_bytes, False, lambda _: request(call))
         try:
             return await call.future
         finally:
@@ -166,12 +166,18 @@ class SimulatedTransport:
 
     async def _answer(self, handler: Handler, body: bytes, call: _Call) -> None:
         try:
-            call.answer(await handler(call.asker.node, body))
+            answer = await handler(call.asker.node, body)
+            if not isinstance(answer, bytes):
+                raise TypeError(f"a handler answers bytes, not {type(answer).__name__}")
         except KuberError as error:
             call.refuse(str(error))
         except Exception as error:
+            if not self.port.is_up:
+                return  # the node was killed meanwhile: nobody would have seen it
             error.add_note(f"in a handler of {self.node}, asked by {call.asker.node}")
             self._board.loop.fail(error)
+        else:
+            call.answer(answer)
 
     def _on_read(self, digest: Digest, start: int, stop: int, call: _Call) -> None:
         """A request for a blob range has come to this door."""
@@ -184,7 +190,7 @@ class SimulatedTransport:
         except ValueError as error:
             call.refuse(str(error))
         else:
-            call.answer_blob(flipped(content) if self.is_lying else content)
+            call.answer(flipped(content) if self.is_lying else content, is_blob=True)
 
     def _check_up(self) -> None:
         if not self.port.is_up:
@@ -192,7 +198,7 @@ class SimulatedTransport:
 
 
 class _Call:
-    """One request under way: whom to tell, and how to stop the transfer that answers it."""
+    """One request under way: whom to tell, and how to stop the transfer that carries it or its answer."""
 
     __slots__ = ("asker", "cancel", "door", "future")
 
@@ -201,27 +207,20 @@ class _Call:
         self.door = asker
         self.cancel: Callable[[], None] = _nothing
 
-    def answer(self, body: bytes) -> None:
-        if not isinstance(body, bytes):
-            raise InternalError(f"a handler of {self.door.node} answered {type(body).__name__}, not bytes")
-        self._send(len(body), lambda _: self._resolve(body))
+    def answer(self, body: bytes, *, is_blob: bool = False) -> None:
+        self._send(len(body), is_blob, lambda _: self._resolve(body))
 
     def refuse(self, reason: str) -> None:
         reason = reason[:MAX_ERROR_CHARS]
-        self._send(len(reason.encode()), lambda _: self._fail(RemoteError(reason)))
-
-    def answer_blob(self, content: bytes) -> None:
-        if not self.future.done():
-            network = self.asker._board.network
-            size_bytes = HEADER_BYTES + len(content)
-            self.cancel = network.transfer(self.door.port, self.asker.port, size_bytes, lambda _: self._resolve(content))
+        self._send(len(reason.encode()), False, lambda _: self._fail(RemoteError(reason)))
 
     def expire(self, reason: str) -> None:
         self._fail(Unreachable(reason))
 
-    def _send(self, body_bytes: int, deliver: Callable[[Port], None]) -> None:
-        if self.door.port.is_up:
-            self.asker._board.network.send(self.door.port, (self.asker.port,), HEADER_BYTES + body_bytes, False, deliver)
+    def _send(self, body_bytes: int, is_blob: bool, deliver: Callable[[Port], None]) -> None:
+        if self.door.port.is_up and not self.future.done():
+            network, size_bytes = self.asker._board.network, HEADER_BYTES + body_bytes
+            self.cancel = network.transfer(self.door.port, self.asker.port, size_bytes, is_blob, deliver)
 
     def _resolve(self, body: bytes) -> None:
         if not self.future.done():

@@ -75,7 +75,8 @@ def execute(task: bytes) -> bytes:
         name, inputs = values.loads(task)
         return values.dumps([True, load_job(name)(*inputs)])
     except Exception as error:
-        told = [type(error).__module__, type(error).__qualname__, str(error), traceback.format_exc()]
+        fields = {name: field for name, field in vars(error).items() if isinstance(field, str | int)}
+        told = [type(error).__module__, type(error).__qualname__, str(error), fields, traceback.format_exc()]
         return values.dumps([False, *told])
 
 
@@ -88,11 +89,13 @@ def open_reply(reply: bytes) -> Any:
     done, *content = values.loads(reply)
     if done:
         return content[0]
-    module, name, message, trace = content
-    known = {"builtins": builtins, errors.__name__: errors}.get(module)
-    kind = getattr(known, name, None)
-    plain = isinstance(kind, type) and issubclass(kind, Exception) and kind is not errors.MissingExtra
-    error = kind(message) if plain and isinstance(kind, type) else InternalError(f"a job raised {name}: {message}")
+    module, name, message, fields, trace = content
+    kind = getattr({"builtins": builtins, errors.__name__: errors}.get(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        kind, message = InternalError, f"a job raised {name}: {message}"
+    error = kind.__new__(kind, message)  # not __init__: some classes want other arguments
+    error.args = (message,)
+    vars(error).update(fields)
     error.add_note(trace)
     raise error
 
@@ -124,7 +127,11 @@ class Here:
 
 
 class Pool:
-    """Up to `count` worker processes, started as tasks come in. A task starts as soon as one is free."""
+    """Up to `count` worker processes, started as tasks come in. A task starts as soon as one is free.
+
+    Raises:
+        ConfigError: `count` is less than 1.
+    """
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -228,6 +235,11 @@ class _Worker:
         self.pipe.close()
         self.process.kill()
         self.process.wait()
+
+
+def make_workers(count: int) -> Workers:
+    """`count` worker processes; 1: this process, lazily. Raises ConfigError: fewer than 1."""
+    return Here() if count == 1 else Pool(count)
 
 
 def work(descriptor: int) -> None:

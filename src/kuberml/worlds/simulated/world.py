@@ -11,7 +11,7 @@ A node that crashes is cancelled and its function is called again: it goes on fr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ from kuberml.worlds.simulated.results import JobCache, Remembering
 from kuberml.worlds.simulated.store import SharedBlobs, SimulatedStore
 from kuberml.worlds.simulated.trace import Trace
 from kuberml.worlds.simulated.transport import SimulatedTransport, Switchboard
-from kuberml.worlds.simulated.workers import Here, Pool
+from kuberml.worlds.simulated.workers import Workers, make_workers
 
 __all__ = ["Fault", "JobCache", "Outcome", "Place", "SimulatedWorld"]
 
@@ -65,6 +65,13 @@ class Outcome(msgspec.Struct, frozen=True):
     events: int
 
 
+class _Deaf:
+    """Records nothing."""
+
+    def record(self, event: str, **fields: Any) -> None:
+        """See core.seam.Recorder."""
+
+
 class SimulatedWorld:
     """See the module. A world runs once."""
 
@@ -73,10 +80,10 @@ class SimulatedWorld:
         places: Sequence[Place],
         *,
         seed: int,
-        workers: int = 1,
+        workers: int | Workers = 1,
         faults: Sequence[Fault] = (),
         job_cache: JobCache | None = None,
-        recorder: Recorder | None = None,
+        recorder: Callable[[NodeId, Callable[[], int]], Recorder] | None = None,
         audit: bool = False,
     ) -> None:
         """Build it; nothing runs yet.
@@ -84,10 +91,12 @@ class SimulatedWorld:
         Args:
             places: the nodes.
             seed: root of the network's randomness (loss).
-            workers: 1: jobs run in this process when their result is due. More: on that many worker processes.
+            workers: 1: jobs run in this process when their result is due. More: on that many worker processes. Or workers that
+                several worlds share; their owner closes them.
             faults: what goes wrong and when.
             job_cache: where results of jobs outlive the run; a second run with the same inputs replays them.
-            recorder: takes down who went down, came back, was cut off or slowed.
+            recorder: makes the Recorder of a node from its name and clock, for instance `Ledger.recorder`. The world itself
+                records who went down, came back, was cut off or slowed. None: nothing is recorded.
             audit: fail a paradigm that touches the wall clock, global randomness, threads or files.
 
         Raises:
@@ -97,7 +106,8 @@ class SimulatedWorld:
         self.trace = Trace()
         self._network = Network(self.loop, seed)
         self._board = Switchboard(self.loop, self._network, self.trace)
-        self._workers = Remembering(Here() if workers == 1 else Pool(workers), job_cache)
+        self._owned = make_workers(workers) if isinstance(workers, int) else None
+        self._workers = Remembering(self._owned or workers, job_cache)  # type: ignore[arg-type]  # one of the two is there
         self._clock = SimulatedClock(self.loop)
         blobs = SharedBlobs()
         self._bodies = {check_node(place.node): self._body(place, blobs) for place in places}
@@ -108,8 +118,11 @@ class SimulatedWorld:
             trace=self.trace,
             bodies=self._bodies,
             faults=self._faults,
-            recorder=recorder,
+            recorder=self.recorder,
         )
+        self._recorders: dict[NodeId, Recorder] = {
+            node: _Deaf() if recorder is None else recorder(node, self._clock.now_ns) for node in self._bodies
+        }
         self._audit, self._has_run = audit, False
 
     def clock(self, node: NodeId) -> SimulatedClock:
@@ -127,6 +140,10 @@ class SimulatedWorld:
     def store(self, node: NodeId) -> SimulatedStore:
         """The node's Store."""
         return self._bodies[node].store
+
+    def recorder(self, node: NodeId) -> Recorder:
+        """The node's Recorder."""
+        return self._recorders[node]
 
     def traffic(self, node: NodeId) -> Traffic:
         """Bytes that the node has sent and received so far. It goes on counting: copy it to keep it."""
@@ -163,7 +180,8 @@ class SimulatedWorld:
             try:
                 return self.loop.run(self._live(mains, waited, None if until_s is None else to_ns(until_s)))
             finally:
-                self._workers.close()
+                if self._owned is not None:
+                    self._owned.close()
 
     async def _live(self, mains: Mapping[NodeId, Main], waited: frozenset[NodeId], until_ns: int | None) -> Outcome:
         finished = await self._lives.run(mains, waited, until_ns)

@@ -1,0 +1,71 @@
+"""What commands write: results to stdout, everything else to stderr, so that `--json` can be piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kuberml.scenario.result import ParadigmResult
+
+
+_SHORT = (
+    "accuracy_mean",
+    "accuracy_p10",
+    "virtual_time_s",
+    "time_to_target_s",
+    "bytes_moved",
+    "bytes_to_target",
+    "energy_j",
+)
+"""Factors that fit on a terminal; the report has all."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal, or a plain writer when there is none (then wide: lines of tables are not folded)."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=False, width=None if stream.isatty() else 200)
+
+
+def say(text: str) -> None:
+    """A line to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def json_out(tree: Any) -> None:
+    """A struct or plain tree as JSON to stdout."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=1).decode() + "\n")
+
+
+def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> None:
+    """A table to stdout; its cells are shown as they are, never as markup. Numbers stand to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, heading in enumerate(head):
+        table.add_column(heading, justify="right" if numbers and i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console().print(table)
+
+
+def factors_out(paradigms: dict[str, ParadigmResult]) -> None:
+    """The five factors of every paradigm as a table to stdout."""
+    from kuberml.scenario.factors import known_factors
+
+    columns = [factor for factor in known_factors(paradigms) if factor.field in _SHORT]
+    rows = [
+        [label, *(f"{column.value(item)} {column.spread(item)}".strip() for column in columns)]
+        for label, item in paradigms.items()
+    ]
+    table_out(["paradigm", *(column.heading for column in columns)], rows, numbers=True)

@@ -1,0 +1,56 @@
+"""Which paradigm a scenario's table means, and its options as that paradigm's own `Config`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from kuberml.core.errors import ConfigError, nearest
+from kuberml.core.plugins import Registry
+from kuberml.scenario.config import Config
+from kuberml.scenario.validate import read
+
+
+def paradigm_of(use: str, paradigms: Registry[Any]) -> ModuleType:
+    """The module of a paradigm: a registered name, or "my_file.py" beside the scenario (its folder is on the import path).
+
+    Raises:
+        ConfigError: nothing answers to the name, or the file cannot be imported.
+    """
+    if not use.endswith(".py"):
+        if use not in paradigms:
+            raise ConfigError(f"unknown paradigm {use!r}; {nearest(use, paradigms.names())}")
+        module: ModuleType = paradigms.get(use)
+        return module
+    name = use.removesuffix(".py")
+    if not name.isidentifier() or importlib.util.find_spec(name) is None:
+        raise ConfigError(f"no file {use} beside the scenario: `kuberml new paradigm {use}` writes one")
+    try:
+        return importlib.import_module(name)
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"{use} cannot be imported: {error}") from error
+
+
+def check_options(config: Config, paradigms: Registry[Any]) -> dict[str, msgspec.Struct]:
+    """Each paradigm's own options by label, as the `Config` struct that its module exports.
+
+    Raises:
+        ConfigError: an unknown paradigm, or an option that it does not have or cannot take.
+    """
+    return {label: _options(config, label, paradigms) for label in config.paradigms}
+
+
+def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.Struct:
+    try:
+        module: Any = paradigm_of(config.paradigms[label].use, paradigms)
+    except ConfigError as error:
+        raise ConfigError(f"paradigms.{label}: {error}") from error
+    struct: type[msgspec.Struct] | None = getattr(module, "Config", None)
+    if struct is None:
+        raise ConfigError(f"paradigms.{label}: {module.__name__} has no Config: a paradigm exports its options as a struct")
+    names = {field.encode_name for field in msgspec.structs.fields(struct)}
+    return read(struct, config.options_of(label, names), f"paradigms.{label}")

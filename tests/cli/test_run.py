@@ -1,0 +1,134 @@
+import json
+import os
+import sys
+
+import pytest
+
+from kuberml.cli import watching
+from kuberml.scenario.progress import Progress
+from kuberml.scenario.result import read_result
+
+TEXT = 'seeds = 2\n[learners]\ncount = 6\n[paradigms.local]\n[paradigms.kuber-statistics]\nuse = "kuber"\n'
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_run_writes_result_and_report_and_says_what_came_out(cli, engine, scenario, tmp_path):
+    status, out, err = cli("run", scenario)
+    assert status == 0
+    folder = tmp_path / "runs" / "mine"
+    assert {"result.json", "runs.json", "report.html", "scenario.json"} == {path.name for path in folder.iterdir()}
+    assert "kuber-statistics reached 9" in out
+    assert "accuracy, mean" in out
+    assert "[1/4] local, seed 0: 9 s, 0 B" in err
+    assert "report: runs/mine/report.html" in err
+    assert read_result(folder).scenario.seeds == (0, 1)
+
+
+def test_json_is_alone_on_stdout(cli, engine, scenario):
+    status, out, _ = cli("run", scenario, "--json")
+    assert status == 0
+    assert json.loads(out)["schema"] == "kuberml.result/1"
+
+
+def test_settings_reach_the_engine(cli, engine, scenario, tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBERML_DATA", "before")
+    status, _, err = cli(
+        "run",
+        scenario,
+        "--set",
+        "learners.count=7",
+        "--seed",
+        5,
+        "--seeds",
+        1,
+        "--workers",
+        2,
+        "--out",
+        "x",
+        "--data",
+        tmp_path,
+    )
+    assert (status, err.splitlines()[0]) == (0, "[1/2] local, seed 5: 9 s, 0 B")
+    call = engine[0]
+    assert (call["config"].learners.count, call["config"].run_seeds, call["workers"]) == (7, (5,), 2)
+    assert (str(call["out"]), call["resume"], os.environ["KUBERML_DATA"]) == ("x", False, str(tmp_path))
+    assert sys.path[0] == str(tmp_path)
+
+
+def test_runs_do_not_overwrite_each_other(cli, engine, scenario, tmp_path):
+    assert [cli("run", scenario)[0] for _ in range(2)] == [0, 0]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mine", "mine-2"]
+    status, _, err = cli("run", scenario, "--out", "runs/mine")
+    assert status == 2
+    assert "add --resume" in err
+    status, _, err = cli("run", scenario, "--out", "runs/mine", "--resume", "--set", "train.lr=0.5")
+    assert status == 2
+    assert "other settings" in err
+    assert cli("run", scenario, "--resume")[0] == 0
+    assert str(engine[-1]["out"]) == "runs/mine-2"
+
+
+def test_stopping_keeps_what_is_done_and_says_how_to_go_on(cli, engine, scenario):
+    status, out, err = cli("run", scenario, "--set", "name=stopped")
+    assert (status, out) == (130, "")
+    assert "--resume --out runs/stopped" in err
+    assert cli("run", scenario, "--set", "name=stopped", "--resume", "--out", "runs/stopped")[0] == 0
+    assert engine[-1]["resume"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "none.toml"], "no scenario file none.toml"),
+        (["run", "mine.toml", "--set", "learners.cuont=3"], "did you mean 'count'?"),
+        (["run", "mine.toml", "--set", "learners"], "write a path"),
+        (["run", "mine.toml", "--seeds", "0"], "--seeds"),
+        (["nur", "mine.toml"], "No such command"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(cli, engine, scenario, arguments, says):
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err
+    assert engine == []
+
+
+def test_bars_follow_the_runs(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with watching.watching() as watch:
+        watch(Progress(paradigm="local", seed=0, run=0, runs=2, time_s=1, until_s=2, bytes_moved=10, accuracy_mean=0.5))
+        watch(Progress(paradigm="local", seed=0, run=0, runs=2, time_s=2, until_s=2, done=True))
+        watch(Progress(paradigm="local", seed=0, run=0, runs=2, time_s=2, until_s=2, done=True))
+
+
+def test_nobody_watches_quietly(capsys):
+    with watching.watching(quiet=True) as watch:
+        watch(Progress(paradigm="local", seed=0, run=0, runs=1, done=True))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_compare_shows_both_and_warns(cli, engine, scenario, tmp_path):
+    cli("run", scenario, "--out", "a")
+    cli("run", scenario, "--out", "b", "--seeds", 1)
+    status, out, err = cli("compare", "a", "b")
+    assert status == 0
+    assert "a/local" in out
+    assert "warning: a and b have different seeds" in err
+    assert (tmp_path / "compare.html").exists()
+    status, out, _ = cli("compare", "a", "b", "--json")
+    assert sorted(json.loads(out)["paradigms"]) == ["a/kuber-statistics", "a/local", "b/kuber-statistics", "b/local"]
+
+
+def test_show_a_run(cli, engine, scenario):
+    cli("run", scenario, "--out", "a")
+    status, out, _ = cli("show", "a")
+    assert status == 0
+    assert "kuber-statistics reached" in out
+    assert json.loads(cli("show", "a", "--json")[1])["task"] == "digits"

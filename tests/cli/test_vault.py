@@ -1,0 +1,176 @@
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from kuberml.core.rng import rng
+from kuberml.knowledge.card import Claim, encode_card
+from kuberml.knowledge.kinds.extractor import basis_of
+from kuberml.knowledge.kinds.probe import Probe, probe_of
+from kuberml.knowledge.kinds.statistics import describe
+from kuberml.knowledge.pack import make
+from kuberml.knowledge.signing import Keys
+from kuberml.learning.claims import claim_of
+from kuberml.learning.extractors import identity
+from kuberml.vault.folder import FolderStore
+
+AUTHOR = Keys(b"a" * 32)
+
+
+def digits(count, seed):
+    """Three well separated classes of vectors in 0..1."""
+    draw = rng(seed, "vault test")
+    y_N = draw.integers(0, 3, count)
+    return np.clip(np.eye(3, 4)[y_N] + draw.normal(0, 0.1, (count, 4)), 0, 1).astype(np.float32), y_N
+
+
+def statistics(extractor):
+    x_N, y_N = digits(60, 1)
+    return describe(x_N, [str(y) for y in y_N], basis=basis_of(extractor))[0]
+
+
+def knowledge(kind, content, slot, **card):
+    return make(kind, content, keys=AUTHOR, task="digits", slot=slot, version=1, learned_at_ms=1, **card)
+
+
+@pytest.fixture
+def probe():
+    x_N, y_N = digits(90, 2)
+    return Probe(np.round(x_N * 255).astype(np.uint8), y_N.astype(np.uint16), ("0", "1", "2"))
+
+
+@pytest.fixture
+def vault(tmp_path, probe):
+    """A vault with an extractor, a probe, honest statistics and statistics with a false claim: their digests."""
+    extractor = identity(4)
+    content = statistics(extractor)
+    honest = claim_of(content, probe, extractor)
+    lie = Claim(probe_of(probe), dict.fromkeys(honest.recall_ppm, 1000000) | {"9": 1_000_000})
+    parts = {
+        "extractor": knowledge("extractor", extractor, "extractor"),
+        "probe": knowledge("probe", probe, "probe"),
+        "honest": knowledge("statistics", content, "honest", claims=(honest,)),
+        "liar": knowledge("statistics", content, "liar", claims=(lie,)),
+    }
+    with FolderStore(tmp_path / "vault") as store:
+        for part in parts.values():
+            for blob in part.blobs:
+                store.put(blob)
+            store.put_card(part.signed.digest, encode_card(part.signed))
+    return {name: part.signed.digest for name, part in parts.items()}
+
+
+def test_claims_are_right_for_separable_classes(probe):
+    claim = claim_of(statistics(identity(4)), probe, identity(4))
+    assert set(claim.recall_ppm) == {"0", "1", "2"}
+    assert min(claim.recall_ppm.values()) > 950_000
+
+
+def test_show_lists_cards_and_one_card(cli, vault):
+    status, out, _ = cli("show", "vault")
+    assert status == 0
+    assert vault["honest"][:12] in out
+    rows = json.loads(cli("show", "vault", "--json")[1])
+    assert sorted(row["kind"] for row in rows) == ["extractor", "probe", "statistics", "statistics"]
+    status, out, _ = cli("show", "vault", vault["honest"][:10])
+    assert status == 0
+    assert "recall_ppm" in out
+    assert json.loads(cli("show", "vault", vault["probe"], "--json")[1])["task"] == "digits"
+
+
+def test_verify_bytes(cli, vault):
+    status, out, _ = cli("verify", "vault")
+    assert status == 0
+    assert out.count("bytes and signature are right") == 4
+
+
+def test_verify_finds_missing_and_damaged_blobs(cli, vault, tmp_path):
+    blobs = sorted((tmp_path / "vault" / "blobs").glob("*/*"), key=lambda path: path.stat().st_size)
+    blobs[0].unlink()
+    blobs[1].write_bytes(b"x" * blobs[1].stat().st_size)
+    status, out, _ = cli("verify", "vault", "--json")
+    assert status == 3
+    verdicts = [row["verdict"] for row in json.loads(out) if not row["good"]]
+    assert any("is not in the vault" in verdict for verdict in verdicts)
+    assert len(verdicts) >= 2
+
+
+def test_a_false_claim_becomes_a_proof_that_others_can_check(cli, vault, tmp_path):
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    status, out, err = cli("verify", "vault", "--claims", "--key", "key", "--json")
+    assert status == 3
+    found = {row["card"]: row for row in json.loads(out)}
+    assert found[vault["honest"]]["good"]
+    assert "holds" in found[vault["honest"]]["verdict"]
+    assert "is false: label 9 claimed 100.0 %, got 0.0 %" in found[vault["liar"]]["verdict"]
+    proof = f"{vault['liar'][:12]}.proof"
+    assert proof in err
+    status, out, _ = cli("verify", "vault", "--proof", proof)
+    assert status == 0
+    assert "claimed too much of 9" in out
+    (tmp_path / proof).write_bytes((tmp_path / proof).read_bytes().replace(b"recall", b"rexall"))
+    status, _, err = cli("verify", "vault", "--proof", proof)
+    assert status == 3
+    assert "not a proof" in err
+
+
+def test_one_card_is_picked_by_its_first_characters(cli, vault):
+    assert cli("verify", "vault", vault["honest"][:8], "--claims")[0] == 0
+    status, _, err = cli("verify", "vault", "zzz")
+    assert status == 2
+    assert "no cards begin with 'zzz'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["digits"], 4),
+        (["digits", "--labels", "1,7=0.5", "--kinds", "statistics"], 2),
+        (["digits", "--labels", "7"], 0),
+        (["letters"], 0),
+        (["digits", "--limit", "1"], 1),
+    ],
+)
+def test_find_by_need(cli, vault, arguments, found):
+    status, out, _ = cli("find", "vault", *arguments, "--json")
+    assert status == 0
+    assert len(json.loads(out)) == found
+
+
+def test_find_says_when_nothing_answers(cli, vault):
+    assert "answers this want" in cli("find", "vault", "letters")[2]
+    assert "statistics" in cli("find", "vault", "digits")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["find", "vault", "digits", "--labels", "3=x"],
+        ["find", "vault", "digits", "--labels", "3=2"],
+        ["find", "none", "digits"],
+        ["verify", "none"],
+        ["verify", "vault", "--key", "none"],
+        ["verify", "vault", "--key", "short"],
+        ["verify", "vault", "--proof", "none"],
+        ["show", "none"],
+    ],
+)
+def test_what_cannot_be_asked(cli, vault, tmp_path, arguments):
+    (tmp_path / "short").write_bytes(b"x")
+    status, out, err = cli(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("kuberml: ")
+
+
+def test_a_probe_that_is_missing_is_said(cli, tmp_path, probe):
+    content = statistics(identity(4))
+    part = knowledge("statistics", content, "s", claims=(Claim(probe_of(probe), {"0": 1}),))
+    with FolderStore(tmp_path / "vault") as store:
+        for blob in part.blobs:
+            store.put(blob)
+        store.put_card(part.signed.digest, encode_card(part.signed))
+    status, out, _ = cli("verify", "vault", "--claims")
+    assert status == 0
+    assert "not run: the probe" in out
+    assert msgspec.json.decode(cli("verify", "vault", "--json")[1])[0]["good"]

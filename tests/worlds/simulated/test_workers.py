@@ -1,0 +1,117 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kuberml.core.errors import ConfigError, InternalError
+from kuberml.core.values import dumps, loads
+from kuberml.worlds.simulated.workers import Pool, open_reply
+from kuberml.worlds.simulated.world import Outcome, SimulatedWorld
+from tests.worlds.simulated import jobs
+from tests.worlds.simulated.little import world
+
+NODES = ("a", "b", "c", "d", "e")
+
+
+def learn_together(workers: int) -> Outcome:
+    """Real float32 products on five nodes of different speed, passed round a ring; every worker count must agree to the bit."""
+    here = world(*NODES, workers=workers)
+
+    async def node(index: int) -> bytes:
+        me, right = NODES[index], NODES[(index + 1) % len(NODES)]
+        inbox: list[jobs.Model] = []
+
+        async def receive(asker: str, body: bytes) -> bytes:
+            inbox.append(loads(body))
+            return b""
+
+        here.transport(me).serve("model", receive)
+        model = jobs.Model(np.full((40 + 10 * (index % 2),) * 2, 0.1, dtype=np.float32))
+        for round_ in range(4):
+            model = await here.compute(me).run(jobs.step, model, 10 * index + round_)
+            await here.transport(me).ask(right, "model", dumps(model), timeout_s=60)
+            if inbox and inbox[-1].weights_NN.shape == model.weights_NN.shape:
+                model = jobs.Model((model.weights_NN + inbox[-1].weights_NN) / 2)
+        return model.weights_NN.tobytes()
+
+    return here.run({name: lambda index=index: node(index) for index, name in enumerate(NODES)})
+
+
+def test_the_number_of_workers_does_not_show() -> None:
+    one, *others = (learn_together(workers) for workers in (1, 2, 4))
+    for other in others:
+        assert other.trace_hash == one.trace_hash
+        assert other.integer_hash == one.integer_hash
+        assert other.results == one.results
+        assert other.traffic == one.traffic
+    assert one.jobs_executed == 20
+
+
+def test_jobs_of_different_nodes_run_on_different_processes() -> None:
+    here = world("a", "b", workers=2)
+    outcome = here.run({node: lambda node=node: here.compute(node).run(jobs.process) for node in ("a", "b")})
+    assert os.getpid() not in outcome.results.values()
+
+
+def test_a_worker_has_one_thread_and_does_not_spin() -> None:
+    here = world("a", workers=2)
+    outcome = here.run({"a": lambda: here.compute("a").run(jobs.environment)})
+    assert outcome.results["a"] == {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_a_job_whose_worker_dies_runs_once_more(tmp_path: Path) -> None:
+    assert dying(tmp_path, deaths=1).results["a"] == 1
+
+
+def test_a_job_that_kills_its_worker_twice_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InternalError, match=r"jobs:dies killed its worker process twice"):
+        dying(tmp_path, deaths=2)
+
+
+def dying(folder: Path, deaths: int) -> Outcome:
+    here = world("a", workers=2)
+    return here.run({"a": lambda: here.compute("a").run(jobs.dies, str(folder), deaths)})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_missing_extra_is_told_as_what_it_is_yours(workers: int) -> None:
+    here = world("a", workers=workers)
+    with pytest.raises(ConfigError, match=r"drawing needs the extra 'report'"):
+        here.run({"a": lambda: here.compute("a").run(jobs.lacks_an_extra)})
+
+
+def test_no_worker_process_outlives_the_run() -> None:
+    here = world("a", workers=2)
+    process = here.run({"a": lambda: here.compute("a").run(jobs.process)}).results["a"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_pool_does_all_its_tasks_also_those_that_wait_and_forgets_the_dropped(tmp_path: Path) -> None:
+    pool = Pool(1)
+    try:
+        tickets = [pool.submit(task("leaves_a_mark", str(tmp_path), number)) for number in range(6)]
+        pool.drop(tickets[3])
+        results = [open_reply(pool.result(ticket)) for ticket in (*tickets[:3], *tickets[4:])]
+    finally:
+        pool.close()
+    assert results == [0, 1, 2, 4, 5]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_no_workers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="workers must be at least 1, not 0"):
+        SimulatedWorld([], seed=1, workers=0)
+
+
+def test_an_error_of_an_unknown_class_comes_back_with_its_text_and_traceback() -> None:
+    reply = dumps([False, "somewhere", "OddError", "too odd", {}, "Traceback: line 1"])
+    with pytest.raises(InternalError, match="a job raised OddError: too odd") as caught:
+        open_reply(reply)
+    assert caught.value.__notes__ == ["Traceback: line 1"]
+
+
+def task(name: str, *inputs: Any) -> bytes:
+    return dumps([f"{jobs.__name__}:{name}", list(inputs)])
