@@ -129,6 +129,20 @@ def test_a_run_without_curves_or_decisions_still_has_a_page():
     check_page(render(result, [bare]))
 
 
+def test_a_paradigm_in_which_nobody_served_anything():
+    nothing = {"accuracy": {}, "accuracy_own": {}, "accuracy_before": {}, "recall": {}, "recall_before": {}, "curve": ()}
+    mine = [run("local"), run("fedavg", **nothing)]
+    result = aggregate(mine, config(seeds=1, paradigms=("local", "fedavg"), learners={"count": 6}), wall_s=0)
+    assert result.paradigms["fedavg"].accuracy_mean is None
+    assert [place.paradigm for place in result.ranking] == ["local"]
+    page = render(result, mine)
+    check_page(page)
+    assert "fedavg: learners that served nothing are left out of its means (5, over all seeds)" in page
+    alone = aggregate(mine[1:], config(seeds=1, paradigms=("fedavg",)), wall_s=0)
+    assert alone.sentence == "No learner served anything: there is nothing to compare."
+    check_page(render(alone, mine[1:]))
+
+
 def test_compare_puts_results_side_by_side_and_warns(tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder, data in zip(folders, ("iid", "shards"), strict=True):

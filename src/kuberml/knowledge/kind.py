@@ -6,6 +6,7 @@ Knowledge --open_value--> value, or RemoteError and no trace
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -42,3 +43,9 @@ class Kind(Protocol):
 
 
 KINDS: Registry[Kind] = Registry("kind", "kuberml.kinds")
+
+
+def kind_of(value: object) -> str:
+    """The name of a value's kind: its class says so as `KIND`, else it is the class name in kebab-case (`SoftLabels`)."""
+    named = getattr(type(value), "KIND", None)
+    return named or re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(value).__name__).lower()

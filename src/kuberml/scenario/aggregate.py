@@ -63,7 +63,7 @@ def find_target(by_label: dict[str, list[RunSummary]], asked: float | str | None
         return Target(tops[asked] - POINT, f"one point under the best of {asked}") if asked in tops else None
     if not tops:
         return None
-    median = sorted(tops.values())[(len(tops) - 1) // 2]
+    median = sorted(tops.values())[len(tops) // 2]
     return Target(
         median - POINT, "one point under the median of the paradigms' best: at least half of them reach it on average"
     )
@@ -111,12 +111,13 @@ def combine(runs: Sequence[RunSummary], target: Target | None, *, use: str = "")
 
 def rank(paradigms: dict[str, ParadigmResult]) -> tuple[Rank, ...]:
     """Paradigms by mean accuracy, highest first, each with those that it cannot be told apart from."""
-    order = sorted(paradigms, key=lambda label: (-paradigms[label].accuracy_mean, label))
+    means = {label: item.accuracy_mean for label, item in paradigms.items() if item.accuracy_mean is not None}
+    order = sorted(means, key=lambda label: (-means[label], label))
     spans = {label: paradigms[label].accuracy_mean_interval for label in order}
     return tuple(
         Rank(
             label,
-            paradigms[label].accuracy_mean,
+            means[label],
             spans[label],
             tuple(other for other in order if other != label and overlap(spans[label], spans[other])),
         )
@@ -148,7 +149,7 @@ def _harmed(runs: Sequence[RunSummary]) -> int | None:
     if not all(run.accuracy_before for run in runs):
         return None
     pairs = ((run, node, before) for run in runs for node, before in run.accuracy_before.items() if node not in run.liars)
-    return sum(run.accuracy[node] < before for run, node, before in pairs)
+    return sum(run.accuracy.get(node, 0.0) < before for run, node, before in pairs)
 
 
 def _top(runs: Sequence[RunSummary]) -> float | None:

@@ -123,10 +123,10 @@ class ParadigmResult(msgspec.Struct, frozen=True, kw_only=True):
     use: str = ""
     note: str = ""
     seeds: int
-    accuracy_mean: float
+    accuracy_mean: float | None  # None: no learner served anything
     accuracy_mean_std: float | None
     accuracy_mean_interval: Interval | None
-    accuracy_p10: float
+    accuracy_p10: float | None
     accuracy_p10_std: float | None
     accuracy_own: float | None
     accuracy_own_std: float | None
@@ -172,7 +172,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Rank(msgspec.Struct, frozen=True):
-    """A place in the ranking by accuracy_mean. `ties`: paradigms whose intervals overlap with this one's."""
+    """A place in the ranking by accuracy_mean (who has none is not ranked). `ties`: paradigms whose intervals overlap."""
 
     paradigm: str
     accuracy_mean: float

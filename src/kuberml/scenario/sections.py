@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from kuberml.core.units import show_seconds
@@ -20,20 +21,33 @@ def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
     lines = [f"{', '.join(labels)}: {note}" for note, labels in noted.items()]
     if len(result.scenario.seeds) == 1:
         lines.append("One seed: nothing here has a spread, and a difference may be chance.")
+    lines += _silent(result, runs)
     withheld = sum(sum(run.withheld.values()) for run in runs)
     if withheld:
         lines.append(f"{withheld} samples over all runs were withheld from publication: too few of a class at one learner.")
     return tag("ul", *(tag("li", line) for line in lines), css="warn") if lines else Safe("")
 
 
+def _silent(result: Result, runs: Sequence[RunSummary]) -> list[str]:
+    """Learners that served nothing have no accuracy, so a mean is over the others: that must be said."""
+    missing: Counter[str] = Counter()
+    for run in runs:
+        missing[run.paradigm] += max(0, result.learners - len({*run.accuracy, *run.liars}))
+    return [
+        f"{label}: learners that served nothing are left out of its means ({count}, over all seeds)."
+        for label, count in missing.items()
+        if count
+    ]
+
+
 def factors(paradigms: dict[str, ParadigmResult]) -> Safe:
     """The five factors of every paradigm."""
     columns, colours = known_factors(paradigms), colour_of(list(paradigms))
-    best = max(item.accuracy_mean for item in paradigms.values())
+    best = max((item.accuracy_mean for item in paradigms.values() if item.accuracy_mean is not None), default=None)
     rows = []
     for label, item in paradigms.items():
         cells = [tag("td", column.value(item), tag("small", column.spread(item))) for column in columns]
-        if item.accuracy_mean == best:
+        if best is not None and item.accuracy_mean == best:
             cells[0] = tag("td", columns[0].value(item), tag("small", columns[0].spread(item)), css="best")
         rows.append(
             [
@@ -58,7 +72,7 @@ def ranking(places: Sequence[Rank]) -> Safe:
     rows = []
     for place, item in enumerate(places, start=1):
         span = NONE if item.interval is None else f"{100 * item.interval.low:.1f} – {show_accuracy(item.interval.high)}"
-        ties = ", ".join(item.ties) if item.ties else "clear of all others"
+        ties = ", ".join(item.ties) if item.ties else "none"
         rows.append([f"{place}. {item.paradigm}", show_accuracy(item.accuracy_mean), span, words(ties)])
     head = ["paradigm", "accuracy, mean", "95 % interval", words_heading("cannot be told apart from")]
     return table(head, rows, css="wide")

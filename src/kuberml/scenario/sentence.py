@@ -14,6 +14,8 @@ REFERENCE = "centralised"
 
 def sentence(paradigms: dict[str, ParadigmResult], ranking: Sequence[Rank]) -> str:
     """What came out: the best way of ours against the best other way (or the first against the second), cost and harm."""
+    if not ranking:
+        return "No learner served anything: there is nothing to compare."
     order = [place for place in ranking if paradigms[place.paradigm].use != REFERENCE] or list(ranking)
     ours = next((place for place in order if paradigms[place.paradigm].use == OURS), order[0])
     rival = next((p for p in order if p is not ours and paradigms[p.paradigm].use != OURS), None)

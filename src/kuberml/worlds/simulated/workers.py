@@ -237,6 +237,11 @@ class _Worker:
         self.process.wait()
 
 
+def make_workers(count: int) -> Workers:
+    """`count` worker processes; 1: this process, lazily. Raises ConfigError: fewer than 1."""
+    return Here() if count == 1 else Pool(count)
+
+
 def work(descriptor: int) -> None:
     """The life of a worker process: tasks in, replies out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the pipe tells us

@@ -32,7 +32,7 @@ from kuberml.worlds.simulated.results import JobCache, Remembering
 from kuberml.worlds.simulated.store import SharedBlobs, SimulatedStore
 from kuberml.worlds.simulated.trace import Trace
 from kuberml.worlds.simulated.transport import SimulatedTransport, Switchboard
-from kuberml.worlds.simulated.workers import Here, Pool
+from kuberml.worlds.simulated.workers import Workers, make_workers
 
 __all__ = ["Fault", "JobCache", "Outcome", "Place", "SimulatedWorld"]
 
@@ -80,7 +80,7 @@ class SimulatedWorld:
         places: Sequence[Place],
         *,
         seed: int,
-        workers: int = 1,
+        workers: int | Workers = 1,
         faults: Sequence[Fault] = (),
         job_cache: JobCache | None = None,
         recorder: Callable[[NodeId, Callable[[], int]], Recorder] | None = None,
@@ -91,7 +91,8 @@ class SimulatedWorld:
         Args:
             places: the nodes.
             seed: root of the network's randomness (loss).
-            workers: 1: jobs run in this process when their result is due. More: on that many worker processes.
+            workers: 1: jobs run in this process when their result is due. More: on that many worker processes. Or workers that
+                several worlds share; their owner closes them.
             faults: what goes wrong and when.
             job_cache: where results of jobs outlive the run; a second run with the same inputs replays them.
             recorder: makes the Recorder of a node from its name and clock, for instance `Ledger.recorder`. The world itself
@@ -105,7 +106,8 @@ class SimulatedWorld:
         self.trace = Trace()
         self._network = Network(self.loop, seed)
         self._board = Switchboard(self.loop, self._network, self.trace)
-        self._workers = Remembering(Here() if workers == 1 else Pool(workers), job_cache)
+        self._owned = make_workers(workers) if isinstance(workers, int) else None
+        self._workers = Remembering(self._owned or workers, job_cache)  # type: ignore[arg-type]  # one of the two is there
         self._clock = SimulatedClock(self.loop)
         blobs = SharedBlobs()
         self._bodies = {check_node(place.node): self._body(place, blobs) for place in places}
@@ -178,7 +180,8 @@ class SimulatedWorld:
             try:
                 return self.loop.run(self._live(mains, waited, None if until_s is None else to_ns(until_s)))
             finally:
-                self._workers.close()
+                if self._owned is not None:
+                    self._owned.close()
 
     async def _live(self, mains: Mapping[NodeId, Main], waited: frozenset[NodeId], until_ns: int | None) -> Outcome:
         finished = await self._lives.run(mains, waited, until_ns)

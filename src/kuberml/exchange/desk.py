@@ -1,0 +1,217 @@
+"""The receiver's desk: want -> offers -> deliver -> trial -> absorb, for one node and one way of taking knowledge in.
+
+The desk does not know kinds. An `Integrator` says what a package answers *alone* and which model would come out if some
+packages were absorbed; the desk delivers, tests, asks witnesses, judges, and keeps apart what has no evidence yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.claims import recheck
+from kuberml.exchange.evidence import alone, change, tallies
+from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.standing import Standing
+from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
+from kuberml.knowledge.card import PPM, SignedCard
+from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.verdict import Verdict, sign_verdict
+from kuberml.knowledge.want import Offer, Want
+
+WIRE_RESERVE_BYTES = 6144
+"""Of the budget kept back for cards, offers and verdicts."""
+
+OVERLAP_MS = 10_000
+"""What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Delivered knowledge, opened and read: what it says alone, on held-out data of one's own and on the public probe."""
+
+    signed: SignedCard
+    content: Any
+    mine: dict[LabelId, Tally]
+    proven: dict[LabelId, Tally]
+
+    @property
+    def digest(self) -> Digest:
+        """Of the card."""
+        return self.signed.digest
+
+
+class Integrator(Protocol):
+    """One way of taking knowledge in. Models are predictors (see `learning.predictor`)."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds that it can use."""
+        ...
+
+    @property
+    def basis(self) -> Digest:
+        """What they must be relative to: the extractor or the probe."""
+        ...
+
+    @property
+    def extractor(self) -> Extractor | None:
+        """The extractor, where `basis` is one."""
+        ...
+
+    async def read(self, content: Any) -> Any:
+        """The predictor that this package alone makes. Raises RemoteError: it makes none."""
+        ...
+
+    async def model(self, parcels: Sequence[Parcel]) -> Any:
+        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice."""
+        ...
+
+
+class Desk:
+    """State of a receiver. It can be made again from the store: after a restart nothing is delivered twice."""
+
+    def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan, probe: Probe | None = None) -> None:
+        """`probe`: a labelled public sample set on which claims are run again; None: claims are not looked at."""
+        self.node, self.integrator, self.plan, self.probe = node, integrator, plan, probe
+        self.kept: dict[Digest, Parcel] = {}
+        self.waiting: dict[Digest, Parcel] = {}
+        self.refused: dict[Digest, str] = {}
+        self.standing = Standing(self_witness=node.author)
+        self.model: Any = None
+        self.offers: dict[Digest, Offer] = {}
+        self.is_spent = False
+        """Whether the budget of bytes is used up: nothing more can be asked."""
+        self._heard_ms = self._found_ms = 0
+        node.memory.setdefault(trials=0)
+
+    async def open(self) -> Any:
+        """Start from one's own knowledge: the model of that alone."""
+        self.model = await self.integrator.model(())
+        return self.model
+
+    def want(self) -> Want:
+        """What is missing here: labels never seen count fully, labels held a tenth."""
+        held = self.node.data.counts
+        labels = {label: PPM // 10 if label in held else PPM for label in self.node.learner.labels}
+        left = self.node.left_bytes
+        return Want(
+            task=self.node.task,
+            labels_ppm=labels,
+            kinds=self.integrator.kinds,
+            bases=(self.integrator.basis,),
+            purpose=self.node.place.purpose,
+            region=self.node.place.region,
+            budget_bytes=None if left is None else max(0, left - WIRE_RESERVE_BYTES),
+            newer_than_ms=max(0, self._found_ms - OVERLAP_MS),
+        )
+
+    async def look(self) -> list[SignedCard]:
+        """Ask for offers, deliver what the budget allows, and try it. Returns the cards that are new in `model`."""
+        try:
+            for offer in await self.node.find(self.want()):
+                self.offers.setdefault(offer.signed.digest, offer)
+            self._found_ms = self.node.now_ms
+            for offer in list(self.offers.values()):
+                await self._take(offer)
+        except OverBudget as error:
+            self._spend(error)
+        return await self.settle()
+
+    async def _take(self, offer: Offer) -> None:
+        """Deliver one offer, see what it says alone, and testify about it. What fails is refused with its reason."""
+        known = offer.signed.digest
+        if known in self.kept or known in self.waiting or known in self.refused:
+            return
+        left = self.node.left_bytes
+        if left is not None and offer.signed.card.size_bytes > left - WIRE_RESERVE_BYTES:
+            return  # over budget: it stays an offer
+        try:
+            content = await self.node.fetch(offer)
+            predictor = await self.integrator.read(content)
+        except Unreachable as error:
+            self.node.record("undelivered", card=known, why=str(error))
+            return
+        except RemoteError as error:
+            self._refuse(offer.signed, str(error))
+            return
+        proven, lie = await self._recheck(offer.signed, content)
+        if lie:
+            self._refuse(offer.signed, lie)
+            return
+        counts = await self.node.compute(alone, predictor, self.node.data.heldout, tuple(sorted(offer.signed.card.labels)))
+        self.waiting[known] = parcel = Parcel(offer.signed, content, tallies(counts), proven)
+        if parcel.mine:
+            verdict = Verdict(
+                card=known,
+                author=offer.signed.card.author,
+                witness=self.node.author,
+                correct={label: tally.correct for label, tally in parcel.mine.items()},
+                tested={label: tally.count for label, tally in parcel.mine.items()},
+                at_ms=self.node.now_ms,
+            )
+            self.standing.heard(verdict)
+            await self.node.testify(sign_verdict(verdict, self.node.place.keys))
+
+    async def _recheck(self, signed: SignedCard, content: Any) -> tuple[dict[LabelId, Tally], str]:
+        if self.probe is None:
+            return {}, ""
+        return await recheck(self.node, signed, content, self.probe, self.integrator.extractor)
+
+    async def settle(self) -> list[SignedCard]:
+        """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""
+        await self._hear()
+        fresh: list[SignedCard] = []
+        for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
+            judgement, after = await self._trial(parcel)
+            if judgement.accepted:
+                self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), after
+                fresh.append(parcel.signed)
+                self._record("absorbed", parcel, judgement)
+            elif judgement.verdict == "refused":
+                del self.waiting[parcel.digest]
+                self._refuse(parcel.signed, judgement.why)
+        if fresh:
+            self.node.memory.update(kept=sorted(self.kept))
+        return fresh
+
+    async def _hear(self) -> None:
+        """Read what witnesses say; also of what is settled: it shows whose word is good."""
+        try:
+            found, self._heard_ms = await self.node.verdicts([*self.waiting, *self.kept, *self.refused], self._heard_ms)
+        except OverBudget as error:
+            self._spend(error)
+            return
+        for signed in found:
+            self.standing.heard(signed.verdict)
+
+    def _spend(self, error: OverBudget) -> None:
+        if not self.is_spent:
+            self.is_spent = True
+            self.node.record("spent", why=str(error))
+
+    async def _trial(self, parcel: Parcel) -> tuple[Judgement, Any]:
+        after = await self.integrator.model([*self.kept.values(), parcel])
+        self.node.memory.update(trials=self.node.memory.trials + 1)
+        changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
+        wanted, offered = set(self.node.learner.labels), set(parcel.signed.card.labels)
+        credit = added(self.standing.credit(parcel.digest), parcel.proven)
+        return judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials), after
+
+    def _evidence(self, parcel: Parcel) -> tuple[float, str]:
+        own = sum(tally.correct for tally in parcel.mine.values())
+        others = sum(tally.correct for tally in self.standing.credit(parcel.digest).values())
+        return own + others / 2, parcel.digest
+
+    def _record(self, event: str, parcel: Parcel, judgement: Judgement) -> None:
+        card = parcel.signed.card
+        self.node.record(event, card=parcel.digest, author=card.author, kind=card.kind, size_bytes=card.size_bytes,
+                         verdict=judgement.verdict, labels=judgement.labels, why=judgement.why)  # fmt: skip
+
+    def _refuse(self, signed: SignedCard, why: str) -> None:
+        self.refused[signed.digest] = why
+        self.node.record("refused", card=signed.digest, author=signed.card.author, why=why)

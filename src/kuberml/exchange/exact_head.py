@@ -1,0 +1,54 @@
+"""Integrator: statistics on a frozen extractor, added exactly; the model is the head that solves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.desk import Parcel
+from kuberml.exchange.node import Node
+from kuberml.knowledge.kinds.extractor import Extractor, basis_of
+from kuberml.knowledge.kinds.statistics import Head, Statistics, merge_all
+from kuberml.learning.jobs import describe_data, solve_head
+from kuberml.learning.predictor import HeadOn
+
+
+class ExactHead:
+    """What is known is a sum of integers: one's own, and those of the packages that were absorbed."""
+
+    kinds: tuple[str, ...] = ("statistics",)
+
+    def __init__(self, node: Node, extractor: Extractor, own: Statistics, shared: Statistics) -> None:
+        """`own` is everything this node knows; `shared` is what of it may be published (see `describe`)."""
+        self._node, self.extractor, self.own, self.shared = node, extractor, own, shared
+        self.basis: Digest = basis_of(extractor)
+
+    @classmethod
+    async def describe(cls, node: Node, extractor: Extractor, min_class_count: int) -> ExactHead:
+        """Describe the node's data: once for itself, and once without the classes that are too small to publish."""
+        own, _ = await node.compute(describe_data, extractor, node.data.train, 1)
+        shared, withheld = await node.compute(describe_data, extractor, node.data.train, min_class_count)
+        if withheld:
+            node.record("withheld", labels=withheld)
+        return cls(node, extractor, own, shared)
+
+    async def read(self, content: Statistics) -> HeadOn:
+        """The head of one packet alone."""
+        return self._head(await self._node.compute(solve_head, content))
+
+    async def model(self, parcels: Sequence[Parcel]) -> Any:
+        """The head of everything."""
+        merged = merge_all([self.own, *(parcel.content for parcel in parcels)])
+        return self._head(await self._node.compute(solve_head, merged))
+
+    def _head(self, head: Head) -> HeadOn:
+        return HeadOn(self.extractor, head, self._node.place.shape)
+
+    def counts(self, parcels: Iterable[Parcel]) -> dict[LabelId, int]:
+        """Samples of each label behind the model of these packages."""
+        total = dict(zip(self.own.labels, self.own.counts_C.tolist(), strict=True))
+        for parcel in parcels:
+            for label, count in parcel.signed.card.labels.items():
+                total[label] = total.get(label, 0) + count
+        return total

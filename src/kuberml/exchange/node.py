@@ -1,0 +1,317 @@
+"""The node: all that a paradigm sees. Written once over the four interfaces of the seam, so it is the same in every world.
+
+publish(value, slot=, version=, keep=)     latest(nodes, slot=, timeout_s=)      find(want)   fetch(offer)   subscribe(want)
+ask(nodes, name, offer, timeout_s=)        serve(name=handler)
+peers(role)   neighbours   compute(job, *values)   memory   rng(purpose, k)   clock   record(...)   deploy(predictor)   done
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kuberml.core.errors import KuberError, RemoteError
+from kuberml.core.ids import Digest, NodeId, digest_of
+from kuberml.core.jobs import check_job
+from kuberml.core.rng import rng, seed_of
+from kuberml.core.values import digest
+from kuberml.exchange import wire
+from kuberml.exchange.delivery import Delivery
+from kuberml.exchange.memory import Memory
+from kuberml.exchange.place import LocalData, OverBudget, Place
+from kuberml.exchange.talk import NodeHandler, Talk
+from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, encode_card
+from kuberml.knowledge.fraud import SignedFraudProof
+from kuberml.knowledge.kind import kind_of
+from kuberml.knowledge.pack import make, open_value
+from kuberml.knowledge.signing import check_card
+from kuberml.knowledge.terms import allowed
+from kuberml.knowledge.verdict import SignedVerdict, check_verdict
+from kuberml.knowledge.want import Offer, Want
+from kuberml.learning.learner import Learner
+
+__all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
+
+MS = 1_000_000
+"""Nanoseconds in a millisecond."""
+
+
+class Node:
+    """One learner's place in the world."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.id, self.role, self.task = place.transport.node, place.role, place.task
+        self.clock, self.neighbours, self.mixing = place.clock, place.neighbours, place.mixing
+        self.memory = Memory(place.store)
+        self._talk = Talk(place)
+        self._done = asyncio.Event()
+        self._slots: dict[str, Offer] = {}
+        self._news = asyncio.Condition()
+        self._cached: dict[tuple[NodeId, str], Offer] = {}
+        self.delivery = Delivery(place.transport, place.store, timeout_s=60.0, on_bytes=self._talk.received)
+        place.transport.serve("latest", self._answer_latest)
+
+    # --- who I am, and my own things -------------------------------------------------------------------------------
+
+    @property
+    def learner(self) -> Learner:
+        """What trains here (the state is in `memory`)."""
+        assert self.place.learner is not None, f"node {self.id} has no learner"
+        return self.place.learner
+
+    @property
+    def data(self) -> LocalData:
+        """This node's private data, by reference."""
+        assert self.place.data is not None, f"node {self.id} has no data"
+        return self.place.data
+
+    @property
+    def author(self) -> str:
+        """This node's public key."""
+        return self.place.keys.public
+
+    @property
+    def now_ms(self) -> int:
+        """The clock in milliseconds, as cards write it."""
+        return self.clock.now_ns() // MS
+
+    @property
+    def left_bytes(self) -> int | None:
+        """Bytes that this node may still receive; None: no limit."""
+        return self._talk.left_bytes
+
+    @property
+    def received_bytes(self) -> int:
+        """Bytes received so far: blobs, cards, answers, requests."""
+        return self._talk.received_bytes
+
+    def rng(self, purpose: str, k: int = 0) -> np.random.Generator:
+        """This node's k-th stream for a purpose."""
+        return rng(self.place.seed, "node", self.id, purpose, k)
+
+    def seed(self, purpose: str, k: int = 0) -> int:
+        """The same as an integer, for jobs."""
+        return seed_of(self.place.seed, "node", self.id, purpose, k)
+
+    def peers(self, role: str) -> tuple[NodeId, ...]:
+        """Nodes of a role that are present, sorted, without this one."""
+        return self.place.transport.alive(role)
+
+    def record(self, event: str, **fields: Any) -> None:
+        """Take down that something happened here."""
+        self.place.recorder.record(event, **fields)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await self.clock.sleep(seconds)
+
+    async def compute(self, function: Callable[..., Any], *values: Any) -> Any:
+        """Run a job (see `core.jobs`) on this node's device. Its inputs are frozen now.
+
+        Memory may change while it runs: apply the result to the memory as it is then.
+        """
+        return await self.place.compute.run(check_job(function), *values)
+
+    def deploy(self, predictor: Any, learned: Iterable[SignedCard] = ()) -> None:
+        """Serve this predictor from now on; `learned` are the cards whose knowledge is new in it."""
+        cards = list(learned)
+        learned_at_ms = tuple(signed.card.learned_at_ms for signed in cards)
+        self.record("deployed", model=digest(predictor), sources=[s.digest for s in cards], learned_at_ms=list(learned_at_ms))
+        if self.place.observer is not None:
+            self.place.observer.deployed(self.id, predictor, learned_at_ms)
+
+    @property
+    def done(self) -> bool:
+        """Whether the world has asked this node to end."""
+        return self._done.is_set()
+
+    async def until_done(self) -> None:
+        """Stay and serve until the world asks this node to end."""
+        await self._done.wait()
+
+    def end(self) -> None:
+        """The world asks this node to end (called by the world)."""
+        self._done.set()
+
+    # --- sharing ---------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        content: Any,
+        *,
+        slot: str,
+        version: int,
+        keep: int = 1,
+        listed: bool = True,
+        claims: tuple[Claim, ...] = (),
+        parents: tuple[Digest, ...] = (),
+        terms: Terms | None = None,
+        learned_at_ms: int | None = None,
+    ) -> Offer:
+        """Pack, sign and hold a value for others, in place of what this slot held before.
+
+        Args:
+            content: a value of some kind (`Weights`, `Statistics`, ...).
+            slot, version, keep: see `knowledge.card`; `keep` versions stay.
+            listed: tell the hub, so that strangers find it; else only who asks this node gets it.
+            claims, parents, terms: go on the card.
+            learned_at_ms: when it was learned; default now.
+        """
+        learned = self.now_ms if learned_at_ms is None else learned_at_ms
+        knowledge = make(
+            kind_of(content), content, keys=self.place.keys, task=self.task, slot=slot, version=version,
+            learned_at_ms=learned, claims=claims, parents=parents, terms=terms or Terms(),
+        )  # fmt: skip
+        self.hold(knowledge)
+        offer = Offer(knowledge.signed, (self.id,), 0, 0, 0)
+        self._slots[slot] = offer
+        card = knowledge.card
+        self.record("published", card=card.digest, kind=card.kind, slot=slot, version=version,
+                    size_bytes=card.size_bytes, labels=dict(card.labels), parents=list(parents))  # fmt: skip
+        if listed:
+            await self._talk.hub("announce", wire.write(wire.Announcement(knowledge.signed, self.id, keep)))
+        async with self._news:
+            self._news.notify_all()
+        return offer
+
+    def hold(self, knowledge: Knowledge) -> None:
+        """Keep a package in the store, so that others can read it here."""
+        for blob in knowledge.blobs:
+            self.place.store.put(blob)
+        self.place.store.put_card(knowledge.signed.digest, encode_card(knowledge.signed))
+
+    async def latest(self, nodes: Sequence[NodeId], *, slot: str, timeout_s: float, at_least: int = 0) -> list[Offer]:
+        """The newest that each node published in a slot, in node order. Of a late one: what it had before, if anything.
+
+        Args:
+            nodes: whom to read from.
+            slot: which slot.
+            timeout_s: patience with each (all are asked at once).
+            at_least: wait until they have this version.
+        """
+        body = wire.write(wire.Request(slot=slot, at_least=at_least))
+        replies = await asyncio.gather(*(self._talk.ask(node, "latest", body, timeout_s) for node in nodes))
+        for node, offer in zip(nodes, replies, strict=True):
+            if offer is not None:
+                self._cached[node, slot] = offer
+        return [self._cached[node, slot] for node in nodes if (node, slot) in self._cached]
+
+    async def find(self, want: Want) -> list[Offer]:
+        """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out."""
+        answer = await self._talk.hub("find", wire.write(wire.Query(want)))
+        offers = wire.read(answer, wire.Offers).offers if answer else ()
+        good = [offer for offer in offers if self._trustworthy(offer.signed) and offer.signed.card.author != self.author]
+        self.record("found", want=digest_of(wire.write(want)), offers=[offer.signed.digest for offer in good])
+        return good
+
+    async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
+        """Whatever others publish from now on that fits a standing want, as it comes."""
+        async for _, body in self.place.transport.subscribe(f"cards/{want.task}"):
+            try:
+                news = wire.read(body, wire.Announcement)
+            except RemoteError as error:
+                self.record("ignored", why=str(error))
+                continue
+            self._talk.received(len(body))
+            if fits(want, news.signed) and news.signed.card.author != self.author and self._trustworthy(news.signed):
+                yield Offer(news.signed, (news.holder,), 0, 0, 0)
+
+    async def fetch(self, offer: Offer) -> Any:
+        """Deliver a package and open it: the checked value. It is held here afterwards, for others too.
+
+        Raises:
+            RemoteError: wrong bytes, or not what the card says, or its terms forbid it. No trace is left.
+            Unreachable: no holder answered in time, or the budget of bytes is spent (OverBudget).
+        """
+        signed = check_card(offer.signed)
+        self._check_terms(signed)
+        blobs = await self.delivery.fetch(signed.card, [node for node in offer.holders if node != self.id] or offer.holders)
+        knowledge = Knowledge(signed, blobs)
+        content = open_value(knowledge)
+        self.hold(knowledge)
+        self.record("fetched", card=signed.digest, holder=offer.holders[0], size_bytes=signed.card.size_bytes)
+        return content
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    def serve(self, **handlers: NodeHandler) -> None:
+        """Answer what others `ask`, by name."""
+        for name, handler in handlers.items():
+            self.place.transport.serve(name, self._talk.answer(handler))
+
+    async def ask(self, nodes: Sequence[NodeId], name: str, about: Offer | None, *, timeout_s: float) -> AsyncIterator[Offer]:
+        """Ask several nodes the same; their answers in node order. Who is late, gone or refuses is left out (and recorded)."""
+        body = wire.write(wire.Request(about.signed if about else None))
+        replies = [asyncio.ensure_future(self._talk.ask(node, name, body, timeout_s)) for node in nodes]
+        try:
+            for reply in replies:
+                offer = await reply
+                if offer is not None:
+                    yield offer
+        finally:
+            for reply in replies:
+                reply.cancel()
+
+    # --- the verdict board -----------------------------------------------------------------------------------------
+
+    async def testify(self, verdict: SignedVerdict) -> None:
+        """Tell the hub what a test of somebody's knowledge showed here."""
+        await self._talk.hub("verdict", wire.write(verdict))
+
+    async def accuse(self, proof: SignedFraudProof) -> None:
+        """Tell everybody that a claim is false; who doubts it runs it again."""
+        accused = proof.proof.accused
+        self.record("accused", card=accused.digest, author=accused.card.author)
+        await self._talk.hub("fraud", wire.write(proof))
+
+    async def verdicts(self, cards: Iterable[Digest], since_ms: int = 0) -> tuple[list[SignedVerdict], int]:
+        """What others testified about these cards from a time of the hub on, each checked, and the hub's time now.
+
+        When the hub is away: nothing, and `since_ms` as it was.
+        """
+        answer = await self._talk.hub("verdicts", wire.write(wire.About(tuple(sorted(cards)), since_ms)))
+        if not answer:
+            return [], since_ms
+        board = wire.read(answer, wire.Board)
+        return [check_verdict(one) for one in board.verdicts], board.as_of_ms
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def _answer_latest(self, asker: NodeId, body: bytes) -> bytes:
+        request = wire.read(body, wire.Request)
+        async with self._news:
+            await self._news.wait_for(lambda: self._version(request.slot) >= request.at_least)
+        offer = self._slots.get(request.slot)
+        return wire.write(wire.Reply(None if offer is None else offer.signed))
+
+    def _version(self, slot: str) -> int:
+        return self._slots[slot].signed.card.version if slot in self._slots else -1
+
+    def _trustworthy(self, signed: SignedCard) -> bool:
+        try:
+            self._check_terms(check_card(signed))
+        except KuberError as error:
+            self.record("ignored", card=signed.digest, why=str(error))
+            return False
+        return True
+
+    def _check_terms(self, signed: SignedCard) -> None:
+        why = allowed(signed.card.terms, purpose=self.place.purpose, region=self.place.region, now_ms=self.now_ms)
+        if why is not None:
+            raise RemoteError(f"the terms of {signed.digest[:12]} do not allow it here: {why}")
+
+
+def fits(want: Want, signed: SignedCard) -> bool:
+    """Whether a card may answer a want at all."""
+    card = signed.card
+    return (
+        card.task == want.task
+        and (not want.kinds or card.kind in want.kinds)
+        and (not want.bases or card.basis in want.bases)
+        and (not want.labels_ppm or not want.labels_ppm.keys().isdisjoint(card.labels))
+        and card.learned_at_ms >= want.newer_than_ms
+    )

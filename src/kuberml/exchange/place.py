@@ -1,0 +1,67 @@
+"""Where a node stands: its own data, its keys, its neighbours, and the four interfaces of the world it lives in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from kuberml.core.errors import KuberError
+from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
+from kuberml.core.values import value
+from kuberml.knowledge.signing import Keys
+from kuberml.learning.learner import Learner
+from kuberml.learning.types import DataRef
+
+
+class OverBudget(KuberError):
+    """The bytes that this node may receive are spent: nobody's fault, and asking elsewhere does not help."""
+
+
+@value
+class LocalData(msgspec.Struct, frozen=True):
+    """What a learner has of its own: what it trains on, and what it keeps back to try knowledge on."""
+
+    train: DataRef
+    heldout: DataRef
+    counts: dict[LabelId, int]  # training samples of each label that it has
+
+    @property
+    def labels(self) -> tuple[LabelId, ...]:
+        """Labels that it has samples of, sorted."""
+        return tuple(sorted(self.counts))
+
+
+class Observer(Protocol):
+    """Looks on without taking part: what it does costs the world no time and no bytes."""
+
+    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+        """`node` serves this predictor from now on; the times are when the knowledge that is new in it was learned."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the world gives a node to stand on: the seam's four interfaces, and who it is there."""
+
+    clock: Clock
+    transport: Transport
+    compute: Compute
+    store: Store
+    recorder: Recorder
+    role: str
+    task: str
+    keys: Keys
+    seed: int
+    shape: tuple[int, ...] = ()  # of one sample of the task
+    hub: NodeId | None = None
+    neighbours: tuple[NodeId, ...] = ()
+    learner: Learner | None = None
+    data: LocalData | None = None
+    budget_bytes: int | None = None
+    purpose: str = ""
+    region: str = ""
+    observer: Observer | None = None
+    mixing: dict[NodeId, float] = field(default_factory=dict)  # weight of each neighbour in a gossip average

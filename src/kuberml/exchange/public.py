@@ -1,0 +1,40 @@
+"""Public things that a federation agrees on: the frozen extractor, the probe. They are knowledge, and delivered like any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kuberml.core.errors import Unreachable
+from kuberml.exchange.node import Node
+from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.want import Want
+from kuberml.learning.extractors import built
+from kuberml.learning.head_learner import HeadLearner
+
+RETRY_S = 1.0
+TRIES = 60
+
+
+async def public(node: Node, kind: str) -> Any:
+    """The public extractor or probe of this node's task: found at the hub, delivered, checked; waited for at the start.
+
+    Raises:
+        Unreachable: nobody offers one.
+    """
+    return (await public_package(node, kind))[1]
+
+
+async def public_package(node: Node, kind: str) -> tuple[SignedCard, Any]:
+    """As `public`, with its card."""
+    for _ in range(TRIES):
+        offers = await node.find(Want(task=node.task, kinds=(kind,), limit=1))
+        if offers:
+            return offers[0].signed, await node.fetch(offers[0])
+        await node.sleep(RETRY_S)
+    raise Unreachable(f"nobody offers an {kind} for {node.task!r}")
+
+
+async def head_learner(node: Node) -> HeadLearner:
+    """A softmax head on the public extractor, for the labels of this node's task."""
+    extractor = await public(node, "extractor")
+    return HeadLearner(extractor, node.learner.labels, built(extractor).dimensions, node.place.shape)

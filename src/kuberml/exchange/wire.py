@@ -1,0 +1,103 @@
+"""What nodes and hubs say to each other: small canonical messages. Everything that arrives is checked while it is read."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+import zstandard
+
+from kuberml.core import canonical
+from kuberml.core.errors import RemoteError
+from kuberml.core.ids import Digest, NodeId
+from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.verdict import SignedVerdict
+from kuberml.knowledge.want import Offer, Want
+
+
+class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody holds this: a node to its hub, and the hub to whoever subscribes."""
+
+    signed: SignedCard
+    holder: NodeId
+    keep: int = 1
+
+
+class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A want, put to a hub."""
+
+    want: Want
+
+
+class Offers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A hub's answer, best first."""
+
+    offers: tuple[Offer, ...]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One node to another: "do this with that knowledge" or "your newest in this slot"."""
+
+    signed: SignedCard | None = None
+    slot: str = ""
+    at_least: int = 0  # wait for this version
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The answer to a Request: knowledge that the answerer holds, or nothing."""
+
+    signed: SignedCard | None = None
+
+
+class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which verdicts a node wants to read: those on these cards that came in from a time on."""
+
+    cards: tuple[Digest, ...]
+    since_ms: int = 0
+
+
+class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Verdicts, as a hub keeps them; ask next time from `as_of_ms`, the hub's clock."""
+
+    verdicts: tuple[SignedVerdict, ...]
+    as_of_ms: int
+
+
+M = TypeVar("M")
+PLAIN, PACKED = b"\0", b"\1"
+COMPRESS_FROM_BYTES = 512
+LIMIT_BYTES = 4 << 20
+
+
+def write(message: msgspec.Struct) -> bytes:
+    """Canonical bytes of a message, compressed where that helps: keys and digests repeat in answers."""
+    plain = canonical.encode(message)
+    packed = zstandard.compress(plain, 10) if len(plain) > COMPRESS_FROM_BYTES else plain
+    return PLAIN + plain if len(packed) >= len(plain) else PACKED + packed
+
+
+def read(data: bytes, sort: type[M]) -> M:
+    """The message in `data`.
+
+    Raises:
+        RemoteError: not canonical, or not a message of that sort.
+    """
+    plain: Any = canonical.decode(_unpacked(data))
+    try:
+        return msgspec.convert(plain, sort, builtin_types=(bytes,))
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise RemoteError(f"not a {sort.__name__}: {error}") from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data[:1] == PLAIN and len(data) <= LIMIT_BYTES:
+        return data[1:]
+    if data[:1] != PACKED:
+        raise RemoteError(f"not a message: it begins with {data[:1]!r} and has {len(data)} bytes")
+    try:
+        size = zstandard.frame_content_size(data[1:])
+        if not 0 <= size <= LIMIT_BYTES:
+            raise RemoteError(f"a message of {size} bytes; at most {LIMIT_BYTES} are read")
+        return zstandard.ZstdDecompressor().decompress(data[1:], max_output_size=LIMIT_BYTES)
+    except zstandard.ZstdError as error:
+        raise RemoteError(f"a damaged message: {error}") from error

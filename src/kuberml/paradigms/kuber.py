@@ -1,0 +1,107 @@
+"""KUber: no rounds, no central model. Whoever learned something publishes it; whoever lacks something asks, tries, absorbs.
+
+    learn -> pack -> publish                      (whoever has learned something)
+    want  -> offers -> deliver -> trial -> absorb (whoever needs something)
+
+After A. M. Abdelmoniem: Leveraging the Edge-to-Cloud Continuum for Scalable Machine Learning on Decentralized Data
+(arXiv 2306.10848), and A. M. A. Sayed's KUber project: sharing is a job of its own, apart from training. The published
+material names no algorithm; what stands here is our own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kuberml.exchange.claims import claims_on
+from kuberml.exchange.desk import Desk, Integrator
+from kuberml.exchange.exact_head import ExactHead
+from kuberml.exchange.node import Node
+from kuberml.exchange.own_network import OwnNetwork
+from kuberml.exchange.public import public
+from kuberml.exchange.soft_head import SoftHead
+from kuberml.exchange.trial import TrialPlan
+from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.kinds.probe import Probe
+from kuberml.learning.jobs import soft_labels
+from kuberml.paradigms.options import Training
+
+PUBLIC = ("extractor", "probe")
+"""Public things that it uses; a world has them published."""
+
+
+class Config(Training, frozen=True, kw_only=True):
+    """Options.
+
+    Attributes:
+        own_network: serve one's own network, taught by what was learned; else the head on the shared extractor.
+        light: architectures that learn from soft labels on the public probe: a hundredth of the bytes of statistics.
+        looks, every_s: how often to look for offers, and how long to wait between.
+        min_class_count: samples of a class below which it is not published.
+        claims: say on the card what the package scores on the labelled public probe, and run others' claims again.
+        trial: how strict a trial is.
+    """
+
+    epochs: int = 20
+    own_network: bool = False
+    light: tuple[str, ...] = ()
+    looks: int = 4
+    every_s: float = 30.0
+    min_class_count: int = 5
+    claims: bool = False
+    trial: TrialPlan = TrialPlan()
+
+
+async def peer(node: Node, cfg: Config) -> None:
+    """The one loop: learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
+    probe = await public(node, "probe") if cfg.own_network or cfg.claims or cfg.light else None
+    network = await learn(node, cfg, probe) if cfg.own_network and probe else None
+    integrator = await describe(node, cfg, probe)
+    desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None)
+    await serve(node, await desk.open(), network, [])
+    learned: list[SignedCard] = []
+    for look in range(cfg.looks):
+        fresh = await desk.look()
+        learned += fresh
+        if fresh:
+            await teach(node, integrator, desk, network, look)
+        if learned and (network is None or not fresh or desk.is_spent or look == cfg.looks - 1):
+            await serve(node, desk.model, network, learned)  # a network is taught when no more comes in: that costs
+            learned = []
+        if desk.is_spent:
+            break
+        await node.sleep(cfg.every_s)
+
+
+async def learn(node: Node, cfg: Config, probe: Probe) -> OwnNetwork:
+    """Train one's own network on one's own data."""
+    network = OwnNetwork(node, probe, cfg.plan, cfg.trial)
+    await network.train()
+    return network
+
+
+async def describe(node: Node, cfg: Config, probe: Probe | None) -> Integrator:
+    """Say what one's data hold, so that others can use it; and choose how to take in what others say."""
+    head = await ExactHead.describe(node, await public(node, "extractor"), cfg.min_class_count)
+    if head.shared.labels:
+        claims = await claims_on(node, head.shared, probe if cfg.claims else None, head.extractor)
+        await node.publish(head.shared, slot="shard", version=0, claims=claims)
+    if probe is not None and getattr(node.learner, "architecture", "") in cfg.light:
+        return SoftHead(node, probe)
+    return head
+
+
+async def serve(node: Node, model: Any, network: OwnNetwork | None, fresh: list[SignedCard]) -> None:
+    """Answer with what is known now: the model itself, or one's own network taught by it."""
+    if network is None:
+        node.deploy(model, learned=fresh)
+    elif fresh:
+        await network.learn(model, fresh)
+
+
+async def teach(node: Node, integrator: Integrator, desk: Desk, network: OwnNetwork | None, version: int) -> None:
+    """Pass it on in a few bytes: soft labels of the model on the public probe."""
+    if network is None or not isinstance(integrator, ExactHead):
+        return
+    known = integrator.counts(desk.kept.values())
+    soft = await node.compute(soft_labels, desk.model, network.probe, known, "top")
+    await node.publish(soft, slot="soft", version=version, parents=tuple(sorted(desk.kept)))

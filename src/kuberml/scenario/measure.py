@@ -1,0 +1,103 @@
+"""Accuracy along a run: what each learner served when, scored afterwards on data that nobody in the run has seen.
+
+Measuring takes no virtual time and no bytes: a node's `deploy` only leaves a note here. Equal predictors are scored once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.core.values import digest
+from kuberml.learning.types import DataRef, Scores
+
+Scorer = Callable[[Sequence[tuple[Any, DataRef]]], list[Scores]]
+"""Scores predictors on data, in order; may use many processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the whole world has spent at one instant."""
+
+    moved_bytes: int
+    energy_mj: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One node began to serve one predictor."""
+
+    time_ns: int
+    node: NodeId
+    model: Digest
+    spent: Spent
+    fresh_ms: tuple[int, ...]  # age of each piece of knowledge that was new in it
+
+
+class Watch:
+    """An `exchange.Observer` that notes every deployment."""
+
+    def __init__(self, now_ns: Callable[[], int], spent: Callable[[], Spent]) -> None:
+        self._now_ns, self._spent = now_ns, spent
+        self.deployments: list[Deployment] = []
+        self.predictors: dict[Digest, Any] = {}
+
+    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+        """See `Observer`."""
+        model = digest(predictor)
+        self.predictors.setdefault(model, predictor)
+        now_ns = self._now_ns()
+        ages = tuple(now_ns // 1_000_000 - learned for learned in learned_at_ms)
+        self.deployments.append(Deployment(now_ns, node, model, self._spent(), ages))
+
+    def serving(self, node: NodeId, time_ns: int) -> Digest | None:
+        """What a node served at a time; None before its first."""
+        mine = [one for one in self.deployments if one.node == node]
+        place = bisect_right([one.time_ns for one in mine], time_ns)
+        return mine[place - 1].model if place else None
+
+    def first(self, node: NodeId) -> Digest | None:
+        """What a node served first; None if it never served."""
+        return next((one.model for one in self.deployments if one.node == node), None)
+
+    def times(self, points: int) -> list[int]:
+        """At most `points` instants at which something changed, the last among them, spread evenly over the changes."""
+        changes = sorted({one.time_ns for one in self.deployments})
+        if len(changes) <= points:
+            return changes
+        return sorted({changes[round(i * (len(changes) - 1) / (points - 1))] for i in range(points)})
+
+    def spent_at(self, time_ns: int) -> Spent:
+        """What had been spent when the last deployment up to a time was made."""
+        before = [one.spent for one in self.deployments if one.time_ns <= time_ns]
+        return before[-1] if before else Spent(0, 0)
+
+    @property
+    def freshness_s(self) -> list[float]:
+        """Seconds from learned at A to used at B, one for each piece of knowledge that came into use somewhere."""
+        return [age / 1000 for one in self.deployments for age in one.fresh_ms]
+
+
+class Board:
+    """Scores of predictors, each computed once."""
+
+    def __init__(self, predictors: dict[Digest, Any], scorer: Scorer) -> None:
+        self._predictors, self._scorer = predictors, scorer
+        self._scores: dict[tuple[Digest, Digest], Scores] = {}
+
+    def score(self, asked: Sequence[tuple[Digest, DataRef]]) -> list[Scores]:
+        """Scores of (predictor, data) pairs, in order."""
+        keys = [(model, digest(data)) for model, data in asked]
+        new = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in self._scores}
+        found = self._scorer([(self._predictors[model], data) for model, data in new.values()])
+        self._scores.update(zip(new, found, strict=True))
+        return [self._scores[key] for key in keys]
+
+
+def on_mix(scores: Scores, counts: dict[LabelId, int]) -> float:
+    """Accuracy on a learner's own label mix: the recalls on the test set, weighted by its own label shares."""
+    recall, total = scores.recall(), sum(counts.values())
+    return sum(recall.get(label, 0.0) * count for label, count in counts.items()) / total if total else float("nan")

@@ -1,0 +1,150 @@
+"""Run a scenario: every paradigm under every seed, in one folder that can be resumed and read.
+
+The folder holds `result.json`, `runs.json` and `ledger.sqlite`; while it runs, `finished/` has one summary per run that has
+ended and `jobs.sqlite` the results of jobs, so that an interrupted run goes on where it was and ends in the same hashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kuberml import __version__
+from kuberml.core.ids import NodeId
+from kuberml.core.jobs import check_job
+from kuberml.core.seam import Recorder
+from kuberml.core.values import dumps
+from kuberml.learning.jobs import score
+from kuberml.learning.types import DataRef, Scores
+from kuberml.ledger.ledger import Ledger
+from kuberml.paradigms import PARADIGMS
+from kuberml.scenario.aggregate import aggregate
+from kuberml.scenario.config import Config
+from kuberml.scenario.options import check_options
+from kuberml.scenario.play import Play, Records
+from kuberml.scenario.progress import Progress, Watch, unwatched
+from kuberml.scenario.public_things import PublicThings
+from kuberml.scenario.result import Result, RunSummary, write_result
+from kuberml.worlds.simulated.results import JobCache
+from kuberml.worlds.simulated.workers import Workers, make_workers, open_reply
+
+FINISHED, JOBS, LEDGER = "finished", "jobs.sqlite", "ledger.sqlite"
+
+
+def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = False, progress: Watch = unwatched) -> Result:
+    """Run it all and write the folder.
+
+    Args:
+        config: the scenario.
+        out: its folder (see `scenario.folder`); made if it is not there.
+        workers: worker processes; 0: one a core. Never changes a result.
+        resume: go on with what an interrupted run left in the folder; else that is thrown away.
+        progress: told where each run stands.
+
+    Raises:
+        ConfigError: something in the scenario cannot be.
+        KeyboardInterrupt: what was finished is kept.
+    """
+    began = time.perf_counter()
+    check_options(config, PARADIGMS)
+    folder = _prepare(out, resume)
+    pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
+    things, pool = PublicThings(config), make_workers(workers or len(os.sched_getaffinity(0)))
+    cache, ledger = JobCache(out / JOBS), Ledger(out / LEDGER)
+    runs: list[RunSummary] = []
+    try:
+        for place, (label, seed) in enumerate(pairs):
+            step = Progress(paradigm=label, seed=seed, run=place, runs=len(pairs), until_s=config.world.until_s)
+            summary = _recall(folder, label, seed)
+            if summary is None:
+                play = Play(
+                    config, label, seed, things=things, workers=pool, cache=cache, records=_records(ledger, label, seed)
+                )
+                play.tell = _teller(step, progress)
+                summary = play.run(_scorer(pool))
+                _keep(folder, summary)
+            runs.append(summary)
+            progress(_ended(step, summary))
+    finally:
+        pool.close()
+        cache.close()
+        ledger.close()
+    result = aggregate(runs, config, wall_s=time.perf_counter() - began, versions=versions())
+    write_result(out, result, tuple(runs))
+    shutil.rmtree(folder)
+    (out / JOBS).unlink()
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers: kuberml, Python, numpy, and torch where it is."""
+    found = {"kuberml": __version__, "python": platform.python_version()}
+    for name in ("numpy", "torch", "scikit-learn"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _prepare(out: Path, resume: bool) -> Path:
+    folder = out / FINISHED
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+        for name in (JOBS, LEDGER):
+            for path in out.glob(f"{name}*"):  # with SQLite's -wal and -shm
+                path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _recall(folder: Path, label: str, seed: int) -> RunSummary | None:
+    path = folder / f"{label}.{seed}.json"
+    return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
+
+
+def _keep(folder: Path, summary: RunSummary) -> None:
+    path = folder / f"{summary.paradigm}.{summary.seed}.json"
+    part = path.with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(summary))
+    part.replace(path)
+
+
+def _records(ledger: Ledger, label: str, seed: int) -> Records:
+    def recorder(node: NodeId, now_ns: Callable[[], int]) -> Recorder:
+        return ledger.recorder(NodeId(f"{label}.{seed}.{node}"), now_ns)
+
+    return recorder
+
+
+def _scorer(pool: Workers) -> Callable[[Sequence[tuple[Any, DataRef]]], list[Scores]]:
+    """Scores predictors on all workers at once."""
+    name = check_job(score).job_name
+
+    def scored(asked: Sequence[tuple[Any, DataRef]]) -> list[Scores]:
+        tickets = [pool.submit(dumps([name, [predictor, data]])) for predictor, data in asked]
+        return [open_reply(pool.result(ticket)) for ticket in tickets]
+
+    return scored
+
+
+def _teller(step: Progress, progress: Watch) -> Callable[[float, int], None]:
+    def tell(time_s: float, bytes_moved: int) -> None:
+        progress(msgspec.structs.replace(step, time_s=time_s, bytes_moved=bytes_moved))
+
+    return tell
+
+
+def _ended(step: Progress, summary: RunSummary) -> Progress:
+    honest = [accuracy for node, accuracy in summary.accuracy.items() if node not in summary.liars]
+    mean = sum(honest) / len(honest) if honest else None
+    return msgspec.structs.replace(
+        step, time_s=summary.virtual_time_s, bytes_moved=summary.bytes_moved, accuracy_mean=mean, done=True
+    )

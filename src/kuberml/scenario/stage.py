@@ -1,0 +1,193 @@
+"""The stage of one run: who is there, with which data, device, link and keys. All follows from scenario and seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import blake3
+import numpy as np
+import numpy.typing as npt
+
+from kuberml.core.canonical import encode
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.rng import rng
+from kuberml.exchange.node import LocalData
+from kuberml.knowledge.signing import Keys
+from kuberml.learning.adapters import scikit_learner, torch_learner
+from kuberml.learning.datasets import DATASETS, Dataset
+from kuberml.learning.learner import Learner
+from kuberml.learning.partitions import partition
+from kuberml.learning.types import DataRef
+from kuberml.scenario.config import Config
+from kuberml.worlds.simulated.devices import Device, LinkSpec, device
+from kuberml.worlds.simulated.networks import graph, link, metropolis
+
+HUB, LIBRARY, SERVER = NodeId("hub"), NodeId("library"), NodeId("server")
+Indices = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """One node of the run. `data` and `learner` only where it learns; `domain` is the view of its samples."""
+
+    node: NodeId
+    keys: Keys
+    device: Device
+    link: LinkSpec
+    learner: Learner | None = None
+    data: LocalData | None = None
+    domain: str = "plain"
+    liar: bool = False
+    neighbours: tuple[NodeId, ...] = ()
+    mixing: dict[NodeId, float]
+    budget_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everybody, and what accuracy is measured on."""
+
+    config: Config
+    seed: int
+    dataset: Dataset
+    learners: tuple[Actor, ...]
+    services: dict[NodeId, Actor]
+    tests: dict[str, DataRef]  # per domain: disjoint from everything else, label-balanced
+    public: DataRef  # samples that no learner owns
+
+    @property
+    def honest(self) -> tuple[Actor, ...]:
+        """Learners that do not lie: means are over these."""
+        return tuple(actor for actor in self.learners if not actor.liar)
+
+
+def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
+    """Deal data, devices, links and keys.
+
+    Args:
+        config: the scenario.
+        seed: of this repetition.
+        common: give every learner the scenario's common architecture (for paradigms that average).
+
+    Raises:
+        ConfigError: the data set cannot be dealt that way.
+    """
+    dataset = DATASETS.get(config.data.dataset)
+    ids = [NodeId(f"n{i:0{len(str(config.learners.count - 1))}d}") for i in range(config.learners.count)]
+    parts = _deal(config, dataset, seed)
+    liars = set(rng(seed, "liars").choice(len(ids), config.learners.liars, replace=False).tolist())
+    edges = graph(config.places.topology, len(ids), rng(seed, "graph"), degree=config.degree)
+    mixing = metropolis(edges)
+    actors = []
+    for i, node in enumerate(ids):
+        domain = config.data.domains[i % len(config.data.domains)]
+        relabel = _lies(dataset.labels, seed, i) if i in liars else {}
+        actors.append(
+            Actor(
+                node=node,
+                keys=keys_of(seed, node),
+                device=device(config.places.devices, rng(seed, "device", node)),
+                link=link(config.places.links, rng(seed, "link", node)),
+                learner=_learner(config, dataset, i, common=common),
+                data=_local(config, dataset, parts[i], domain, relabel, rng(seed, "heldout", node)),
+                domain=domain,
+                liar=i in liars,
+                neighbours=tuple(ids[j] for j in sorted(edges[i])),
+                mixing={ids[j]: float(mixing[i][j]) for j in sorted(edges[i])},
+                budget_bytes=config.learners.budget_bytes,
+            )
+        )
+    tests = {domain: _balanced(dataset, config.data.judge, domain) for domain in config.data.domains}
+    return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed), tests, _public(config, dataset))
+
+
+def keys_of(seed: int, node: NodeId) -> Keys:
+    """A simulated node's keys: derived from the seed, so that digests repeat. Live nodes draw theirs."""
+    return Keys(blake3.blake3(b"kuberml.simulated.keys\0" + encode([seed, node])).digest())
+
+
+def _services(config: Config, dataset: Dataset, seed: int) -> dict[NodeId, Actor]:
+    def service(node: NodeId, learner: Learner | None = None) -> Actor:
+        return Actor(
+            node=node,
+            keys=keys_of(seed, node),
+            device=device(config.places.server_device, rng(seed, "device", node)),
+            link=link(config.places.server_link, rng(seed, "link", node)),
+            learner=learner,
+            mixing={},
+        )
+
+    averaged = _learner(config, dataset, 0, common=True)
+    return {HUB: service(HUB), LIBRARY: service(LIBRARY), SERVER: service(SERVER, averaged)}
+
+
+def _learner(config: Config, dataset: Dataset, position: int, *, common: bool) -> Learner:
+    """The learner at a position: architectures are dealt in turn, or everybody has the common one."""
+    chosen = config.learners
+    if chosen.adapter == "sklearn":
+        return scikit_learner(chosen.estimator, dict(chosen.params), dataset)
+    architecture = config.common_model if common else chosen.models[position % len(chosen.models)]
+    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})))
+
+
+def _deal(config: Config, dataset: Dataset, seed: int) -> list[Indices]:
+    part = dataset.part("train")
+    chosen = np.arange(len(part.y_N), dtype=np.int32)
+    if config.data.limit:
+        chosen = np.sort(rng(seed, "limit").permutation(chosen)[: config.data.limit])
+    by = part.y_N if config.data.partition != "natural" else part.group_N
+    if by is None:
+        raise ConfigError(f"data.partition = 'natural': data set {dataset.name!r} has no natural owners")
+    options = dict(config.data.options)
+    parts = partition(config.data.partition, np.asarray(by)[chosen], config.learners.count, rng(seed, "partition"), **options)
+    return [chosen[indices] for indices in parts]
+
+
+def _local(
+    config: Config,
+    dataset: Dataset,
+    indices: Indices,
+    domain: str,
+    relabel: dict[LabelId, LabelId],
+    stream: np.random.Generator,
+) -> LocalData:
+    """A learner's samples, split per label into training and held-out: a label with one sample trains."""
+    y_N = np.asarray(dataset.part("train").y_N)[indices]
+    train: list[Indices] = []
+    heldout: list[Indices] = []
+    counts: dict[LabelId, int] = {}
+    for label in np.unique(y_N):
+        mine = stream.permutation(indices[y_N == label])
+        kept = round(config.data.heldout * len(mine))
+        heldout.append(mine[:kept])
+        train.append(mine[kept:])
+        name = dataset.labels[int(label)]
+        counts[relabel.get(name, name)] = counts.get(relabel.get(name, name), 0) + len(mine) - kept
+    refs = [
+        DataRef(
+            dataset.name, "train", np.sort(np.concatenate([np.zeros(0, np.int32), *some])).astype(np.int32), domain, relabel
+        )
+        for some in (train, heldout)
+    ]
+    return LocalData(refs[0], refs[1], {name: count for name, count in sorted(counts.items()) if count})
+
+
+def _lies(labels: tuple[LabelId, ...], seed: int, i: int) -> dict[LabelId, LabelId]:
+    """A derangement of the labels by a rotation that differs between liars."""
+    turn = int(rng(seed, "lie", i).integers(1, len(labels)))
+    return {label: labels[(place + turn) % len(labels)] for place, label in enumerate(labels)}
+
+
+def _balanced(dataset: Dataset, split: str, domain: str) -> DataRef:
+    """As many samples of every label as of the rarest, in the data set's order."""
+    y_N = np.asarray(dataset.part(split).y_N)
+    least = min(int(np.sum(y_N == label)) for label in range(len(dataset.labels)))
+    chosen = np.concatenate([np.flatnonzero(y_N == label)[:least] for label in range(len(dataset.labels))])
+    return DataRef(dataset.name, split, np.sort(chosen).astype(np.int32), domain)
+
+
+def _public(config: Config, dataset: Dataset) -> DataRef:
+    split = "public" if "public" in dataset.splits else "train"
+    count = min(config.data.public or dataset.size(split), dataset.size(split)) if split == "public" else 0
+    return DataRef(dataset.name, split, np.arange(count, dtype=np.int32))
