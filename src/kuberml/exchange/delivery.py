@@ -5,9 +5,10 @@ A wrong piece costs that piece: its holder is named and avoided, the next holder
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.errors import InternalError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Store, Transport
 from kuberml.knowledge.card import BlobRef, Card
@@ -50,11 +51,12 @@ class Delivery:
         return (await self._pieces(ref, holders, len(stops)),)
 
     async def _blob(self, ref: BlobRef, holders: Sequence[NodeId]) -> bytes:
-        if self._store.size_bytes(ref.digest) is None:
-            blob = await self._pieces(ref, holders, len(ref.cuts))
-            check_blob(ref, blob)
-            return blob
-        return self._store.get(ref.digest)
+        if self._store.size_bytes(ref.digest) is not None:
+            with contextlib.suppress(KeyError, InternalError):  # the disk lost or spoiled it: deliver it again
+                return self._store.get(ref.digest)
+        blob = await self._pieces(ref, holders, len(ref.cuts))
+        check_blob(ref, blob)
+        return blob
 
     async def _pieces(self, ref: BlobRef, holders: Sequence[NodeId], count: int) -> bytes:
         done: list[bytes] = []

@@ -6,11 +6,11 @@ packages were absorbed; the desk delivers, tests, asks witnesses, judges, and ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
@@ -43,6 +43,35 @@ class Parcel:
     def digest(self) -> Digest:
         """Of the card."""
         return self.signed.digest
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying one package: the judgement, and the models before and after it would be absorbed.
+
+    `parcel` and `after` are None where there was nothing to try: not delivered, or refused at once.
+    """
+
+    signed: SignedCard
+    judgement: Judgement
+    parcel: Parcel | None = None
+    before: Any = None
+    after: Any = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it may be absorbed."""
+        return self.judgement.accepted
+
+    @property
+    def verdict(self) -> str:
+        """tested, credit, untested or refused; see `exchange.trial`."""
+        return self.judgement.verdict
+
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        return self.judgement.why
 
 
 class Integrator(Protocol):
@@ -94,14 +123,14 @@ class Desk:
         self.model = await self.integrator.model(())
         return self.model
 
-    def want(self) -> Want:
-        """What is missing here: labels never seen count fully, labels held a tenth."""
+    def want(self, labels: Collection[LabelId] = ()) -> Want:
+        """These labels; without any, what is missing here: labels never seen count fully, labels held a tenth."""
         held = self.node.data.counts
-        labels = {label: PPM // 10 if label in held else PPM for label in self.node.learner.labels}
+        every = {label: PPM // 10 if label in held else PPM for label in self.node.learner.labels}
         left = self.node.left_bytes
         return Want(
             task=self.node.task,
-            labels_ppm=labels,
+            labels_ppm=dict.fromkeys(sorted(labels), PPM) or every,
             kinds=self.integrator.kinds,
             bases=(self.integrator.basis,),
             purpose=self.node.place.purpose,
@@ -167,17 +196,44 @@ class Desk:
         await self._hear()
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
-            judgement, after = await self._trial(parcel)
-            if judgement.accepted:
-                self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), after
+            trial = await self._trial(parcel)
+            if trial.accepted:
+                self._keep(parcel, trial)
                 fresh.append(parcel.signed)
-                self._record("absorbed", parcel, judgement)
-            elif judgement.verdict == "refused":
-                del self.waiting[parcel.digest]
-                self._refuse(parcel.signed, judgement.why)
         if fresh:
             self.node.memory.update(kept=sorted(self.kept))
         return fresh
+
+    async def try_out(self, offer: Offer, labels: Collection[LabelId] = ()) -> Trial:
+        """Deliver one offer and try it for these labels (none: all), for a receiver who decides one by one."""
+        await self._take(offer)
+        parcel = self.waiting.get(offer.signed.digest)
+        if parcel is None:
+            return Trial(offer.signed, self._no_trial(offer.signed.digest))
+        await self._hear()
+        return await self._trial(parcel, labels)
+
+    def absorb(self, trial: Trial) -> None:
+        """Keep what a trial accepted: `model` is then what the trial saw come out.
+
+        Raises:
+            ConfigError: it was not accepted, or something else was absorbed since.
+        """
+        if trial.parcel is None or not trial.accepted:
+            raise ConfigError(f"{trial.signed.digest[:12]} was not accepted ({trial.verdict}): {trial.why}")
+        if trial.before is not self.model:
+            raise ConfigError(f"the model has changed since {trial.signed.digest[:12]} was tried: try it again")
+        self._keep(trial.parcel, trial)
+        self.node.memory.update(kept=sorted(self.kept))
+
+    def _keep(self, parcel: Parcel, trial: Trial) -> None:
+        self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), trial.after
+        self._record("absorbed", parcel, trial.judgement)
+
+    def _no_trial(self, known: Digest) -> Judgement:
+        if known in self.refused:
+            return Judgement("refused", {}, self.refused[known])
+        return Judgement("untested", {}, "absorbed already" if known in self.kept else "it was not delivered")
 
     async def _hear(self) -> None:
         """Read what witnesses say; also of what is settled: it shows whose word is good."""
@@ -194,13 +250,17 @@ class Desk:
             self.is_spent = True
             self.node.record("spent", why=str(error))
 
-    async def _trial(self, parcel: Parcel) -> tuple[Judgement, Any]:
+    async def _trial(self, parcel: Parcel, labels: Collection[LabelId] = ()) -> Trial:
         after = await self.integrator.model([*self.kept.values(), parcel])
         self.node.memory.update(trials=self.node.memory.trials + 1)
         changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
-        wanted, offered = set(self.node.learner.labels), set(parcel.signed.card.labels)
+        wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)
         credit = added(self.standing.credit(parcel.digest), parcel.proven)
-        return judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials), after
+        judgement = judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials)
+        if judgement.verdict == "refused":
+            del self.waiting[parcel.digest]
+            self._refuse(parcel.signed, judgement.why)
+        return Trial(parcel.signed, judgement, parcel, self.model, after)
 
     def _evidence(self, parcel: Parcel) -> tuple[float, str]:
         own = sum(tally.correct for tally in parcel.mine.values())

@@ -1,0 +1,84 @@
+"""Between the user's tensors and kuberml's arrays: torch keeps channels first, kuberml last. torch is used only if it is given.
+
+Legend: N samples, C labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import LabelId
+from kuberml.learning.predictor import align, log_softmax
+from kuberml.learning.types import Array, IntArray
+
+UNLIKELY = float(np.log(np.finfo(np.float32).tiny))
+"""Log-probability of a label that a model does not know: finite, so that it can be averaged and differentiated."""
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether it is a torch tensor, asked without importing torch."""
+    return type(x).__module__.partition(".")[0] == "torch"
+
+
+def inputs_from(x: Any) -> Array:
+    """Samples as float32 [N, H, W, channels] or [N, features]; a tensor of images comes as [N, channels, H, W].
+
+    Raises:
+        ConfigError: neither images with a channel axis nor vectors.
+    """
+    found = np.asarray(x.detach().cpu().numpy() if is_tensor(x) else x, np.float32)
+    if found.ndim not in (2, 4):
+        axes = "[N, channels, H, W]" if is_tensor(x) else "[N, H, W, channels]"
+        raise ConfigError(f"samples of shape {found.shape}: right are images {axes} or vectors [N, features]")
+    return np.ascontiguousarray(np.moveaxis(found, 1, -1)) if is_tensor(x) and found.ndim == 4 else found
+
+
+def targets_from(y: Any) -> IntArray:
+    """Labels of samples as int64 [N]. Raises ConfigError: not integers."""
+    found = np.asarray(y.detach().cpu().numpy() if is_tensor(y) else y)
+    if found.dtype.kind not in "iu":
+        raise ConfigError(f"labels of samples are integers, positions in the list of labels; not {found.dtype}")
+    return found.astype(np.int64)
+
+
+def tensor_from(x_N: Array) -> Any:
+    """An array as a tensor, images with channels first."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x_N, -1, 1) if x_N.ndim == 4 else x_N))
+
+
+def answers_of(model: Any, x_N: Array, labels: tuple[LabelId, ...]) -> Array:
+    """What a user's model says about samples: log-probabilities, float32 [N, C], over `labels`.
+
+    Args:
+        model: a `torch.nn.Module` or another callable that returns logits [N, C] in the order of `labels`, or a predictor.
+        x_N: float32 [N, ...], channels last.
+        labels: names of the C classes.
+
+    Raises:
+        ConfigError: it returns another shape, or NaN or infinity.
+    """
+    if hasattr(model, "predict") and hasattr(model, "labels"):
+        return align(model.predict(x_N), tuple(model.labels), labels, missing=UNLIKELY)
+    found = _module_answers(model, x_N) if hasattr(model, "state_dict") else np.asarray(model(x_N))
+    if found.shape != (len(x_N), len(labels)) or not np.isfinite(found).all():
+        raise ConfigError(f"the model answers {found.shape}; right is [{len(x_N)}, {len(labels)}], logits, finite")
+    return log_softmax(found)
+
+
+def _module_answers(module: Any, x_N: Array) -> Array:
+    import torch
+
+    first = next(module.parameters(), None)
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            logits = module(tensor_from(x_N).to(first.device if first is not None else "cpu"))
+    finally:
+        module.train(was_training)
+    return np.asarray(logits.float().cpu().numpy(), np.float32)

@@ -1,0 +1,216 @@
+"""A user's own learner in a shared folder: a small synchronous face of Node and Desk for an existing training loop.
+
+    with kuberml.join("shared", task="digits", name="ward-3", labels=labels, data=(x, y)) as me:
+        me.publish(me.statistics())
+        for offer in me.want("7", "8"):
+            trial = me.try_out(offer)
+            if trial.accepted:
+                me.absorb(trial)
+        x_public, p_public = me.lesson()
+
+Nothing here decides anything: delivery, witnesses, trial and merging are those of `exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+
+from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.ids import LabelId, NodeId, check_node
+from kuberml.exchange.desk import Trial
+from kuberml.knowledge.card import Terms
+from kuberml.knowledge.kinds.probe import probe_of
+from kuberml.knowledge.kinds.soft_labels import SoftLabels
+from kuberml.knowledge.kinds.statistics import Statistics
+from kuberml.knowledge.soften import soften
+from kuberml.knowledge.want import Offer
+from kuberml.learning.datasets import samples
+from kuberml.learning.distillation import ask
+from kuberml.learning.predictor import align
+from kuberml.worlds.folder.arrays import UNLIKELY, answers_of, inputs_from, is_tensor, targets_from, tensor_from
+from kuberml.worlds.folder.background import Background
+from kuberml.worlds.folder.keyfile import keys_in
+from kuberml.worlds.folder.seat import Seat
+from kuberml.worlds.folder.world import FolderWorld
+
+T = TypeVar("T")
+Kind = Literal["statistics", "soft-labels"]
+
+
+def join(
+    folder: Path | str,
+    *,
+    task: str,
+    name: str,
+    labels: Sequence[LabelId],
+    data: tuple[Any, Any] | None = None,
+    kind: Kind = "statistics",
+    heldout: float = 0.25,
+    min_class_count: int = 5,
+    key: Path | str | None = None,
+    purpose: str = "",
+    region: str = "",
+    seed: int = 0,
+) -> Member:
+    """Join a shared folder. Close it (or use `with`) when done.
+
+    Args:
+        folder: the shared folder, made if it is not there.
+        task: what the knowledge is about, for instance "digits".
+        name: yours: 1 to 64 letters, digits, `-`, `_`, `.`.
+        labels: names of all classes, in the order of your model's outputs.
+        data: private samples, see `Member.hold`.
+        kind: what you take in: "statistics" on the shared extractor, or "soft-labels" on the public probe.
+        heldout: share of your samples that is kept back to try knowledge on.
+        min_class_count: a class with fewer samples is not published.
+        key: file of your secret key, drawn at first use; default `<name>.key` in the current folder.
+        purpose, region: what you use it for, and where; terms of others may ask.
+        seed: of what is drawn.
+
+    Raises:
+        ConfigError: a name that cannot be or is taken, a folder or key file that cannot be used, or bad data.
+    """
+    node = _checked(name, labels, heldout)
+    keys = keys_in(Path(key) if key is not None else Path(f"{name}.key"))
+    world = FolderWorld(folder)
+    try:
+        seat = Seat(world, node, keys, task=task, labels=tuple(labels), kind=kind, heldout=heldout,
+                    min_class_count=min_class_count, purpose=purpose, region=region, seed=seed)  # fmt: skip
+        member = Member(world, seat)
+    except BaseException:
+        world.close()
+        raise
+    try:
+        if data is not None:
+            member.hold(*data)
+    except BaseException:
+        member.close()
+        raise
+    return member
+
+
+def _checked(name: str, labels: Sequence[LabelId], heldout: float) -> NodeId:
+    if not labels or len(set(labels)) != len(labels):
+        raise ConfigError(f"labels = {list(labels)!r}: give the names of the classes, each once")
+    if not 0 < heldout < 1:
+        raise ConfigError(f"heldout = {heldout!r}: the share held back for trials is over 0 and under 1, for instance 0.25")
+    try:
+        return check_node(name)
+    except RemoteError as error:
+        raise ConfigError(f"name = {name!r}: {error}") from error
+
+
+class Member:
+    """One learner in a folder; made by `join`. Its methods wait for their result."""
+
+    def __init__(self, world: FolderWorld, seat: Seat) -> None:
+        self._world, self._seat = world, seat
+        self._background = Background(f"kuberml {seat.node.id}")
+        self._as_tensors = False
+
+    def hold(self, x: Any, y: Any) -> None:
+        """Use these private samples from now on. They are copied into memory of this process and never leave it.
+
+        Args:
+            x: N samples: a tensor [N, channels, H, W], an array [N, H, W, channels], or vectors [N, features].
+            y: their labels, integers [N], positions in `labels`.
+
+        Raises:
+            ConfigError: shapes that do not fit, NaN, or a position outside `labels`.
+        """
+        self._as_tensors = is_tensor(x)
+        self._seat.hold(inputs_from(x), targets_from(y))
+
+    def statistics(self) -> Statistics:
+        """What my data say on the shared extractor: counts, sums and products, no sample. Small classes are left out."""
+        return self._wait(self._seat.head()).shared
+
+    def soft_labels(self, model: Any, known: Mapping[LabelId, int] | None = None) -> SoftLabels:
+        """What my model says about the public probe.
+
+        Args:
+            model: a `torch.nn.Module` or another callable that returns logits [N, C] in the order of `labels`.
+            known: samples of each label that it learned from; default: mine, and those behind what was absorbed.
+
+        Raises:
+            ConfigError: the model answers in another shape.
+        """
+        probe = self._wait(self._seat.probe())
+        answers_NC = answers_of(model, probe.inputs(), self._seat.labels)
+        ids_N = np.arange(len(probe), dtype=np.int32)
+        counts = self._seat.known() if known is None else known
+        return soften(answers_NC, self._seat.labels, known=counts, probe=probe_of(probe), sample_ids_N=ids_N)
+
+    def publish(self, content: Any, *, slot: str = "", terms: Terms | None = None) -> Offer:
+        """Pack, sign and share a value of any kind; it replaces what I published in this slot. The same again stays one.
+
+        Args:
+            content: `statistics()`, `soft_labels(model)`, or a value of another kind, for instance `Weights`.
+            slot: its place among my packages; default: the name of its kind.
+            terms: under which others may use it.
+
+        Raises:
+            ConfigError: it breaks a rule of its kind.
+        """
+        return self._wait(self._seat.publish(content, slot, terms))
+
+    def want(self, *labels: LabelId) -> list[Offer]:
+        """What others offer for labels that I lack, best first; without names, for all labels, those that I lack first.
+
+        Raises:
+            ConfigError: a label that the task does not have; or there are no data here to try knowledge on.
+        """
+        unknown = sorted(set(labels) - set(self._seat.labels))
+        if unknown:
+            raise ConfigError(f"want: {unknown} are not among the labels {list(self._seat.labels)}")
+        return self._wait(self._seat.want(labels))
+
+    def try_out(self, offer: Offer) -> Trial:
+        """Deliver a package and try it for what I wanted last: on my held-out data, by witnesses, by its claims run again.
+
+        Nothing is kept yet. A package that is refused is not offered to me again.
+        """
+        return self._wait(self._seat.try_out(offer))
+
+    def absorb(self, trial: Trial) -> None:
+        """Keep what a trial accepted. Raises ConfigError: it did not, or something else was absorbed since."""
+        self._wait(self._seat.absorb(trial))
+
+    def predict(self, x: Any) -> Any:
+        """Log-probabilities [N, C] over `labels` by everything known here, my data and what was absorbed; tensor for tensor."""
+        model = self._wait(self._seat.desk()).model
+        found_NC = align(model.predict(inputs_from(x)), model.labels, self._seat.labels, missing=UNLIKELY)
+        return tensor_from(found_NC) if is_tensor(x) else found_NC
+
+    def lesson(self) -> tuple[Any, Any]:
+        """Everything known here as one more term for a training loop: samples of the public probe, and what to say of them.
+
+            loss = cross_entropy(model(x), y) + cross_entropy(model(x_public), p_public)
+
+        Returns:
+            (x [M, ...], p [M, C]): inputs in the layout that `hold` was given, and probabilities over `labels`, 0 for those
+            that nobody here knows. Their confidence is calibrated on my own samples.
+        """
+        probe, model = self._wait(self._seat.probe()), self._wait(self._seat.desk()).model
+        answers = ask(model, probe.inputs(), self._seat.labels, own=samples(self._seat.node.data.train))
+        pair = (answers.x_N, answers.probs_NC)
+        return (tensor_from(pair[0]), tensor_from(pair[1])) if self._as_tensors else pair
+
+    def close(self) -> None:
+        """Leave the folder; what was published stays. Calling it twice is fine."""
+        self._background.close()
+        self._world.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._background.run(work)

@@ -1,0 +1,168 @@
+"""A member's place in the folder: its Node, and the Desk that is opened when it is first needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from kuberml.core import canonical
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.values import digest, value
+from kuberml.exchange.claims import claims_on
+from kuberml.exchange.desk import Desk, Integrator, Trial
+from kuberml.exchange.exact_head import ExactHead
+from kuberml.exchange.node import Node
+from kuberml.exchange.place import LocalData, Place
+from kuberml.exchange.public import public
+from kuberml.exchange.soft_head import SoftHead
+from kuberml.exchange.trial import TrialPlan
+from kuberml.knowledge.card import Claim, Terms, decode_card
+from kuberml.knowledge.kind import kind_of
+from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.signing import Keys
+from kuberml.knowledge.want import Offer, Want
+from kuberml.learning.private import hold_back, private_data
+from kuberml.learning.types import Array, IntArray
+from kuberml.worlds.folder.compute import HereCompute
+from kuberml.worlds.folder.world import HUB, FolderWorld
+
+ANSWERING = ("statistics", "prototypes", "soft-labels")
+"""Kinds that answer by themselves, so that something can be claimed of them on a probe."""
+
+
+@value
+class OwnLoop(msgspec.Struct, frozen=True):
+    """The learner of a node whose user trains elsewhere: all that the desk asks of it is which labels there are."""
+
+    labels: tuple[LabelId, ...]
+
+
+class Seat:
+    """The asynchronous side of `member.Member`."""
+
+    def __init__(
+        self,
+        world: FolderWorld,
+        name: NodeId,
+        keys: Keys,
+        *,
+        task: str,
+        labels: tuple[LabelId, ...],
+        kind: Literal["statistics", "soft-labels"],
+        heldout: float,
+        min_class_count: int,
+        purpose: str,
+        region: str,
+        seed: int,
+    ) -> None:
+        """See `member.join`. Raises ConfigError: the name is taken, or there is no such way of taking knowledge in."""
+        if kind not in ("statistics", "soft-labels"):
+            raise ConfigError(f"kind = {kind!r}: right are 'statistics' and 'soft-labels'")
+        self.labels, self._kind, self._heldout, self._min_class_count = labels, kind, heldout, min_class_count
+        transport, self._store = world.enter(name, "peer", keys.public)
+        self._place = Place(
+            clock=world.clock, transport=transport, compute=HereCompute(), store=self._store,
+            recorder=world.ledger.recorder(name, world.clock.now_ns), role="peer", task=task, keys=keys, seed=seed,
+            hub=HUB, purpose=purpose, region=region, learner=OwnLoop(labels),  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.node = Node(self._place)
+        self._head: ExactHead | None = None
+        self._desk: Desk | None = None
+        self._wanted: tuple[LabelId, ...] = ()
+
+    def hold(self, x_N: Array, y_N: IntArray) -> None:
+        """See `member.Member.hold`; arrays as `learning.private` takes them."""
+        every = private_data(x_N, y_N, self.labels, note=f"private samples of {self.node.id}")
+        train, heldout = hold_back(every, y_N, self._heldout, self._place.seed)
+        found = np.bincount(y_N[train.indices_N], minlength=len(self.labels))
+        counts = {name: int(count) for name, count in zip(self.labels, found, strict=True) if count}
+        self._place = dataclasses.replace(self._place, data=LocalData(train, heldout, counts), shape=tuple(x_N.shape[1:]))
+        self.node = Node(self._place)
+        self._head = self._desk = None
+
+    async def extractor(self) -> Extractor:
+        """The folder's. Raises ConfigError: nobody has published one."""
+        found: Extractor = await self._public("extractor")
+        return found
+
+    async def probe(self) -> Probe:
+        """The folder's. Raises ConfigError: nobody has published one."""
+        found: Probe = await self._public("probe")
+        return found
+
+    async def head(self) -> ExactHead:
+        """My data on the shared extractor. Raises ConfigError: there are no data, or no extractor."""
+        self._need_data()
+        if self._head is None:
+            self._head = await ExactHead.describe(self.node, await self.extractor(), self._min_class_count)
+        return self._head
+
+    async def desk(self) -> Desk:
+        """My desk, open. Raises ConfigError: as `head`."""
+        self._need_data()
+        if self._desk is None:
+            probe = await self.probe()
+            integrator: Integrator = SoftHead(self.node, probe) if self._kind == "soft-labels" else await self.head()
+            desk = Desk(self.node, integrator, TrialPlan(), probe if probe.y_N is not None else None)
+            await desk.open()
+            self._desk = desk
+        return self._desk
+
+    def known(self) -> dict[LabelId, int]:
+        """Samples of each label behind what is known here: my own, and those of the packages that were absorbed."""
+        self._need_data()
+        total = dict(self.node.data.counts)
+        for parcel in self._desk.kept.values() if self._desk else ():
+            for label, count in parcel.signed.card.labels.items():
+                total[label] = total.get(label, 0) + count
+        return total
+
+    async def publish(self, content: Any, slot: str, terms: Terms | None) -> Offer:
+        """See `member.Member.publish`."""
+        kind = kind_of(content)
+        place, content_digest = slot or kind, digest([content, canonical.encode(terms or Terms())])
+        published = self.node.memory.get("published", {})
+        version, before, card = published.get(place, (-1, "", ""))
+        if content_digest == before:
+            return Offer(decode_card(self._store.card(card)), (self.node.id,), 0, 0, 0)
+        claims: tuple[Claim, ...] = ()
+        if kind in ANSWERING:
+            claims = await claims_on(self.node, content, await self.probe(), await self.extractor())
+        parents = tuple(sorted(self._desk.kept)) if self._desk and kind != "statistics" else ()
+        offer = await self.node.publish(content, slot=place, version=version + 1, claims=claims, parents=parents, terms=terms)
+        entry = (version + 1, content_digest, offer.signed.digest)
+        self.node.memory.update(published={**published, place: entry})
+        return offer
+
+    async def want(self, labels: Collection[LabelId]) -> list[Offer]:
+        """See `member.Member.want`."""
+        desk, self._wanted = await self.desk(), tuple(labels)
+        settled = desk.kept.keys() | desk.refused.keys()
+        return [offer for offer in await self.node.find(desk.want(labels)) if offer.signed.digest not in settled]
+
+    async def try_out(self, offer: Offer) -> Trial:
+        """See `member.Member.try_out`."""
+        return await (await self.desk()).try_out(offer, self._wanted)
+
+    async def absorb(self, trial: Trial) -> None:
+        """See `member.Member.absorb`."""
+        desk = await self.desk()
+        desk.absorb(trial)
+        self.node.deploy(desk.model, learned=[trial.signed])
+
+    async def _public(self, kind: str) -> Any:
+        if not await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)):
+            raise ConfigError(
+                f"nobody has published an {kind} for {self.node.task!r} here; once, somebody calls kuberml.agree(folder, ...)"
+            )
+        return await public(self.node, kind)
+
+    def _need_data(self) -> None:
+        if self.node.place.data is None:
+            raise ConfigError("no data are held here: join(..., data=(x, y)) or hold(x, y) first")

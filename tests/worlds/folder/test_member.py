@@ -1,0 +1,302 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import kuberml
+from kuberml.cli.main import main as cli
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import NodeId
+from kuberml.knowledge.card import Terms
+from kuberml.knowledge.kinds.weights import Weights
+from kuberml.knowledge.signing import Keys
+from kuberml.learning.datasets import DATASETS
+from kuberml.vault.folder import FolderStore
+from kuberml.worlds.folder.keyfile import keys_in
+
+DIGITS = DATASETS.get("digits")
+LABELS = DIGITS.labels
+
+
+def of(split, keep, every=1):
+    """Samples of some digits: (x_N, y_N)."""
+    part = DIGITS.split(split)
+    mine = np.isin(part.y_N, keep)
+    return part.x_N[mine][::every], part.y_N[mine][::every]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    public = DIGITS.split("public")
+    kuberml.agree("shared", task="digits", labels=LABELS, x=public.x_N, y=public.y_N, levels=16)
+    return tmp_path
+
+
+def join(name, data=None, **options):
+    return kuberml.join("shared", task="digits", name=name, labels=LABELS, data=data, **options)
+
+
+def taken(me, *labels):
+    """Try every offer; absorb what is accepted: verdicts and reasons."""
+    found = []
+    for offer in me.want(*labels):
+        trial = me.try_out(offer)
+        found.append((trial.verdict, trial.why))
+        if trial.accepted:
+            me.absorb(trial)
+    return found
+
+
+def recall(me, label):
+    x_N, _ = of("test", [label])
+    return float(np.mean(np.argmax(me.predict(x_N), axis=1) == label))
+
+
+def test_what_i_lack_comes_is_tried_and_is_kept(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        teacher.publish(teacher.statistics())
+    with join("ward", of("train", range(7))) as me:
+        assert recall(me, 8) == 0
+        assert [verdict for verdict, _ in taken(me, "7", "8")] == ["credit"]
+        assert recall(me, 8) > 0.8
+        assert recall(me, 3) > 0.8
+        assert me.want("7", "8") == []  # nothing else is left to try
+        x_N, p_NC = me.lesson()
+        assert x_N.shape == (200, 8, 8, 1)
+        np.testing.assert_allclose(p_NC.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_liar_is_found_out_by_his_claim_or_by_my_own_data(here):
+    x_N, y_N = of("train", range(4, 10))
+    with join("liar", (x_N, (y_N - 4 + 1) % 6 + 4)) as liar:
+        liar.publish(liar.statistics())
+    with join("ward", of("train", range(7))) as me:
+        before = me.predict(x_N)
+        ((verdict, why),) = taken(me)
+        assert (verdict, "my own labels would get worse" in why) == ("refused", True)
+        assert me.want() == []
+        np.testing.assert_array_equal(me.predict(x_N), before)
+
+
+def test_verdicts_of_other_processes_are_evidence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x_N, _ = of("public", range(10))
+    kuberml.agree("shared", task="digits", labels=LABELS, x=x_N, levels=16)  # no labels: no claims can be run
+    with join("a", of("train", [0, 1, 2])) as a:
+        a.publish(a.statistics())
+    with join("me", of("train", [2, 3, 4])) as me:
+        assert [verdict for verdict, _ in taken(me, "0", "1")] == ["untested"]
+    for name in ("b", "c"):
+        with join(name, of("train", [0, 1, 2, 3], every=2)) as witness:
+            assert "tested" in dict(taken(witness))
+    with join("me", of("train", [2, 3, 4])) as me:
+        assert taken(me, "0", "1") == [("credit", "other holders confirm 0, 1")]
+
+
+def test_soft_labels_are_another_way_in(here):
+    with join("teacher", of("train", range(10))) as teacher:
+        offer = teacher.publish(teacher.soft_labels(teacher.predict))
+        assert offer.signed.card.kind == "soft-labels"
+        assert offer.signed.card.size_bytes < 3000
+    with join("ward", of("train", range(7), every=4), kind="soft-labels") as me:
+        assert taken(me, "8") == [("credit", "other holders confirm 8")]
+        assert recall(me, 8) > 0.6
+        passed_on = me.publish(me.soft_labels(me.predict))
+        assert passed_on.signed.card.parents == (offer.signed.digest,)
+        assert "8" in passed_on.signed.card.labels
+
+
+def test_a_teacher_who_does_not_know_my_labels_would_harm_and_is_refused(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        teacher.publish(teacher.soft_labels(teacher.predict))
+    with join("ward", of("train", range(7), every=4), kind="soft-labels") as me:
+        ((verdict, why),) = taken(me, "8")
+        assert (verdict, "my own labels would get worse" in why) == ("refused", True)
+
+
+def test_a_torch_module_and_tensors_keep_torchs_layout(here):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Dropout(), torch.nn.Flatten(), torch.nn.Linear(72, 10))
+    x_N, y_N = of("train", range(5, 10))
+    x, y = torch.from_numpy(x_N.copy()).permute(0, 3, 1, 2), torch.from_numpy(y_N.copy())
+    with join("ward", (x, y)) as me:
+        soft = me.soft_labels(model)
+        assert model.training
+        assert soft.labels == tuple("56789")
+        lesson, p_NC = me.lesson()
+        assert lesson.shape == (200, 1, 8, 8)
+        assert model(lesson).shape == p_NC.shape
+        assert (me.predict(x).argmax(1) == y).float().mean() > 0.9
+
+
+def test_publishing_replaces_and_the_same_again_is_one(here):
+    data = of("train", [0, 1])
+    with join("ward", data) as me:
+        first = me.publish(me.statistics())
+        assert me.publish(me.statistics()) == first
+    with join("ward", data) as me:
+        assert me.publish(me.statistics()) == first
+        assert me.publish(me.statistics(), terms=Terms(purposes=("research",))).signed.card.version == 1
+        me.hold(*of("train", [0, 1, 2]))
+        third = me.publish(me.statistics())
+        assert (third.signed.card.version, sorted(third.signed.card.labels)) == (2, ["0", "1", "2"])
+        weights = me.publish(Weights({"w": np.ones(3, np.float32)}, {"0": 5}), slot="mine")
+        assert (weights.signed.card.kind, weights.signed.card.slot, weights.signed.card.version) == ("weights", "mine", 0)
+
+
+def test_terms_are_enforced(here):
+    with join("ward", of("train", range(5, 10))) as me:
+        me.publish(me.statistics(), terms=Terms(purposes=("research",)))
+    with join("shop", of("train", range(7)), purpose="marketing") as other:
+        assert other.want("8") == []
+    with join("lab", of("train", range(7)), purpose="research") as other:
+        assert len(other.want("8")) == 1
+
+
+def test_small_classes_stay_at_home(here):
+    x_N, y_N = of("train", [0, 1])
+    few = np.concatenate([np.flatnonzero(y_N == 0), np.flatnonzero(y_N == 1)[:4]])
+    with join("ward", (x_N[few], y_N[few])) as me:
+        assert me.statistics().labels == ("0",)
+
+
+def test_a_spoiled_blob_is_not_taken_in(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        blob = teacher.publish(teacher.statistics()).signed.card.blobs[0].digest
+    path = here / "shared" / "blobs" / blob[:2] / blob
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with join("ward", of("train", range(7))) as me:
+        ((verdict, why),) = taken(me, "8")
+        assert verdict == "refused"
+        assert "was not delivered" in why
+
+
+def test_absorb_takes_only_what_a_fresh_trial_accepted(here):
+    for name, digits in (("one", [5, 6, 7]), ("two", [6, 7, 8])):
+        with join(name, of("train", digits)) as teacher:
+            teacher.publish(teacher.statistics())
+    with join("ward", of("train", range(7))) as me:
+        first, second = [me.try_out(offer) for offer in me.want("7", "8")]
+        me.absorb(first)
+        with pytest.raises(ConfigError, match="try it again"):
+            me.absorb(second)
+        assert me.try_out(me.want("7")[0]).verdict == "credit"
+
+
+def test_the_command_line_reads_the_same_folder(here, monkeypatch, capsys):
+    with join("ward", of("train", range(5, 10))) as me:
+        me.publish(me.statistics())
+    for arguments, kinds in (
+        (["show", "shared", "--json"], ["extractor", "probe", "statistics"]),
+        (["find", "shared", "digits", "--labels", "8", "--kinds", "statistics", "--json"], ["statistics"]),
+        (["verify", "shared", "--claims", "--json"], ["extractor", "probe", "statistics"]),
+    ):
+        monkeypatch.setattr(sys, "argv", ["kuberml", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli()
+        assert not end.value.code
+        assert sorted(row["kind"] for row in json.loads(capsys.readouterr().out)) == kinds
+
+
+def test_every_step_is_in_the_ledger(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        teacher.publish(teacher.statistics())
+    with join("ward", of("train", range(7))) as me:
+        taken(me, "8")
+    from kuberml.ledger.ledger import Ledger
+
+    with Ledger(here / "shared" / "ledger.sqlite") as ledger:
+        mine = {event.event for event in ledger.events() if event.node == NodeId("ward")}
+    assert {"found", "fetched", "absorbed", "deployed"} <= mine
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "a b"}, "not a node id"),
+        ({"name": "hub"}, "is the hub's"),
+        ({"labels": ["0", "0"]}, "each once"),
+        ({"kind": "weights"}, "'statistics' and 'soft-labels'"),
+        ({"heldout": 1.0}, "heldout = 1.0"),
+        ({"data": (np.zeros((3, 8, 8)), np.zeros(3, int))}, "right are images"),
+        ({"data": (np.zeros((3, 64)), np.zeros(3))}, "integers"),
+        ({"data": (np.zeros((3, 64)), np.array([0, 1, 10]))}, "are 0..10"),
+        ({"data": (np.full((3, 64), np.nan), np.zeros(3, int))}, "NaN"),
+        ({"data": (np.zeros((3, 64)), np.zeros(2, int))}, "x_N"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_happens(here, change, says):
+    with pytest.raises(ConfigError, match=says):
+        kuberml.join("shared", **{"task": "digits", "name": "ward", "labels": LABELS, **change})
+
+
+def test_what_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with join("ward") as me:
+        with pytest.raises(ConfigError, match="no data are held here"):
+            me.want("8")
+        me.hold(*of("train", [0, 1]))
+        with pytest.raises(ConfigError, match=r"kuberml\.agree"):
+            me.statistics()
+        with pytest.raises(ConfigError, match="not among the labels"):
+            me.want("ten")
+
+
+def test_agree_refuses_what_is_no_public_sample_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for x_N, y_N in (
+        (np.full((4, 3), 7.0), None),
+        (np.zeros((4, 3)), np.array([0, 1, 2, 10])),
+        (np.zeros((4, 3)), np.zeros(3, int)),
+    ):
+        with pytest.raises(ConfigError):
+            kuberml.agree("shared", task="t", labels=LABELS, x=x_N, y=y_N)
+    kuberml.agree("shared", task="t", labels=["a", "b"], x=np.eye(4, 3), y=np.array([0, 1, 0, 1]))
+    with kuberml.join("shared", task="t", name="v", labels=["a", "b"], data=(np.eye(30, 3), np.arange(30) % 2)) as me:
+        assert me.statistics().gram_dd.shape == (4, 4)  # vectors are taken as they are
+
+
+def test_a_key_file_is_made_once_and_for_its_owner_only(tmp_path):
+    path = tmp_path / "me.key"
+    first = keys_in(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert keys_in(path).public == first.public == Keys(path.read_bytes()).public
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        keys_in(path)
+    path.chmod(0o600)
+    path.write_bytes(b"short")
+    with pytest.raises(ConfigError, match="5 bytes"):
+        keys_in(path)
+    with pytest.raises(ConfigError, match="cannot make the key file"):
+        keys_in(tmp_path / "none" / "me.key")
+
+
+def test_joining_inside_a_running_loop_works_as_in_a_notebook(here):
+    import asyncio
+
+    async def cell():
+        with join("ward", of("train", [0, 1])) as me:
+            return me.statistics().labels
+
+    assert asyncio.run(cell()) == ("0", "1")
+
+
+def test_importing_kuberml_is_cheap():
+    code = "import sys, kuberml; print([name for name in ('numpy', 'msgspec', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert callable(kuberml.join)
+    with pytest.raises(AttributeError, match="no attribute 'jion'"):
+        _ = kuberml.jion
+
+
+def test_a_closed_folder_has_no_leftovers(here):
+    with join("ward", of("train", [0, 1])) as me:
+        me.publish(me.statistics())
+    assert list((here / "shared" / "sessions").iterdir()) == [here / "shared" / "sessions" / "lock"]
+    with FolderStore(here / "shared") as store:
+        assert store.sweep() == 0
