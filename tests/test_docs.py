@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.house import modules
+
 ROOT = Path(__file__).parents[1]
+PACKAGES = sorted({module.package for module in modules().values()} - {""})
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -30,6 +33,8 @@ def test_every_link_and_path_leads_somewhere(document: Path) -> None:
     paths = re.findall(r"`((?:docs|tests|src|examples|benchmarks|tools)/[\w./-]+)`", text)
     missing = [link for link in links if not (document.parent / link).exists()]
     missing += [path for path in paths if not (ROOT / path).exists()]
+    ours = re.findall(rf"`((?:{'|'.join(PACKAGES)})/[\w/]+\.py)`", text)
+    missing += [path for path in ours if not (ROOT / "src/kuberml" / path).exists()]
     assert missing == []
 
 

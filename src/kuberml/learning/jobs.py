@@ -1,6 +1,7 @@
 """The work of learning as jobs: thin wrappers over pure functions, each with what it costs.
 
-Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations: a forward pass 1, a training step 3 (forward, and the gradients of inputs and weights).
+Values go to jobs by position; a cost function takes what its job takes. Costs are floating point operations: a forward pass 1,
+a training step 3 (forward, and the gradients of inputs and weights).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from kuberml.learning.learner import Learner, State
 from kuberml.learning.pooling import pool
 from kuberml.learning.predictor import Predictor
 from kuberml.learning.types import Array, DataRef, FitPlan, Scores
+
+Grid = tuple[distillation.Setting, ...]
 
 TRAINING = 3
 """A training step in forward passes."""
@@ -115,20 +118,19 @@ def soft_labels(
     )
 
 
-def distil_flops(learner: Learner, train: DataRef, heldout: DataRef, answers: int, plan: FitPlan, candidates: int) -> int:
-    """Of a distillation: a fit and a test of each candidate, and a fit of the best on all answers."""
-    held = distillation.held_count(answers)
-    one = training_flops(learner, plan, len(train), answers - held) + learner.flops_per_sample * (len(heldout) + held)
-    last = training_flops(learner, plan, len(train), answers) + 2 * learner.flops_per_sample * len(heldout)
-    return candidates * one + last
+def distil_flops(learner: Learner, train: DataRef, heldout: DataRef, answers: int, plan: FitPlan, grid: Grid) -> int:
+    """Of a distillation, at most: a fit and a test of each candidate, then of the best on all; refining is a fit too."""
+    held, forward = distillation.held_count(answers), learner.flops_per_sample
+    fits = sum(1 + setting.refine for setting in grid)
+    tests = (len(grid) + 2) * forward * len(heldout) + len(grid) * forward * held
+    last = (1 + max(setting.refine for setting in grid)) * training_flops(learner, plan, len(train), answers)
+    return fits * training_flops(learner, plan, len(train), answers - held) + tests + last
 
 
 def _distil_flops(learner: Learner, _: State, train: DataRef, heldout: DataRef, *rest: Any) -> int:
-    teacher, probe, plan, _seed, *options = rest
-    own = len(train) + len(probe)  # the teacher answers both: one to calibrate it, one to learn from
-    grid = options[0] if options else distillation.GRID
-    asked: int = teacher.flops_per_sample * own
-    return asked + distil_flops(learner, train, heldout, len(probe), plan, len(grid))
+    teacher, probe, plan, _seed, *grid = rest
+    asked: int = teacher.flops_per_sample * (len(train) + len(probe))  # once to calibrate it, once to learn from it
+    return asked + distil_flops(learner, train, heldout, len(probe), plan, grid[0] if grid else distillation.GRID)
 
 
 @job(flops=_distil_flops)
@@ -141,7 +143,7 @@ def distil(
     probe: Probe,
     plan: FitPlan,
     seed: int,
-    grid: tuple[distillation.Setting, ...] = distillation.GRID,
+    grid: Grid = distillation.GRID,
 ) -> State:
     """The learner's state after learning from one teacher's answers on a probe, tuned; `state` itself if it would forget."""
     own = samples(train)
@@ -150,8 +152,8 @@ def distil(
 
 
 def _distil_labels_flops(learner: Learner, _: State, train: DataRef, heldout: DataRef, *rest: Any) -> int:
-    _teachers, probe, plan, _seed, *options = rest
-    return distil_flops(learner, train, heldout, len(probe), plan, len(options[0] if options else distillation.GRID))
+    _teachers, probe, plan, _seed, *grid = rest
+    return distil_flops(learner, train, heldout, len(probe), plan, grid[0] if grid else distillation.GRID)
 
 
 @job(flops=_distil_labels_flops)
@@ -164,7 +166,7 @@ def distil_labels(
     probe: Probe,
     plan: FitPlan,
     seed: int,
-    grid: tuple[distillation.Setting, ...] = distillation.GRID,
+    grid: Grid = distillation.GRID,
 ) -> State:
     """As `distil`, from soft labels that teachers have sent, pooled per sample and label."""
     answers = pool(teachers, learner.labels, probe.inputs())

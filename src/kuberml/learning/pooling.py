@@ -69,7 +69,7 @@ def pool(
 def _unify(
     votes: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_], Floats]], mask_NC: npt.NDArray[np.bool_]
 ) -> Floats:
-    """The pooled q by minorise-maximise: q_c <- (votes for c) / (sum over who could have voted for c of votes / q(its labels))."""
+    """The pooled q by minorise-maximise: q_c <- (votes for c) / (sum, over who could vote for c, of votes / q(its labels))."""
     count_N1 = np.maximum(mask_NC.sum(axis=1, keepdims=True), 1)
     q_NC: Floats = mask_NC / count_N1
     won_NC = PRIOR * mask_NC / count_N1
