@@ -1,4 +1,4 @@
-"""Tunes the demonstration's paradigms: a grid each, on public samples that no learner owns and on seeds that the demo does not use.
+"""Tunes the demonstration's paradigms: a grid each, on public samples that no learner owns, on seeds that the demo does not use.
 
     python benchmarks/tune_demo.py [PARADIGM ...]
 
@@ -21,9 +21,9 @@ SEEDS = (100, 101, 102)
 GRIDS = {
     "local": {"lr": (0.02, 0.05, 0.1), "momentum": (0.9,), "epochs": (20, 40)},
     "fedavg": {"lr": (0.05, 0.1, 0.2), "momentum": (0.0, 0.9), "epochs": (5, 20), "batch": (8, 32)},
-    "fedavg-head": {"lr": (0.03, 0.1, 0.3, 1.0), "epochs": (1, 5), "batch": (8, 32)},
-    "one-shot": {"lr": (0.01, 0.03, 0.1, 0.3), "epochs": (10, 30, 100)},
-    "dpsgd": {"lr": (0.05, 0.1, 0.2), "momentum": (0.0, 0.9), "epochs": (5, 20), "batch": (8, 32)},
+    "fedavg-head": {"lr": (0.03, 0.1, 0.3, 1.0), "epochs": (1, 5, 20), "batch": (8, 32)},
+    "one-shot": {"lr": (0.03, 0.1, 0.3, 1.0), "epochs": (30, 100, 300)},
+    "dpsgd": {"lr": (0.05, 0.1, 0.2, 0.4), "momentum": (0.0, 0.9), "epochs": (5, 20), "batch": (8, 32)},
 }
 
 

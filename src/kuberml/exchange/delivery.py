@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Store, Transport
+from kuberml.exchange.place import OverBudget
 from kuberml.knowledge.card import BlobRef, Card
 from kuberml.knowledge.pack import check_blob, check_piece
 
@@ -66,6 +67,8 @@ class Delivery:
                 return b"".join(done)
             except RemoteError as error:
                 self.liars[holder] = why = f"{holder}: {error}"
+            except OverBudget:
+                raise
             except Unreachable as error:
                 why = f"{holder}: {error}"
         failure = RemoteError if all(holder in self.liars for holder in holders) and holders else Unreachable

@@ -133,6 +133,8 @@ class Desk:
         try:
             content = await self.node.fetch(offer)
             predictor = await self.integrator.read(content)
+        except OverBudget:
+            raise
         except Unreachable as error:
             self.node.record("undelivered", card=known, why=str(error))
             return
@@ -167,6 +169,10 @@ class Desk:
         await self._hear()
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
+            if why := self.node.forbidden(parcel.signed):  # terms may have expired since it was fetched
+                del self.waiting[parcel.digest]
+                self._refuse(parcel.signed, why)
+                continue
             judgement, after = await self._trial(parcel)
             if judgement.accepted:
                 self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), after

@@ -55,6 +55,8 @@ class Hub:
 
     async def _verdict(self, asker: NodeId, body: bytes) -> bytes:
         verdict = check_verdict(wire.read(body, SignedVerdict))
+        if self._catalog.card(verdict.verdict.card) is None:
+            raise RemoteError("a verdict on a card that is not in the catalog")
         card = self._board.setdefault(verdict.verdict.card, {})
         if len(card) >= MAX_WITNESSES and verdict.verdict.witness not in card:
             raise RemoteError(f"the board keeps {MAX_WITNESSES} verdicts on a card, no more")

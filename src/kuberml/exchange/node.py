@@ -228,7 +228,8 @@ class Node:
             Unreachable: no holder answered in time, or the budget of bytes is spent (OverBudget).
         """
         signed = check_card(offer.signed)
-        self._check_terms(signed)
+        if why := self.forbidden(signed):
+            raise RemoteError(f"{signed.digest[:12]}: {why}")
         blobs = await self.delivery.fetch(signed.card, [node for node in offer.holders if node != self.id] or offer.holders)
         knowledge = Knowledge(signed, blobs)
         content = open_value(knowledge)
@@ -291,18 +292,19 @@ class Node:
     def _version(self, slot: str) -> int:
         return self._slots[slot].signed.card.version if slot in self._slots else -1
 
+    def forbidden(self, signed: SignedCard) -> str:
+        """Why a card's terms do not allow its use here and now; "" if they do."""
+        why = allowed(signed.card.terms, purpose=self.place.purpose, region=self.place.region, now_ms=self.now_ms)
+        return f"its terms do not allow it here: {why}" if why is not None else ""
+
     def _trustworthy(self, signed: SignedCard) -> bool:
         try:
-            self._check_terms(check_card(signed))
+            why = self.forbidden(check_card(signed))
         except KuberError as error:
-            self.record("ignored", card=signed.digest, why=str(error))
-            return False
-        return True
-
-    def _check_terms(self, signed: SignedCard) -> None:
-        why = allowed(signed.card.terms, purpose=self.place.purpose, region=self.place.region, now_ms=self.now_ms)
-        if why is not None:
-            raise RemoteError(f"the terms of {signed.digest[:12]} do not allow it here: {why}")
+            why = str(error)
+        if why:
+            self.record("ignored", card=signed.digest, why=why)
+        return not why
 
 
 def fits(want: Want, signed: SignedCard) -> bool:

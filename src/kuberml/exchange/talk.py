@@ -61,6 +61,8 @@ class Talk:
             self.received(len(answer))
             signed = wire.read(answer, wire.Reply).signed
             return None if signed is None else Offer(check_card(signed), (node,), 0, 0, 0)
+        except OverBudget:
+            raise
         except (Unreachable, RemoteError) as error:
             self._place.recorder.record("unanswered", asked=name, of=node, why=str(error))
             return None
