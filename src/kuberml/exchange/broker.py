@@ -18,6 +18,9 @@ HALF_SAMPLES = 20
 PRIOR_COUNT = 8
 """Weight of the claim (or of the rank, where nothing is claimed) against tried samples."""
 
+UNBOUNDED_BYTES = 1 << 20
+"""What costs are relative to where a want has no budget of bytes."""
+
 Outcomes = Mapping[LabelId, tuple[int, int]]
 """Per label: right answers and samples, pooled over the verdicts on one card."""
 
@@ -37,10 +40,9 @@ def rank(
         author_ppm: how far an author's word held so far, 0 to PPM.
     """
     offers = [
-        _offer(want, signed, holders, outcomes(signed.digest), author_ppm(signed.card.author))
-        for signed, holders in candidates
-        if want.budget_bytes is None or signed.card.size_bytes <= want.budget_bytes
+        _offer(want, signed, holders, outcomes(signed.digest), author_ppm(signed.card.author)) for signed, holders in candidates
     ]
+    offers = [offer for offer in offers if offer.cost_ppm <= PPM]
     offers.sort(key=lambda o: (-_value(o), o.signed.card.size_bytes, o.signed.digest))
     return offers[: want.limit]
 
@@ -51,8 +53,19 @@ def _offer(want: Want, signed: SignedCard, holders: tuple[NodeId, ...], outcomes
     total = sum(weights.values()) or 1
     shared = sorted(weights.keys() & card.labels.keys())
     gain = sum(weights[label] * _recall_ppm(card, label, outcomes, author_ppm) // total for label in shared)
-    budget = want.budget_bytes or 1 << 20
-    return Offer(signed, holders, int(gain), min(PPM, PPM * card.size_bytes // max(1, budget)), author_ppm)
+    return Offer(signed, holders, int(gain), _cost_ppm(want, card), author_ppm)
+
+
+def _cost_ppm(want: Want, card: Card) -> int:
+    """The largest share of any of the want's budgets that this delivery takes; without a budget, of UNBOUNDED_BYTES."""
+    size = card.size_bytes
+    costs = (
+        (size, UNBOUNDED_BYTES if want.budget_bytes is None else want.budget_bytes),
+        (size * want.ms_per_mb // 10**6, want.budget_ms),
+        (size * want.mj_per_mb // 10**6, want.budget_mj),
+    )
+    shares = [PPM * cost // max(1, budget) for cost, budget in costs if budget is not None]
+    return max(shares) if want.budget_bytes is not None else min(PPM, max(shares))
 
 
 def _recall_ppm(card: Card, label: LabelId, outcomes: Outcomes, author_ppm: int) -> int:

@@ -5,12 +5,12 @@ A wrong piece costs that piece: its holder is named and avoided, the next holder
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from kuberml.core.errors import InternalError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Store, Transport
+from kuberml.exchange.place import OverBudget
 from kuberml.knowledge.card import BlobRef, Card
 from kuberml.knowledge.pack import check_blob, check_piece
 
@@ -46,17 +46,25 @@ class Delivery:
         stops = [stop for stop in ref.cuts if stop <= limit_bytes]
         if not stops:
             raise RemoteError(f"no prefix within {limit_bytes} bytes: the first cut is at {ref.cuts[0]}")
-        if self._store.size_bytes(ref.digest) is not None:
-            return (self._store.read(ref.digest, 0, stops[-1]),)
-        return (await self._pieces(ref, holders, len(stops)),)
+        own = self._own(ref)
+        return (own[: stops[-1]] if own is not None else await self._pieces(ref, holders, len(stops)),)
 
     async def _blob(self, ref: BlobRef, holders: Sequence[NodeId]) -> bytes:
-        if self._store.size_bytes(ref.digest) is not None:
-            with contextlib.suppress(KeyError, InternalError):  # the disk lost or spoiled it: deliver it again
-                return self._store.get(ref.digest)
+        own = self._own(ref)
+        if own is not None:
+            return own
         blob = await self._pieces(ref, holders, len(ref.cuts))
         check_blob(ref, blob)
         return blob
+
+    def _own(self, ref: BlobRef) -> bytes | None:
+        """The blob from the own store, verified; None if it is not there, or the disk has spoiled it: others still have it."""
+        if self._store.size_bytes(ref.digest) is None:
+            return None
+        try:
+            return self._store.get(ref.digest)
+        except InternalError:
+            return None
 
     async def _pieces(self, ref: BlobRef, holders: Sequence[NodeId], count: int) -> bytes:
         done: list[bytes] = []
@@ -64,26 +72,29 @@ class Delivery:
         for holder in sorted(holders, key=lambda node: node in self.liars):
             try:
                 for first, last in _windows(ref, len(done), count):
-                    done += await self._window(ref, holder, first, last)
+                    await self._window(ref, holder, first, last, done)
                 return b"".join(done)
             except RemoteError as error:
                 self.liars[holder] = why = f"{holder}: {error}"
+            except OverBudget:
+                raise
             except Unreachable as error:
                 why = f"{holder}: {error}"
         failure = RemoteError if all(holder in self.liars for holder in holders) and holders else Unreachable
         raise failure(f"blob {ref.digest[:12]} ({ref.size_bytes} bytes) was not delivered; {why}")
 
-    async def _window(self, ref: BlobRef, holder: NodeId, first: int, last: int) -> list[bytes]:
+    async def _window(self, ref: BlobRef, holder: NodeId, first: int, last: int, done: list[bytes]) -> None:
+        """Read pieces first .. last - 1 and append them to `done`, each as soon as it is verified: good ones are never lost."""
         starts = (0, *ref.cuts)
         start, stop = starts[first], ref.cuts[last - 1]
         data = await self._transport.read(holder, ref.digest, start, stop, timeout_s=self._timeout_s)
         self._on_bytes(len(data))
         if len(data) != stop - start:
             raise RemoteError(f"{len(data)} bytes came, {stop - start} were asked for")
-        pieces = [data[starts[i] - start : ref.cuts[i] - start] for i in range(first, last)]
-        for i, piece in enumerate(pieces, first):
+        for i in range(first, last):
+            piece = data[starts[i] - start : ref.cuts[i] - start]
             check_piece(ref, i, piece)
-        return pieces
+            done.append(piece)
 
 
 def _windows(ref: BlobRef, first: int, count: int) -> Iterator[tuple[int, int]]:

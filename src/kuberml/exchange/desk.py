@@ -162,6 +162,8 @@ class Desk:
         try:
             content = await self.node.fetch(offer)
             predictor = await self.integrator.read(content)
+        except OverBudget:
+            raise
         except Unreachable as error:
             self.node.record("undelivered", card=known, why=str(error))
             return
@@ -251,15 +253,23 @@ class Desk:
             self.node.record("spent", why=str(error))
 
     async def _trial(self, parcel: Parcel, labels: Collection[LabelId] = ()) -> Trial:
+        """Try what waits; what is refused waits no longer."""
+        if why := self.node.forbidden(parcel.signed):  # terms may have expired since it was fetched
+            trial = Trial(parcel.signed, Judgement("refused", {}, why))
+        else:
+            trial = await self._judged(parcel, labels)
+        if trial.verdict == "refused":
+            del self.waiting[parcel.digest]
+            self._refuse(parcel.signed, trial.why)
+        return trial
+
+    async def _judged(self, parcel: Parcel, labels: Collection[LabelId]) -> Trial:
         after = await self.integrator.model([*self.kept.values(), parcel])
         self.node.memory.update(trials=self.node.memory.trials + 1)
         changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
         wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)
         credit = added(self.standing.credit(parcel.digest), parcel.proven)
         judgement = judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials)
-        if judgement.verdict == "refused":
-            del self.waiting[parcel.digest]
-            self._refuse(parcel.signed, judgement.why)
         return Trial(parcel.signed, judgement, parcel, self.model, after)
 
     def _evidence(self, parcel: Parcel) -> tuple[float, str]:

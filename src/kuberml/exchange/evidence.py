@@ -37,8 +37,10 @@ def alone(predictor: Any, data: DataRef, labels: tuple[LabelId, ...]) -> dict[La
     """How a predictor made from one package answers held-out samples of `labels`, choosing among its own labels only.
 
     Returns:
-        label -> [right answers, samples], for the labels that both have.
+        label -> [right answers, samples], for the labels that both have. {} for a predictor of one label: it is always right.
     """
+    if len(predictor.labels) < 2:
+        return {}
     local = samples(data)
     shared = [label for label in labels if label in predictor.labels and label in local.labels]
     places = [local.labels.index(label) for label in shared]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.desk import Parcel
 from kuberml.exchange.node import Node
@@ -33,8 +34,15 @@ class ExactHead:
             node.record("withheld", labels=withheld)
         return cls(node, extractor, own, shared)
 
-    async def read(self, content: Statistics) -> HeadOn:
-        """The head of one packet alone."""
+    async def read(self, content: Any) -> HeadOn:
+        """The head of one packet alone.
+
+        Raises:
+            RemoteError: it is not statistics of the same features as one's own, and could not be added.
+        """
+        mine = (self.own.basis, self.own.dims, self.own.grid, self.own.profile)
+        if not isinstance(content, Statistics) or (content.basis, content.dims, content.grid, content.profile) != mine:
+            raise RemoteError("it does not add to what is here: other features, another grid, or no statistics at all")
         return self._head(await self._node.compute(solve_head, content))
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:

@@ -15,6 +15,7 @@ from kuberml.exchange.broker import rank
 from kuberml.exchange.standing import Standing
 from kuberml.knowledge.fraud import DOMAIN as FRAUD
 from kuberml.knowledge.fraud import SignedFraudProof
+from kuberml.knowledge.pack import check_limits
 from kuberml.knowledge.signing import check_card, check_signature
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
 from kuberml.vault.catalog import Catalog
@@ -40,6 +41,7 @@ class Hub:
         news = wire.read(body, wire.Announcement)
         if news.holder != asker:
             raise RemoteError(f"{asker} announces for {news.holder}: a node announces what it holds itself")
+        check_limits(news.signed)
         check_card(news.signed)
         self._catalog.add(news.signed, asker, keep=news.keep)
         await self._transport.announce(f"cards/{news.signed.card.task}", body)
@@ -55,9 +57,17 @@ class Hub:
 
     async def _verdict(self, asker: NodeId, body: bytes) -> bytes:
         verdict = check_verdict(wire.read(body, SignedVerdict))
+        tested = self._catalog.card(verdict.verdict.card)
+        if tested is None:
+            raise RemoteError("a verdict on a card that is not in the catalog")
+        if tested.card.author != verdict.verdict.author:
+            raise RemoteError(f"a verdict about {verdict.verdict.author[:12]}... on a card by {tested.card.author[:12]}...")
         card = self._board.setdefault(verdict.verdict.card, {})
         if len(card) >= MAX_WITNESSES and verdict.verdict.witness not in card:
             raise RemoteError(f"the board keeps {MAX_WITNESSES} verdicts on a card, no more")
+        _, before = card.get(verdict.verdict.witness, (0, verdict))
+        if verdict.verdict.at_ms < before.verdict.at_ms:
+            raise RemoteError("a verdict older than its witness's last one on this card")
         card[verdict.verdict.witness] = (self._now_ms, verdict)
         self._standing.heard(verdict.verdict)
         return b""

@@ -22,11 +22,12 @@ from kuberml.exchange import wire
 from kuberml.exchange.delivery import Delivery
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.place import LocalData, OverBudget, Place
+from kuberml.exchange.slots import Slots
 from kuberml.exchange.talk import NodeHandler, Talk
 from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, encode_card
 from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.kind import kind_of
-from kuberml.knowledge.pack import make, open_value
+from kuberml.knowledge.pack import check_limits, make, open_value
 from kuberml.knowledge.signing import check_card
 from kuberml.knowledge.terms import allowed
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
@@ -47,11 +48,9 @@ class Node:
         self.id, self.role, self.task = place.transport.node, place.role, place.task
         self.clock, self.neighbours, self.mixing = place.clock, place.neighbours, place.mixing
         self.memory = Memory(place.store)
-        self._talk = Talk(place)
+        self._talk = Talk(place, self.memory)
         self._done = asyncio.Event()
-        self._slots: dict[str, Offer] = {}
-        self._news = asyncio.Condition()
-        self._cached: dict[tuple[NodeId, str], Offer] = {}
+        self._slots = Slots(place.store, self.author, self.id, place.recorder)
         self.delivery = Delivery(place.transport, place.store, timeout_s=60.0, on_bytes=self._talk.received)
         place.transport.serve("latest", self._answer_latest)
 
@@ -168,14 +167,12 @@ class Node:
         )  # fmt: skip
         self.hold(knowledge)
         offer = Offer(knowledge.signed, (self.id,), 0, 0, 0)
-        self._slots[slot] = offer
         card = knowledge.card
         self.record("published", card=card.digest, kind=card.kind, slot=slot, version=version,
                     size_bytes=card.size_bytes, labels=dict(card.labels), parents=list(parents))  # fmt: skip
+        await self._slots.publish(offer)
         if listed:
             await self._talk.hub("announce", wire.write(wire.Announcement(knowledge.signed, self.id, keep)))
-        async with self._news:
-            self._news.notify_all()
         return offer
 
     def hold(self, knowledge: Knowledge) -> None:
@@ -196,14 +193,13 @@ class Node:
         body = wire.write(wire.Request(slot=slot, at_least=at_least))
         replies = await asyncio.gather(*(self._talk.ask(node, "latest", body, timeout_s) for node in nodes))
         for node, offer in zip(nodes, replies, strict=True):
-            if offer is not None:
-                self._cached[node, slot] = offer
-        return [self._cached[node, slot] for node in nodes if (node, slot) in self._cached]
+            self._slots.see(node, slot, offer)
+        return [offer for node in nodes if (offer := self._slots.newest(node, slot)) is not None]
 
     async def find(self, want: Want) -> list[Offer]:
         """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out."""
-        answer = await self._talk.hub("find", wire.write(wire.Query(want)))
-        offers = wire.read(answer, wire.Offers).offers if answer else ()
+        answer = await self._talk.consult("find", wire.write(wire.Query(want)), wire.Offers)
+        offers = answer.offers if answer else ()
         good = [offer for offer in offers if self._trustworthy(offer.signed) and offer.signed.card.author != self.author]
         self.record("found", want=digest_of(wire.write(want)), offers=[offer.signed.digest for offer in good])
         return good
@@ -211,12 +207,12 @@ class Node:
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
         """Whatever others publish from now on that fits a standing want, as it comes."""
         async for _, body in self.place.transport.subscribe(f"cards/{want.task}"):
+            self._talk.received(len(body))
             try:
                 news = wire.read(body, wire.Announcement)
             except RemoteError as error:
                 self.record("ignored", why=str(error))
                 continue
-            self._talk.received(len(body))
             if fits(want, news.signed) and news.signed.card.author != self.author and self._trustworthy(news.signed):
                 yield Offer(news.signed, (news.holder,), 0, 0, 0)
 
@@ -228,7 +224,9 @@ class Node:
             Unreachable: no holder answered in time, or the budget of bytes is spent (OverBudget).
         """
         signed = check_card(offer.signed)
-        self._check_terms(signed)
+        check_limits(signed)  # before a byte is moved: a card may name sizes and cuts that cannot be
+        if why := self.forbidden(signed):
+            raise RemoteError(f"{signed.digest[:12]}: {why}")
         blobs = await self.delivery.fetch(signed.card, [node for node in offer.holders if node != self.id] or offer.holders)
         knowledge = Knowledge(signed, blobs)
         content = open_value(knowledge)
@@ -273,36 +271,41 @@ class Node:
 
         When the hub is away: nothing, and `since_ms` as it was.
         """
-        answer = await self._talk.hub("verdicts", wire.write(wire.About(tuple(sorted(cards)), since_ms)))
-        if not answer:
+        about = wire.About(tuple(sorted(cards)), since_ms)
+        board = await self._talk.consult("verdicts", wire.write(about), wire.Board)
+        if board is None:
             return [], since_ms
-        board = wire.read(answer, wire.Board)
-        return [check_verdict(one) for one in board.verdicts], board.as_of_ms
+        return [one for one in board.verdicts if self._is_testimony(one, about.cards)], board.as_of_ms
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     async def _answer_latest(self, asker: NodeId, body: bytes) -> bytes:
+        self._talk.received(len(body))
         request = wire.read(body, wire.Request)
-        async with self._news:
-            await self._news.wait_for(lambda: self._version(request.slot) >= request.at_least)
-        offer = self._slots.get(request.slot)
+        offer = await self._slots.answer(request)
         return wire.write(wire.Reply(None if offer is None else offer.signed))
 
-    def _version(self, slot: str) -> int:
-        return self._slots[slot].signed.card.version if slot in self._slots else -1
+    def _is_testimony(self, signed: SignedVerdict, cards: tuple[Digest, ...]) -> bool:
+        """Whether a verdict is on one of the cards asked for, and its witness's own."""
+        try:
+            return check_verdict(signed).verdict.card in cards
+        except RemoteError as error:
+            self.record("ignored", card=signed.verdict.card, why=str(error))
+            return False
+
+    def forbidden(self, signed: SignedCard) -> str:
+        """Why a card's terms do not allow its use here and now; "" if they do."""
+        why = allowed(signed.card.terms, purpose=self.place.purpose, region=self.place.region, now_ms=self.now_ms)
+        return f"its terms do not allow it here: {why}" if why is not None else ""
 
     def _trustworthy(self, signed: SignedCard) -> bool:
         try:
-            self._check_terms(check_card(signed))
+            why = self.forbidden(check_card(signed))
         except KuberError as error:
-            self.record("ignored", card=signed.digest, why=str(error))
-            return False
-        return True
-
-    def _check_terms(self, signed: SignedCard) -> None:
-        why = allowed(signed.card.terms, purpose=self.place.purpose, region=self.place.region, now_ms=self.now_ms)
-        if why is not None:
-            raise RemoteError(f"the terms of {signed.digest[:12]} do not allow it here: {why}")
+            why = str(error)
+        if why:
+            self.record("ignored", card=signed.digest, why=why)
+        return not why
 
 
 def fits(want: Want, signed: SignedCard) -> bool:

@@ -8,6 +8,7 @@ from kuberml.exchange.evidence import change
 from kuberml.exchange.node import Node
 from kuberml.exchange.trial import TrialPlan, harm
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.learning.distillation import GRID
 from kuberml.learning.jobs import distil, fit, init_state
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import FitPlan
@@ -31,13 +32,16 @@ class OwnNetwork:
         return network
 
     async def learn(self, teacher: Any, learned: list[Any]) -> bool:
-        """Distil a teacher; keep the result unless one's own labels get worse. Whether it was kept."""
+        """Distil a teacher; keep the result unless one's own labels get worse. Whether it was kept.
+
+        Distillation itself refuses nothing here (tolerance 1): the one judge of what is kept is the trial.
+        """
         node = self._node
         self._taught += 1
         before = Network(node.learner, node.memory.network)
         state = await node.compute(
             distil, node.learner, before.state, node.data.train, node.data.heldout, teacher, self.probe, self._plan,
-            node.seed("distil", self._taught),
+            node.seed("distil", self._taught), GRID, 1.0,
         )  # fmt: skip
         after = Network(node.learner, state)
         why = harm(await node.compute(change, before, after, node.data.heldout), self._trial)

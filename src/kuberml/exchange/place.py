@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kuberml.core.errors import KuberError
+from kuberml.core.errors import Unreachable
 from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
 from kuberml.core.values import value
@@ -16,8 +16,8 @@ from kuberml.learning.learner import Learner
 from kuberml.learning.types import DataRef
 
 
-class OverBudget(KuberError):
-    """The bytes that this node may receive are spent: nobody's fault, and asking elsewhere does not help."""
+class OverBudget(Unreachable):
+    """The bytes that this node may receive are spent: asking elsewhere does not help."""
 
 
 @value

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
+from kuberml.exchange.memory import Memory
 from kuberml.exchange.place import OverBudget, Place
 from kuberml.knowledge.signing import check_card
 from kuberml.knowledge.want import Offer
 
 HUB_TIMEOUT_S = 30.0
+SAVES = 64
+"""A crash gives back at most this part of the budget: what was received is remembered in such steps."""
+
+M = TypeVar("M")
 
 NodeHandler = Callable[[NodeId, Offer | None], Awaitable[Offer | None]]
 """Answers an ask: (who asks, the knowledge it is about) -> knowledge, or None."""
@@ -20,9 +27,9 @@ NodeHandler = Callable[[NodeId, Offer | None], Awaitable[Offer | None]]
 class Talk:
     """One node's conversations, and what they cost it."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.received_bytes = 0
+    def __init__(self, place: Place, memory: Memory) -> None:
+        self._place, self._memory = place, memory
+        self.received_bytes: int = memory.get("received_bytes", 0)
 
     @property
     def left_bytes(self) -> int | None:
@@ -38,9 +45,23 @@ class Talk:
         """
         self.received_bytes += count
         budget = self._place.budget_bytes
-        if budget is not None and self.received_bytes > budget:
+        if budget is None:
+            return
+        if self.received_bytes - self._memory.get("received_bytes", 0) >= budget // SAVES:
+            with contextlib.suppress(OSError):  # a full disk must not stop what is being received
+                self._memory.update(received_bytes=self.received_bytes)
+        if self.received_bytes > budget:
             node = self._place.transport.node
             raise OverBudget(f"{node} has received {self.received_bytes} bytes; its budget is {budget}")
+
+    async def consult(self, name: str, body: bytes, sort: type[M]) -> M | None:
+        """Ask the hub a question; None when it is away, refuses or talks nonsense (recorded)."""
+        answer = await self.hub(name, body)
+        try:
+            return wire.read(answer, sort) if answer else None
+        except RemoteError as error:
+            self._place.recorder.record("hub", asked=name, why=str(error))
+            return None
 
     async def hub(self, name: str, body: bytes) -> bytes:
         """Ask the hub; b"" when it is away or refuses (recorded): what is local goes on."""
@@ -61,6 +82,8 @@ class Talk:
             self.received(len(answer))
             signed = wire.read(answer, wire.Reply).signed
             return None if signed is None else Offer(check_card(signed), (node,), 0, 0, 0)
+        except OverBudget:
+            raise
         except (Unreachable, RemoteError) as error:
             self._place.recorder.record("unanswered", asked=name, of=node, why=str(error))
             return None

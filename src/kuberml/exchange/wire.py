@@ -98,6 +98,6 @@ def _unpacked(data: bytes) -> bytes:
         size = zstandard.frame_content_size(data[1:])
         if not 0 <= size <= LIMIT_BYTES:
             raise RemoteError(f"a message of {size} bytes; at most {LIMIT_BYTES} are read")
-        return zstandard.ZstdDecompressor().decompress(data[1:], max_output_size=LIMIT_BYTES)
+        return zstandard.ZstdDecompressor().decompress(data[1:], max_output_size=LIMIT_BYTES, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise RemoteError(f"a damaged message: {error}") from error

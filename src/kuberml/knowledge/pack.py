@@ -13,7 +13,7 @@ import msgspec
 import kuberml.knowledge.kinds  # noqa: F401 - registers the built-in kinds
 from kuberml.core.errors import ConfigError, KuberError, RemoteError
 from kuberml.core.ids import Digest, check_digest
-from kuberml.knowledge.card import SCHEMA, Card, Claim, Knowledge, SignedCard, Terms, encode_card
+from kuberml.knowledge.card import PPM, SCHEMA, Card, Claim, Knowledge, SignedCard, Terms, encode_card
 from kuberml.knowledge.checks import MAX_NAME_CHARS
 from kuberml.knowledge.kind import KINDS, Kind
 from kuberml.knowledge.pieces import check_blob, check_piece, check_ref, refer
@@ -163,6 +163,9 @@ def check_limits(signed: SignedCard, limits: Limits = Limits()) -> None:  # noqa
     for number in (card.version, card.learned_at_ms, card.flops, *card.labels.values()):
         if number < 0:
             raise RemoteError(f"a card with the negative number {number}")
+    for number in (ppm for claim in card.claims for ppm in claim.recall_ppm.values()):
+        if not 0 <= number <= PPM:
+            raise RemoteError(f"a card that claims a recall of {number} parts per million")
 
 
 def _check_names(card: Card) -> None:

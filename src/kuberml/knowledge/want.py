@@ -25,6 +25,8 @@ class Want(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget_bytes: int | None = None
     budget_ms: int | None = None
     budget_mj: int | None = None  # millijoules
+    ms_per_mb: int = 0  # what a megabyte (10^6 bytes) costs this receiver in time ...
+    mj_per_mb: int = 0  # ... and in energy
     limit: int = 32  # offers at most
     newer_than_ms: int = 0  # learned after this
     standing: bool = False  # a subscription: answered now and whenever something new fits

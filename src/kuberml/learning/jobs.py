@@ -144,11 +144,15 @@ def distil(
     plan: FitPlan,
     seed: int,
     grid: Grid = distillation.GRID,
+    tolerance: float = distillation.TOLERANCE,
 ) -> State:
     """The learner's state after learning from one teacher's answers on a probe, tuned; `state` itself if it would forget."""
     own = samples(train)
     answers = distillation.ask(teacher, probe.inputs(), learner.labels, own=own)
-    return distillation.distil(learner, state, own, samples(heldout), answers, plan=plan, seed=seed, grid=grid).state
+    found = distillation.distil(
+        learner, state, own, samples(heldout), answers, plan=plan, seed=seed, grid=grid, tolerance=tolerance
+    )
+    return found.state
 
 
 def _distil_labels_flops(learner: Learner, _: State, train: DataRef, heldout: DataRef, *rest: Any) -> int:

@@ -70,7 +70,7 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
                     config, label, seed, things=things, workers=pool, cache=cache, records=_records(ledger, label, seed)
                 )
                 play.tell = _teller(step, progress)
-                summary = play.run(_scorer(pool))
+                summary = play.run(scorer(pool))
                 _keep(folder, summary)
             runs.append(summary)
             progress(_ended(step, summary))
@@ -124,7 +124,7 @@ def _records(ledger: Ledger, label: str, seed: int) -> Records:
     return recorder
 
 
-def _scorer(pool: Workers) -> Callable[[Sequence[tuple[Any, DataRef]]], list[Scores]]:
+def scorer(pool: Workers) -> Callable[[Sequence[tuple[Any, DataRef]]], list[Scores]]:
     """Scores predictors on all workers at once."""
     name = check_job(score).job_name
 

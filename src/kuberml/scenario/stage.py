@@ -82,7 +82,7 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
     actors = []
     for i, node in enumerate(ids):
         domain = config.data.domains[i % len(config.data.domains)]
-        relabel = _lies(dataset.labels, seed, i) if i in liars else {}
+        relabel = _lie(dataset.labels, seed) if i in liars else {}
         actors.append(
             Actor(
                 node=node,
@@ -173,9 +173,9 @@ def _local(
     return LocalData(refs[0], refs[1], {name: count for name, count in sorted(counts.items()) if count})
 
 
-def _lies(labels: tuple[LabelId, ...], seed: int, i: int) -> dict[LabelId, LabelId]:
-    """A derangement of the labels by a rotation that differs between liars."""
-    turn = int(rng(seed, "lie", i).integers(1, len(labels)))
+def _lie(labels: tuple[LabelId, ...], seed: int) -> dict[LabelId, LabelId]:
+    """What liars call each label: the labels turned by some places. They agree on it, so they confirm each other."""
+    turn = int(rng(seed, "lie").integers(1, len(labels)))
     return {label: labels[(place + turn) % len(labels)] for place, label in enumerate(labels)}
 
 

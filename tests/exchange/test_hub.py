@@ -1,0 +1,332 @@
+"""The hub over the real simulated world: who may say what there, and what it passes on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from kuberml.core.errors import RemoteError
+from kuberml.core.ids import Digest, NodeId
+from kuberml.exchange import hub as hubs
+from kuberml.exchange import wire
+from kuberml.exchange.node import Node
+from kuberml.knowledge.card import PPM, Card, Claim, Knowledge, SignedCard
+from kuberml.knowledge.fraud import SignedFraudProof, accuse
+from kuberml.knowledge.kinds.probe import Probe, probe_from, probe_of
+from kuberml.knowledge.pack import make
+from kuberml.knowledge.signing import Keys, sign_card
+from kuberml.knowledge.verdict import SignedVerdict, Verdict, sign_verdict
+from kuberml.knowledge.want import Want
+from kuberml.learning.datasets import samples
+from tests.exchange.town import HUB, Town, data, keys, statistics, stay
+
+STATS = statistics(data("123"))
+ANY = Want("digits")
+
+
+def package(author: str = "a", version: int = 0, claims: tuple[Claim, ...] = ()) -> Knowledge:
+    return make(
+        "statistics", STATS, keys=keys(author), task="digits", slot="shard", version=version, learned_at_ms=0, claims=claims
+    )
+
+
+def announcement(signed: SignedCard, holder: str, keep: int = 1) -> bytes:
+    return wire.write(wire.Announcement(signed, NodeId(holder), keep))
+
+
+async def tell(node: Node, name: str, body: bytes) -> bytes:
+    return await node.place.transport.ask(HUB, name, body, timeout_s=9)
+
+
+async def offered(node: Node) -> list[tuple[int, tuple[str, ...]]]:
+    answer = wire.read(await tell(node, "find", wire.write(wire.Query(ANY))), wire.Offers)
+    return [(offer.signed.card.version, offer.holders) for offer in answer.offers]
+
+
+def verdict(about: Card, witness: str = "w", right: int = 9, at_ms: int = 0, author: str = "") -> SignedVerdict:
+    return sign_verdict(
+        Verdict(about.digest, author or about.author, keys(witness).public, {"1": 10}, {"1": right}, at_ms), keys(witness)
+    )
+
+
+def alone(main: Callable[[Node], Any]) -> Town:
+    here = Town("a", "b")
+    here.run(a=main, b=stay)
+    return here
+
+
+# --- announcements ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_announces_only_what_it_holds_itself() -> None:
+    async def main(node: Node) -> None:
+        with pytest.raises(RemoteError, match="announces for b"):
+            await tell(node, "announce", announcement(package().signed, "b"))
+        assert await offered(node) == []
+
+    alone(main)
+
+
+def test_a_copy_may_be_announced_by_who_holds_it() -> None:
+    async def main(node: Node) -> None:
+        await tell(node, "announce", announcement(package("b").signed, "a"))
+        await tell(node, "announce", announcement(package("c").signed, "a"))
+
+    assert sum(1 for _ in alone(main).catalog.cards()) == 2
+
+
+def test_a_replay_changes_nothing_and_a_downgrade_is_refused() -> None:
+    async def main(node: Node) -> None:
+        for version in (0, 1):
+            await tell(node, "announce", announcement(package("b", version).signed, "a"))
+        await tell(node, "announce", announcement(package("b", 1).signed, "a"))  # again
+        with pytest.raises(RemoteError, match="older than version 1"):
+            await tell(node, "announce", announcement(package("b", 0).signed, "a"))
+
+    assert [signed.card.version for signed in alone(main).catalog.cards()] == [1]
+
+
+def test_a_second_card_of_one_version_is_refused() -> None:
+    other = sign_card(msgspec.structs.replace(package().card, learned_at_ms=7), keys("a"))
+
+    async def main(node: Node) -> None:
+        await tell(node, "announce", announcement(package().signed, "a"))
+        with pytest.raises(RemoteError, match="the first stays"):
+            await tell(node, "announce", announcement(other, "a"))
+
+    assert next(alone(main).catalog.cards()) == package().signed
+
+
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"version": -1},
+    {"version": 2**64 - 1},
+    {"learned_at_ms": 2**64 - 1},
+    {"labels": {"1": -20}},
+    {"labels": {"1": 2**64 - 1}, "version": 2**63},
+    {"flops": -1},
+    {"blobs": ()},
+    {"task": ""},
+    {"schema": "kuberml.card/9"},
+    {"claims": (Claim(Digest("0" * 64), {"1": PPM * 1000}),)},
+    {"claims": (Claim(Digest("0" * 64), {"1": -1}),)},
+    {"author": "nobody"},
+]
+
+
+@pytest.mark.parametrize("changed", IMPOSSIBLE, ids="-".join)
+def test_a_card_that_cannot_be_is_refused_and_the_hub_lives_on(changed: dict[str, Any]) -> None:
+    bad = sign_card(msgspec.structs.replace(package().card, **changed), keys("a"))
+
+    async def main(node: Node) -> None:
+        if changed == {"blobs": ()}:
+            await tell(node, "announce", announcement(bad, "a"))  # nothing wrong with a card that only says something
+        else:
+            with pytest.raises(RemoteError):
+                await tell(node, "announce", announcement(bad, "a"))
+        await tell(node, "announce", announcement(package("b").signed, "a"))
+        assert len(await offered(node)) <= 1
+
+    alone(main)
+
+
+@pytest.mark.parametrize("keep", [0, -1, 2**63, 2**64 - 1])
+def test_keeping_nothing_or_everything_does_not_break_the_hub(keep: int) -> None:
+    async def main(node: Node) -> None:
+        try:
+            await tell(node, "announce", announcement(package().signed, "a", keep))
+        except RemoteError:
+            assert keep < 1
+        await tell(node, "announce", announcement(package("b").signed, "a"))
+
+    alone(main)
+
+
+@pytest.mark.parametrize(
+    "want",
+    [
+        Want("digits", limit=-1),
+        Want("digits", limit=2**63),
+        Want("digits", {"1": -PPM}),
+        Want("digits", {"1": 0}),
+        Want("digits", {"1": 2**64 - 1}, budget_bytes=2**64 - 1),
+        Want("digits", budget_bytes=-5),
+        Want("digits", budget_bytes=0, budget_ms=0, budget_mj=0, ms_per_mb=2**63, mj_per_mb=2**63),
+        Want("digits", newer_than_ms=2**64 - 1),
+        Want("digits", newer_than_ms=-(2**63)),
+        Want("digits'; DROP TABLE cards; --", {"' OR 1=1 --": PPM}),
+        Want("\0", {"\ud7ff": PPM}),
+    ],
+)
+def test_no_want_breaks_the_hub(want: Want) -> None:
+    async def main(node: Node) -> None:
+        await tell(node, "announce", announcement(package("b").signed, "a"))
+        await tell(node, "announce", announcement(package("c").signed, "a"))
+
+    async def asks(node: Node) -> int:
+        await node.sleep(1)
+        wire.read(await tell(node, "find", wire.write(wire.Query(want))), wire.Offers)
+        return len(await offered(node))
+
+    assert Town("a", "b").run(a=main, b=asks)["b"] == 2
+
+
+@pytest.mark.parametrize("name", ["announce", "find", "verdict", "verdicts", "fraud"])
+@pytest.mark.parametrize("body", [b"", b"\0", b"noise", bytes(1000), b"\1" + bytes(1000)])
+def test_noise_is_refused(name: str, body: bytes) -> None:
+    async def main(node: Node) -> None:
+        with pytest.raises(RemoteError):
+            await tell(node, name, body)
+
+    alone(main)
+
+
+# --- the verdict board --------------------------------------------------------------------------------------------------------
+
+
+async def board(node: Node, since_ms: int = 0) -> wire.Board:
+    body = wire.write(wire.About((package().card.digest,), since_ms))
+    return wire.read(await tell(node, "verdicts", body), wire.Board)
+
+
+def judged(*steps: tuple[SignedVerdict, str]) -> list[SignedVerdict]:
+    """Put verdicts to the board; each with what the refusal says, or "" if it is taken. What it shows then."""
+
+    async def main(node: Node) -> list[SignedVerdict]:
+        await tell(node, "announce", announcement(package().signed, "a"))
+        for signed, refusal in steps:
+            if refusal:
+                with pytest.raises(RemoteError, match=refusal):
+                    await tell(node, "verdict", wire.write(signed))
+            else:
+                await tell(node, "verdict", wire.write(signed))
+        return list((await board(node)).verdicts)
+
+    return Town("a").run(a=main)["a"]
+
+
+def test_a_witness_s_newest_verdict_counts_and_an_old_one_does_not_come_back() -> None:
+    old, new = verdict(package().card, right=9, at_ms=1), verdict(package().card, right=2, at_ms=2)
+    assert judged((old, ""), (new, "")) == [new]
+    assert judged((new, ""), (old, "older than its witness's last one")) == [new]
+    assert judged((new, ""), (new, "")) == [new]
+
+
+def test_verdicts_that_nobody_may_give_are_refused() -> None:
+    card = package().card
+    good = verdict(card)
+    forged = msgspec.structs.replace(good, signature=verdict(card, right=1).signature)
+    elsewhere = verdict(package("c").card)
+    slander = verdict(card, author=keys("honest").public, right=0)
+    vouching = SignedVerdict(Verdict(card.digest, card.author, card.author, {"1": 10}, {"1": 10}, 0), bytes(64))
+    impossible = SignedVerdict(msgspec.structs.replace(good.verdict, correct={"1": 11}), good.signature)
+    found = judged(
+        (forged, "signature"),
+        (elsewhere, "not in the catalog"),
+        (slander, "on a card by"),
+        (vouching, "vouch for itself"),
+        (impossible, "cannot be"),
+        (good, ""),
+    )
+    assert found == [good]
+
+
+def test_the_board_keeps_so_many_witnesses_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "MAX_WITNESSES", 3)
+    card = package().card
+    first = [verdict(card, f"w{i}") for i in range(3)]
+    again = verdict(card, "w1", right=1, at_ms=5)
+    found = judged(*((one, "") for one in first), (verdict(card, "w3"), "keeps 3 verdicts"), (again, ""))
+    assert sorted(one.verdict.witness for one in found) == sorted(keys(f"w{i}").public for i in range(3))
+    assert again in found
+
+
+def test_only_what_is_new_is_told() -> None:
+    async def main(node: Node) -> tuple[int, int, int]:
+        await tell(node, "announce", announcement(package().signed, "a"))
+        await tell(node, "verdict", wire.write(verdict(package().card)))
+        first = await board(node)
+        await node.sleep(1)
+        second = await board(node, first.as_of_ms + 1)
+        await tell(node, "verdict", wire.write(verdict(package().card, "v")))
+        third = await board(node, second.as_of_ms)
+        return len(first.verdicts), len(second.verdicts), len(third.verdicts)
+
+    assert Town("a").run(a=main)["a"] == (1, 0, 1)
+
+
+def test_what_witnesses_find_moves_a_card_down() -> None:
+    """Six packages, equal but for their authors; three witnesses find two of them wrong."""
+
+    async def main(node: Node) -> list[str]:
+        for author in "ghijkl":
+            await tell(node, "announce", announcement(package(author).signed, "a"))
+        for witness in ("w1", "w2", "w3"):
+            for author in "ghijkl":
+                await tell(node, "verdict", wire.write(verdict(package(author).card, witness, 0 if author in "gh" else 10)))
+        return []
+
+    async def asks(node: Node) -> list[str]:
+        await node.sleep(5)
+        query = wire.write(wire.Query(Want("digits", {"1": PPM})))
+        answer = wire.read(await tell(node, "find", query), wire.Offers)
+        names = {keys(author).public: author for author in "ghijkl"}
+        return [names[offer.signed.card.author] for offer in answer.offers]
+
+    order = Town("a", "b").run(a=main, b=asks)["b"]
+    assert sorted(order) == list("ghijkl")
+    assert sorted(order[4:]) == ["g", "h"]
+
+
+# --- accusations --------------------------------------------------------------------------------------------------------------
+
+
+def some_probe() -> Probe:
+    part = samples(data("123", skip=40).train)
+    return probe_from(part.x_N, [part.labels[y] for y in part.y_N], levels=16)
+
+
+PROBE = some_probe()
+BOAST = package("a", claims=(Claim(probe_of(PROBE), {"1": PPM, "2": PPM, "3": PPM}),)).signed
+
+
+def accusation(accuser: Keys | None = None) -> SignedFraudProof:
+    return accuse(BOAST, PROBE, {"1": 0, "2": 0, "3": 0}, keys=accuser or keys("b"), at_ms=0)
+
+
+def heard(body: bytes, *, refusal: str = "") -> list[bytes]:
+    """What a subscriber to accusations hears when `b` sends this to the hub."""
+    found: list[bytes] = []
+
+    async def listens(node: Node) -> None:
+        async for _, said in node.place.transport.subscribe("fraud/digits"):
+            found.append(said)
+
+    async def accuses(node: Node) -> None:
+        await node.sleep(1)
+        if refusal:
+            with pytest.raises(RemoteError, match=refusal):
+                await tell(node, "fraud", body)
+        else:
+            await tell(node, "fraud", body)
+
+    Town("a", "b").outcome(a=listens, b=accuses, until_s=60)
+    return found
+
+
+def test_an_accusation_is_passed_on_as_it_was_signed() -> None:
+    body = wire.write(accusation())
+    assert heard(body) == [body]
+
+
+@pytest.mark.parametrize("what", ["accuser", "accused", "numbers", "nobody"])
+def test_an_accusation_with_a_bad_signature_is_not_passed_on(what: str) -> None:
+    good = accusation()
+    proof = good.proof
+    changed = {
+        "accuser": msgspec.structs.replace(proof, accuser=keys("a").public),
+        "accused": msgspec.structs.replace(proof, accused=SignedCard(BOAST.card, bytes(64))),
+        "numbers": msgspec.structs.replace(proof, recall_ppm={"1": 1, "2": 0, "3": 0}),
+        "nobody": msgspec.structs.replace(proof, accuser="nobody"),
+    }[what]
+    assert heard(wire.write(SignedFraudProof(changed, good.signature)), refusal="signature") == []
