@@ -7,7 +7,6 @@ packages were absorbed; the desk delivers, tests, asks witnesses, judges, and ke
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
@@ -15,6 +14,7 @@ from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
 from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.parcel import Parcel, Trial
 from kuberml.exchange.standing import Standing
 from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard
@@ -28,50 +28,6 @@ WIRE_RESERVE_BYTES = 6144
 
 OVERLAP_MS = 10_000
 """What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """Delivered knowledge, opened and read: what it says alone, on held-out data of one's own and on the public probe."""
-
-    signed: SignedCard
-    content: Any
-    mine: dict[LabelId, Tally]
-    proven: dict[LabelId, Tally]
-
-    @property
-    def digest(self) -> Digest:
-        """Of the card."""
-        return self.signed.digest
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What came of trying one package: the judgement, and the models before and after it would be absorbed.
-
-    `parcel` and `after` are None where there was nothing to try: not delivered, or refused at once.
-    """
-
-    signed: SignedCard
-    judgement: Judgement
-    parcel: Parcel | None = None
-    before: Any = None
-    after: Any = None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it may be absorbed."""
-        return self.judgement.accepted
-
-    @property
-    def verdict(self) -> str:
-        """tested, credit, untested or refused; see `exchange.trial`."""
-        return self.judgement.verdict
-
-    @property
-    def why(self) -> str:
-        """The reason in words."""
-        return self.judgement.why
 
 
 class Integrator(Protocol):
@@ -97,7 +53,11 @@ class Integrator(Protocol):
         ...
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice."""
+        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice.
+
+        Raises:
+            RemoteError: the last package cannot be taken in beside the others.
+        """
         ...
 
 
@@ -229,6 +189,8 @@ class Desk:
         self.node.memory.update(kept=sorted(self.kept))
 
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
+        place = parcel.place
+        self.kept = {known: one for known, one in self.kept.items() if one.place != place}  # a new version replaces the old
         self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), trial.after
         self._record("absorbed", parcel, trial.judgement)
 
@@ -264,7 +226,10 @@ class Desk:
         return trial
 
     async def _judged(self, parcel: Parcel, labels: Collection[LabelId]) -> Trial:
-        after = await self.integrator.model([*self.kept.values(), parcel])
+        try:
+            after = await self.integrator.model([*self.kept.values(), parcel])
+        except RemoteError as error:
+            return Trial(parcel.signed, Judgement("refused", {}, str(error)))
         self.node.memory.update(trials=self.node.memory.trials + 1)
         changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
         wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)

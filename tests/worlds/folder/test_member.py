@@ -186,6 +186,42 @@ def test_absorb_takes_only_what_a_fresh_trial_accepted(here):
         assert me.try_out(me.want("7")[0]).verdict == "credit"
 
 
+def test_nobodys_data_count_twice(here):
+    """A new version replaces the old one; a copy that somebody else signed counts once; one's own comes back as a copy."""
+    with join("teacher", of("train", range(5, 10), every=2)) as teacher:
+        teacher.publish(teacher.statistics())
+        with join("ward", of("train", range(7))) as me:
+            assert [verdict for verdict, _ in taken(me, "8")] == ["credit"]
+            some = me.predict(of("test", [8])[0])
+            teacher.hold(*of("train", range(5, 10)))  # contains the samples of version 0
+            whole = teacher.statistics()
+            teacher.publish(whole)
+            assert [verdict for verdict, _ in taken(me, "8")] == ["credit"]
+            both = me.predict(of("test", [8])[0])
+            assert not np.array_equal(both, some)
+            with join("copycat", of("train", range(7), every=3)) as copycat:
+                copycat.publish(whole)
+            taken(me, "8")
+            np.testing.assert_array_equal(me.predict(of("test", [8])[0]), both)
+    with join("fresh", of("train", range(7))) as me:  # who never saw version 0 has the same model
+        taken(me, "8")
+        np.testing.assert_array_equal(me.predict(of("test", [8])[0]), both)
+    with join("mirror", of("train", range(5, 10))) as mirror:
+        verdicts = dict(taken(mirror, "8"))
+        assert "it is a copy of one's own data, which count already" in verdicts.get("refused", "")
+
+
+def test_a_version_that_changes_by_a_few_samples_is_refused(here):
+    x_N, y_N = of("train", range(5, 10))
+    with join("teacher", (x_N, y_N)) as teacher, join("ward", of("train", range(7))) as me:
+        teacher.publish(teacher.statistics())
+        taken(me, "8")
+        teacher.hold(x_N[:-8], y_N[:-8])
+        teacher.publish(teacher.statistics())
+        ((verdict, why),) = taken(me, "8")
+        assert (verdict, why.startswith("version 1 of 'statistics'")) == ("refused", True)
+
+
 def test_the_command_line_reads_the_same_folder(here, monkeypatch, capsys):
     with join("ward", of("train", range(5, 10))) as me:
         me.publish(me.statistics())

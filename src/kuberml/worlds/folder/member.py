@@ -22,7 +22,7 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import LabelId, NodeId, check_node
-from kuberml.exchange.desk import Trial
+from kuberml.exchange.parcel import Trial
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.kinds.probe import probe_of
 from kuberml.knowledge.kinds.soft_labels import SoftLabels

@@ -14,9 +14,10 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.values import digest, value
 from kuberml.exchange.claims import claims_on
-from kuberml.exchange.desk import Desk, Integrator, Trial
+from kuberml.exchange.desk import Desk, Integrator
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.node import Node
+from kuberml.exchange.parcel import Trial
 from kuberml.exchange.place import LocalData, Place
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
