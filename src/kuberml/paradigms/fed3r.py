@@ -8,15 +8,17 @@ trial here. Compare `kuber`, where the receiver decides.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import Digest
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import public
 from kuberml.knowledge.kinds.extractor import basis_of
-from kuberml.knowledge.kinds.statistics import Head, merge_all
+from kuberml.knowledge.kinds.statistics import Head, Statistics, merge
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import describe_data, solve_head
@@ -35,12 +37,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def server(node: Node, cfg: Config) -> None:
     """Collect packets, add, solve, hand out the head."""
-    packets = []
+    total: Statistics | None = None
     async for offer in node.ask(node.peers("client"), "describe", None, timeout_s=cfg.deadline_s):
-        packets.append(await node.fetch(offer))
-    if not packets:
+        packet = await node.take(offer, Statistics)
+        try:
+            total = packet if total is None else total if packet is None else merge(total, packet)
+        except ConfigError as error:  # of other features: it does not add up
+            node.record("refused", card=offer.signed.digest, author=offer.signed.card.author, why=str(error))
+    if total is None:
         return
-    head = await node.compute(solve_head, merge_all(packets))
+    head = await node.compute(solve_head, total)
     model = await node.publish(_sent(head), slot="head", version=0, listed=False)
     async for _ in node.ask(node.peers("client"), "adopt", model, timeout_s=cfg.deadline_s):
         pass
@@ -55,9 +61,9 @@ async def client(node: Node, cfg: Config) -> None:
         return None if not packet.labels else await node.publish(packet, slot="shard", version=0, listed=False)
 
     async def adopt(_: str, model: Offer | None) -> None:
-        assert model is not None
-        head = _received(await node.fetch(model), basis_of(await extractor))
-        node.deploy(HeadOn(await extractor, head, node.place.shape), learned=[model.signed])
+        content = await node.fetch(model) if model else None
+        head = _received(content, basis_of(await extractor))
+        node.deploy(HeadOn(await extractor, head, node.place.shape), learned=[model.signed] if model else [])
 
     node.serve(describe=describe, adopt=adopt)
     await node.until_done()
@@ -68,6 +74,8 @@ def _sent(head: Head) -> Weights:
     return Weights({"head": head.weights_dC, "grid": grid, "ridge": np.array([head.ridge])}, outputs=head.labels)
 
 
-def _received(weights: Weights, basis: Digest) -> Head:
+def _received(weights: Any, basis: Digest) -> Head:
+    if not isinstance(weights, Weights) or weights.tensors.keys() != {"head", "grid", "ridge"}:
+        raise RemoteError("a head is needed, and something else was sent")
     step_log2, clip = (int(number) for number in weights.tensors["grid"])
     return Head(weights.tensors["head"], weights.outputs, float(weights.tensors["ridge"][0]), basis, step_log2, clip)
