@@ -6,19 +6,19 @@ packages were absorbed; the desk delivers, tests, asks witnesses, judges, and ke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Any
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
+from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.parcel import Parcel, Trial
 from kuberml.exchange.standing import Standing
 from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
-from kuberml.knowledge.card import PPM, SignedCard
-from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.card import PPM, SignedCard, decode_card
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
@@ -28,37 +28,6 @@ WIRE_RESERVE_BYTES = 6144
 
 OVERLAP_MS = 10_000
 """What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
-
-
-class Integrator(Protocol):
-    """One way of taking knowledge in. Models are predictors (see `learning.predictor`)."""
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds that it can use."""
-        ...
-
-    @property
-    def basis(self) -> Digest:
-        """What they must be relative to: the extractor or the probe."""
-        ...
-
-    @property
-    def extractor(self) -> Extractor | None:
-        """The extractor, where `basis` is one."""
-        ...
-
-    async def read(self, content: Any) -> Any:
-        """The predictor that this package alone makes. Raises RemoteError: it makes none."""
-        ...
-
-    async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice.
-
-        Raises:
-            RemoteError: the last package cannot be taken in beside the others.
-        """
-        ...
 
 
 class Desk:
@@ -187,6 +156,35 @@ class Desk:
             raise ConfigError(f"the model has changed since {trial.signed.digest[:12]} was tried: try it again")
         self._keep(trial.parcel, trial)
         self.node.memory.update(kept=sorted(self.kept))
+
+    async def forget(self, known: Digest) -> None:
+        """Take a package out of `model` again; it is not tried a second time.
+
+        Raises:
+            ConfigError: it was never absorbed.
+        """
+        if known not in self.kept:
+            raise ConfigError(f"{known[:12]} is not among what was absorbed here: there is nothing to forget")
+        parcel = self.kept.pop(known)
+        self.model = await self.integrator.model(list(self.kept.values()))
+        self.node.memory.update(kept=sorted(self.kept))
+        self._refuse(parcel.signed, "forgotten on request")
+
+    async def restore(self) -> None:
+        """Absorb again what was absorbed before a restart, as it lies in the store; what is gone or forbidden stays out."""
+        for known in self.node.memory.get("kept", []):
+            try:
+                signed = decode_card(self.node.place.store.card(known))
+                if (signed.card.kind, signed.card.basis) not in {
+                    (kind, self.integrator.basis) for kind in self.integrator.kinds
+                }:
+                    continue
+                content = await self.node.fetch(Offer(signed, (self.node.id,), 0, 0, 0))
+            except (KeyError, RemoteError, Unreachable) as error:
+                self.node.record("lost", card=known, why=str(error))
+                continue
+            self.kept[known] = Parcel(signed, content, {}, {})
+        self.model = await self.integrator.model(list(self.kept.values()))
 
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
         place = parcel.place

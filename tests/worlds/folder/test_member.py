@@ -186,6 +186,52 @@ def test_absorb_takes_only_what_a_fresh_trial_accepted(here):
         assert me.try_out(me.want("7")[0]).verdict == "credit"
 
 
+def test_what_was_absorbed_is_there_after_a_restart_and_can_be_forgotten(here):
+    x_N, _ = of("test", [8])
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        teacher.publish(teacher.statistics())
+    with join("ward", of("train", range(7))) as me:
+        alone = me.predict(x_N)
+        trial = me.try_out(me.want("8")[0])
+        me.absorb(trial)
+        taught = me.predict(x_N)
+    with join("ward", of("train", range(7))) as me:
+        np.testing.assert_array_equal(me.predict(x_N), taught)
+        me.forget(trial)
+        np.testing.assert_array_equal(me.predict(x_N), alone)
+        assert me.want("8") == []
+        with pytest.raises(ConfigError, match="nothing to forget"):
+            me.forget(trial)
+    with join("ward", of("train", range(7))) as me:
+        np.testing.assert_array_equal(me.predict(x_N), alone)
+
+
+def test_what_is_gone_from_the_folder_is_not_restored(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        blob = teacher.publish(teacher.statistics()).signed.card.blobs[0].digest
+    with join("ward", of("train", range(7))) as me:
+        taken(me, "8")
+    (here / "shared" / "blobs" / blob[:2] / blob).unlink()
+    with join("ward", of("train", range(7))) as me:
+        assert recall(me, 8) == 0
+
+
+def test_processes_share_one_folder_at_once(here):
+    code = (
+        "import sys, kuberml\n"
+        "from kuberml.learning.datasets import DATASETS\n"
+        "d = DATASETS.get('digits')\n"
+        "s = d.split('train')\n"
+        "with kuberml.join('shared', task='digits', name=sys.argv[1], labels=d.labels, data=(s.x_N, s.y_N)) as me:\n"
+        "    for _ in range(5): me.publish(me.statistics(), slot=sys.argv[1] + str(_))\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-W", "error", "-c", code, name], stderr=subprocess.PIPE) for name in "abc"]
+    assert [process.communicate()[1].decode()[-500:] for process in running] == [""] * 3
+    with join("ward", of("train", range(7))) as me:
+        assert len({offer.signed.card.author for offer in me.want("8")}) == 3
+        assert len(me.want("8")) == 15
+
+
 def test_nobodys_data_count_twice(here):
     """A new version replaces the old one; a copy that somebody else signed counts once; one's own comes back as a copy."""
     with join("teacher", of("train", range(5, 10), every=2)) as teacher:

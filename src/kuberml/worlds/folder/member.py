@@ -181,6 +181,13 @@ class Member:
         """Keep what a trial accepted. Raises ConfigError: it did not, or something else was absorbed since."""
         self._wait(self._seat.absorb(trial))
 
+    def forget(self, trial: Trial) -> None:
+        """Take what was absorbed out again, exactly as if it had never come. Raises ConfigError: it was not absorbed.
+
+        This is about what is known here (`predict`, `lesson`). A network that learned from a lesson must be trained anew.
+        """
+        self._wait(self._seat.forget(trial.signed.digest))
+
     def predict(self, x: Any) -> Any:
         """Log-probabilities [N, C] over `labels` by everything known here, my data and what was absorbed; tensor for tensor."""
         model = self._wait(self._seat.desk()).model

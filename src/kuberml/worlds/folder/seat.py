@@ -11,11 +11,12 @@ import numpy as np
 
 from kuberml.core import canonical
 from kuberml.core.errors import ConfigError
-from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.ids import Digest, LabelId, NodeId
 from kuberml.core.values import digest, value
 from kuberml.exchange.claims import claims_on
-from kuberml.exchange.desk import Desk, Integrator
+from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
+from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node
 from kuberml.exchange.parcel import Trial
 from kuberml.exchange.place import LocalData, Place
@@ -111,7 +112,7 @@ class Seat:
             probe = await self.probe()
             integrator: Integrator = SoftHead(self.node, probe) if self._kind == "soft-labels" else await self.head()
             desk = Desk(self.node, integrator, TrialPlan(), probe if probe.y_N is not None else None)
-            await desk.open()
+            await desk.restore()
             self._desk = desk
         return self._desk
 
@@ -156,6 +157,12 @@ class Seat:
         desk = await self.desk()
         desk.absorb(trial)
         self.node.deploy(desk.model, learned=[trial.signed])
+
+    async def forget(self, known: Digest) -> None:
+        """See `member.Member.forget`."""
+        desk = await self.desk()
+        await desk.forget(known)
+        self.node.deploy(desk.model)
 
     async def _public(self, kind: str) -> Any:
         if not await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)):
