@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import Digest, LabelId
-from kuberml.exchange.desk import Parcel
 from kuberml.exchange.node import Node
+from kuberml.exchange.parcel import Parcel, distinct
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.statistics import Head, Statistics, merge_all
 from kuberml.learning.jobs import describe_data, solve_head
@@ -46,9 +46,19 @@ class ExactHead:
         return self._head(await self._node.compute(solve_head, content))
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The head of everything."""
-        merged = merge_all([self.own, *(parcel.content for parcel in parcels)])
+        """The head of everything.
+
+        Raises:
+            RemoteError: the sums overflow, which nobody's honest samples do.
+        """
+        try:
+            merged = merge_all([self.own, *(parcel.content for parcel in self._taken(parcels))])
+        except ConfigError as error:
+            raise RemoteError(f"it does not add to what is here: {error}") from error
         return self._head(await self._node.compute(solve_head, merged))
+
+    def _taken(self, parcels: Iterable[Parcel]) -> list[Parcel]:
+        return distinct(parcels, own=(self.own.digest, self.shared.digest))
 
     def _head(self, head: Head) -> HeadOn:
         return HeadOn(self.extractor, head, self._node.place.shape)
@@ -56,7 +66,7 @@ class ExactHead:
     def counts(self, parcels: Iterable[Parcel]) -> dict[LabelId, int]:
         """Samples of each label behind the model of these packages."""
         total = dict(zip(self.own.labels, self.own.counts_C.tolist(), strict=True))
-        for parcel in parcels:
+        for parcel in self._taken(parcels):
             for label, count in parcel.signed.card.labels.items():
                 total[label] = total.get(label, 0) + count
         return total
