@@ -187,8 +187,6 @@ class Desk:
         self.model = await self.integrator.model(list(self.kept.values()))
 
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
-        place = parcel.place
-        self.kept = {known: one for known, one in self.kept.items() if one.place != place}  # a new version replaces the old
         self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), trial.after
         self._record("absorbed", parcel, trial.judgement)
 

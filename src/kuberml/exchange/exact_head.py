@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.node import Node
-from kuberml.exchange.parcel import Parcel
-from kuberml.knowledge.contributions import Contributions, Refused, apply, plan
+from kuberml.exchange.parcel import Parcel, distinct
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
-from kuberml.knowledge.kinds.statistics import Head, Statistics, merge
-from kuberml.knowledge.manifest import content_of, single
+from kuberml.knowledge.kinds.statistics import Head, Statistics, merge_all
+from kuberml.knowledge.screening import version_problem
 from kuberml.learning.jobs import describe_data, solve_head
 from kuberml.learning.predictor import HeadOn
 
@@ -42,24 +40,28 @@ class ExactHead:
         """The head of one packet alone.
 
         Raises:
-            RemoteError: it is not statistics of the same features as one's own, and could not be added; or it is one's own.
+            RemoteError: it is not statistics of the same features as one's own, and could not be added.
         """
         mine = (self.own.basis, self.own.dims, self.own.grid, self.own.profile)
         if not isinstance(content, Statistics) or (content.basis, content.dims, content.grid, content.profile) != mine:
             raise RemoteError("it does not add to what is here: other features, another grid, or no statistics at all")
-        if np.array_equal(content.gram_dd, self.shared.gram_dd) and np.array_equal(content.counts_C, self.shared.counts_C):
-            raise RemoteError("it is a copy of one's own data, which count already")
         return self._head(await self._node.compute(solve_head, content))
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The head of everything: of copies one, of an author's slot the highest version.
+        """The head of everything.
 
         Raises:
-            RemoteError: a package is older than one of its slot that is there, or changes it by single samples.
+            RemoteError: versions of a slot differ by single samples, or the sums overflow, which honest samples never do.
         """
-        total = together(parcels)[1]
-        merged = self.own if total is None else merge(self.own, total)
+        _check_versions(parcels)
+        try:
+            merged = merge_all([self.own, *(parcel.content for parcel in self._taken(parcels))])
+        except ConfigError as error:
+            raise RemoteError(f"it does not add to what is here: {error}") from error
         return self._head(await self._node.compute(solve_head, merged))
+
+    def _taken(self, parcels: Iterable[Parcel]) -> list[Parcel]:
+        return distinct(parcels, own=(self.own.digest, self.shared.digest))
 
     def _head(self, head: Head) -> HeadOn:
         return HeadOn(self.extractor, head, self._node.place.shape)
@@ -67,23 +69,15 @@ class ExactHead:
     def counts(self, parcels: Iterable[Parcel]) -> dict[LabelId, int]:
         """Samples of each label behind the model of these packages."""
         total = dict(zip(self.own.labels, self.own.counts_C.tolist(), strict=True))
-        for label, count in together(list(parcels))[0].counts.items():
-            total[label] = total.get(label, 0) + count
+        for parcel in self._taken(parcels):
+            for label, count in parcel.signed.card.labels.items():
+                total[label] = total.get(label, 0) + count
         return total
 
 
-def together(parcels: Sequence[Parcel]) -> tuple[Contributions, Statistics | None]:
-    """What several packages are made of and their sums, in which nobody's data count twice; None without packages.
-
-    Raises:
-        RemoteError: one of them cannot be taken in beside those before it, see `knowledge.contributions`.
-    """
-    at_hand: dict[Digest, Statistics] = {content_of(parcel.signed.card): parcel.content for parcel in parcels}
-    held = {content: frozenset({content}) for content in at_hand}
-    have, total = Contributions(), None
-    for parcel in parcels:
-        step = plan(have, (single(parcel.signed.card),), held)
-        if isinstance(step, Refused):
-            raise RemoteError(step.reason)
-        total, have = apply(step, total, parcel.content, at_hand.__getitem__), step.after
-    return have, total
+def _check_versions(parcels: Sequence[Parcel]) -> None:
+    """Whoever has two versions of a slot can subtract them: the difference must stand on as many samples as a packet."""
+    versions = sorted(parcels, key=lambda one: (one.place, one.signed.card.version))
+    for old, new in pairwise(versions):
+        if old.place == new.place and (problem := version_problem(old.content, new.content)):
+            raise RemoteError(f"version {new.signed.card.version} of {new.place[1]!r}: {problem}")

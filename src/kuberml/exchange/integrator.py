@@ -33,9 +33,9 @@ class Integrator(Protocol):
         ...
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice.
+        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice (`distinct`).
 
         Raises:
-            RemoteError: the last package cannot be taken in beside the others.
+            RemoteError: they do not add up.
         """
         ...

@@ -1,10 +1,12 @@
-"""Knowledge on a receiver's desk: a parcel that was delivered, and the trial of one."""
+"""Parcels: delivered knowledge on a receiver's desk, the trial of one, and which of them a model may be made of."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from kuberml.core import values
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.trial import Judgement, Tally
 from kuberml.knowledge.card import SignedCard
@@ -57,3 +59,20 @@ class Trial:
     def why(self) -> str:
         """The reason in words."""
         return self.judgement.why
+
+
+def distinct(parcels: Iterable[Parcel], own: Collection[Digest] = ()) -> list[Parcel]:
+    """The parcels that a model may be made of, in an order of their own, so that nobody's data counts twice.
+
+    Of an author's slot only the newest version; each content once, whoever signed it and however it was encoded; and nothing
+    that is one's own.
+
+    Args:
+        parcels: in any order.
+        own: `values.digest` of contents that are counted already.
+    """
+    newest: dict[tuple[str, str], Parcel] = {}
+    for parcel in sorted(parcels, key=lambda one: (one.signed.card.version, one.digest)):
+        newest[parcel.place] = parcel
+    contents = {values.digest(parcel.content): parcel for _, parcel in sorted(newest.items())}
+    return [parcel for name, parcel in sorted(contents.items()) if name not in own]

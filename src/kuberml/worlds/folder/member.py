@@ -155,7 +155,8 @@ class Member:
             terms: under which others may use it.
 
         Raises:
-            ConfigError: it breaks a rule of its kind.
+            ConfigError: it breaks a rule of its kind; or these are statistics that differ from the version before by so few
+                samples that whoever subtracts the two sees them.
         """
         return self._wait(self._seat.publish(content, slot, terms))
 

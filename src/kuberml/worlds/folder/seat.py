@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from kuberml.core import canonical
-from kuberml.core.errors import ConfigError
+from kuberml.core.errors import ConfigError, InternalError, RemoteError
 from kuberml.core.ids import Digest, LabelId, NodeId
 from kuberml.core.values import digest, value
 from kuberml.exchange.claims import claims_on
@@ -23,10 +23,13 @@ from kuberml.exchange.place import LocalData, Place
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
-from kuberml.knowledge.card import Claim, Terms, decode_card
+from kuberml.knowledge.card import Claim, Knowledge, Terms, decode_card
 from kuberml.knowledge.kind import kind_of
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.statistics import Statistics
+from kuberml.knowledge.pack import open_value
+from kuberml.knowledge.screening import version_problem
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.private import hold_back, private_data
@@ -133,6 +136,8 @@ class Seat:
         version, before, card = published.get(place, (-1, "", ""))
         if content_digest == before:
             return Offer(decode_card(self._store.card(card)), (self.node.id,), 0, 0, 0)
+        if isinstance(content, Statistics) and card:
+            self._check_version(Digest(card), content)
         claims: tuple[Claim, ...] = ()
         if kind in ANSWERING:
             claims = await claims_on(self.node, content, await self.probe(), await self.extractor())
@@ -141,6 +146,16 @@ class Seat:
         entry = (version + 1, content_digest, offer.signed.digest)
         self.node.memory.update(published={**published, place: entry})
         return offer
+
+    def _check_version(self, card: Digest, content: Statistics) -> None:
+        """Refuse to publish what, beside the version before, would show single samples of mine."""
+        signed = decode_card(self._store.card(card))
+        try:
+            before = open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
+        except (KeyError, InternalError, RemoteError):
+            return  # it is gone from the folder; who fetched it meanwhile checks for himself
+        if problem := version_problem(before, content):
+            raise ConfigError(f"this version is not published beside version {signed.card.version}: {problem}")
 
     async def want(self, labels: Collection[LabelId]) -> list[Offer]:
         """See `member.Member.want`."""
