@@ -1,4 +1,4 @@
-"""Tunes the demonstration's paradigms: a grid each, on public samples that no learner owns, on seeds that the demo does not use.
+"""Tunes the demonstration's paradigms: a grid each, on public samples that no learner owns, on seeds that it does not use.
 
     python benchmarks/tune_demo.py [PARADIGM ...]
 

@@ -10,6 +10,7 @@ from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.result import RunSummary
 from kuberml.scenario.run import scorer
+from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import make_workers
 
 SMALL: dict[str, Any] = {
@@ -51,6 +52,6 @@ def ran_and_measured(tree: dict[str, Any], seed: int = 0) -> tuple[Play, RunSumm
 
     play = Play(config, label, seed, things=PublicThings(config), workers=workers, cache=None, records=records)
     try:
-        return play, play.run(scorer(workers))
+        return play, summarise(play, play.run(), scorer(workers))
     finally:
         workers.close()

@@ -75,7 +75,7 @@ class Play:
         outcome = self.world.run(mains, until_s=self.config.world.until_s, wait_for=waited)
         if self._gave_up and {node for node, (role, _) in self.cast.items() if role in waited} <= self._gave_up.keys():
             raise next(iter(self._gave_up.values()))  # nobody is left to say how it went
-        return summarise(self, outcome, score)
+        return outcome
 
     def _cast(self) -> dict[NodeId, tuple[str, Actor]]:
         parts = roles(self.paradigm)
