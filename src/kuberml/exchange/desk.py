@@ -7,6 +7,7 @@ packages were absorbed; the desk delivers, tests, asks witnesses, judges, and ke
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
@@ -17,7 +18,7 @@ from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.parcel import Parcel, Trial
 from kuberml.exchange.standing import Standing
-from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
+from kuberml.exchange.trial import Change, Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard, decode_card
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.verdict import Verdict, sign_verdict
@@ -28,6 +29,16 @@ WIRE_RESERVE_BYTES = 6144
 
 OVERLAP_MS = 10_000
 """What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What held-out data showed of absorbing one package into one model, and as which use of them."""
+
+    before: Any
+    after: Any
+    changed: Change
+    uses: int
 
 
 class Desk:
@@ -45,6 +56,7 @@ class Desk:
         self.is_spent = False
         """Whether the budget of bytes is used up: nothing more can be asked."""
         self._heard_ms = self._found_ms = 0
+        self._seen: dict[Digest, _Seen] = {}
         node.memory.setdefault(trials=0)
 
     async def open(self) -> Any:
@@ -223,15 +235,26 @@ class Desk:
 
     async def _judged(self, parcel: Parcel, labels: Collection[LabelId]) -> Trial:
         try:
-            after = await self.integrator.model([*self.kept.values(), parcel])
+            seen = await self._see(parcel)
         except RemoteError as error:
             return Trial(parcel.signed, Judgement("refused", {}, str(error)))
-        self.node.memory.update(trials=self.node.memory.trials + 1)
-        changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
         wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)
         credit = added(self.standing.credit(parcel.digest), parcel.proven)
-        judgement = judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials)
-        return Trial(parcel.signed, judgement, parcel, self.model, after)
+        judgement = judge(seen.changed, wanted, offered, parcel.mine, credit, self.plan, uses=seen.uses)
+        return Trial(parcel.signed, judgement, parcel, self.model, seen.after)
+
+    async def _see(self, parcel: Parcel) -> _Seen:
+        """What absorbing would change; known already if the model is the one it was tried on: then only others' word is new.
+
+        Looking again at the same comparison is no further use of the held-out data, and costs nothing of the error allowed.
+        """
+        seen = self._seen.get(parcel.digest)
+        if seen is None or seen.before is not self.model:
+            after = await self.integrator.model([*self.kept.values(), parcel])
+            self.node.memory.update(trials=self.node.memory.trials + 1)
+            changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
+            seen = self._seen[parcel.digest] = _Seen(self.model, after, changed, self.node.memory.trials)
+        return seen
 
     def _evidence(self, parcel: Parcel) -> tuple[float, str]:
         own = sum(tally.correct for tally in parcel.mine.values())

@@ -272,6 +272,17 @@ def test_a_version_that_would_show_single_samples_is_neither_published_nor_taken
         assert (verdict, why.startswith("version 1 of 'statistics'")) == ("refused", True)
 
 
+def test_a_version_is_compared_with_all_before_it(here):
+    x_N, y_N = of("train", range(5, 10))
+    with join("teacher", (x_N[:-60], y_N[:-60])) as teacher:
+        teacher.publish(teacher.statistics())
+        teacher.hold(x_N, y_N)
+        teacher.publish(teacher.statistics())
+        teacher.hold(x_N[:-65], y_N[:-65])
+        with pytest.raises(ConfigError, match="is not published beside version 0"):
+            teacher.publish(teacher.statistics())
+
+
 def test_the_command_line_reads_the_same_folder(here, monkeypatch, capsys):
     with join("ward", of("train", range(5, 10))) as me:
         me.publish(me.statistics())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node
-from kuberml.exchange.parcel import Trial
+from kuberml.exchange.parcel import Trial, distinct
 from kuberml.exchange.place import LocalData, Place
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
@@ -123,7 +123,7 @@ class Seat:
         """Samples of each label behind what is known here: my own, and those of the packages that were absorbed."""
         self._need_data()
         total = dict(self.node.data.counts)
-        for parcel in self._desk.kept.values() if self._desk else ():
+        for parcel in distinct(self._desk.kept.values() if self._desk else ()):
             for label, count in parcel.signed.card.labels.items():
                 total[label] = total.get(label, 0) + count
         return total
@@ -133,29 +133,30 @@ class Seat:
         kind = kind_of(content)
         place, content_digest = slot or kind, digest([content, canonical.encode(terms or Terms())])
         published = self.node.memory.get("published", {})
-        version, before, card = published.get(place, (-1, "", ""))
+        version, before, cards = published.get(place, (-1, "", ()))
         if content_digest == before:
-            return Offer(decode_card(self._store.card(card)), (self.node.id,), 0, 0, 0)
-        if isinstance(content, Statistics) and card:
-            self._check_version(Digest(card), content)
+            return Offer(decode_card(self._store.card(cards[-1])), (self.node.id,), 0, 0, 0)
+        if isinstance(content, Statistics):
+            self._check_versions(cards, content)
         claims: tuple[Claim, ...] = ()
         if kind in ANSWERING:
             claims = await claims_on(self.node, content, await self.probe(), await self.extractor())
         parents = tuple(sorted(self._desk.kept)) if self._desk and kind != "statistics" else ()
         offer = await self.node.publish(content, slot=place, version=version + 1, claims=claims, parents=parents, terms=terms)
-        entry = (version + 1, content_digest, offer.signed.digest)
+        entry = (version + 1, content_digest, (*cards, offer.signed.digest))
         self.node.memory.update(published={**published, place: entry})
         return offer
 
-    def _check_version(self, card: Digest, content: Statistics) -> None:
-        """Refuse to publish what, beside the version before, would show single samples of mine."""
-        signed = decode_card(self._store.card(card))
-        try:
-            before = open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
-        except (KeyError, InternalError, RemoteError):
-            return  # it is gone from the folder; who fetched it meanwhile checks for himself
-        if problem := version_problem(before, content):
-            raise ConfigError(f"this version is not published beside version {signed.card.version}: {problem}")
+    def _check_versions(self, cards: Iterable[Digest], content: Statistics) -> None:
+        """Refuse to publish what, beside any version before, would show single samples of mine."""
+        for card in cards:
+            try:
+                signed = decode_card(self._store.card(card))
+                before = open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
+            except (KeyError, InternalError, RemoteError):
+                continue  # gone or spoiled in the folder; who fetched it meanwhile checks for himself
+            if isinstance(before, Statistics) and (problem := version_problem(before, content)):
+                raise ConfigError(f"this version is not published beside version {signed.card.version}: {problem}")
 
     async def want(self, labels: Collection[LabelId]) -> list[Offer]:
         """See `member.Member.want`."""
