@@ -228,3 +228,10 @@ def test_the_folder_is_readable_and_its_ledger_knows_the_runs(alone: Path) -> No
     kuber = next(run for run in runs if run.paradigm == "kuber")
     assert {decision.outcome for decision in kuber.decisions} >= {"refused", "untested"}
     assert kuber.bytes_moved > 0
+
+
+@pytest.mark.parametrize("paradigm", ["fedavg", "dpsgd", "centralised"])
+def test_states_that_have_no_mean_are_refused_where_one_is_needed(paradigm: str, tmp_path: Path) -> None:
+    trees = {"count": 4, "adapter": "sklearn", "estimator": "sklearn.tree:DecisionTreeClassifier"}
+    with pytest.raises(ConfigError, match=rf"paradigms\.{paradigm}.*DecisionTreeClassifier.*local and kuber"):
+        run_scenario(parse({**SMALL, "learners": trees, "paradigms": {paradigm: {}}}), out=tmp_path, workers=1)

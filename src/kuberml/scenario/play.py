@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kuberml.core.errors import KuberError, RemoteError, Unreachable
+from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
 from kuberml.core.units import NS
@@ -53,7 +53,14 @@ class Play:
         self.config, self.label, self.seed, self.things = config, label, seed, things
         self.paradigm = paradigm_of(config.paradigms[label].use, PARADIGMS)
         self.options = check_options(config, PARADIGMS)[label]
-        self.stage = set_stage(config, seed, common=getattr(self.paradigm, "COMMON_MODEL", False))
+        common = getattr(self.paradigm, "COMMON_MODEL", False)
+        self.stage = set_stage(config, seed, common=common)
+        server = self.stage.services[SERVER].learner
+        if common and server is not None and not server.averageable:
+            raise ConfigError(
+                f"paradigms.{label}: it averages states or sends them around as one vector, and those of learners.estimator ="
+                f" {config.learners.estimator!r} are none; local and kuber take any learner"
+            )
         self.cast = self._cast()
         places = [Place(actor.node, role, actor.device, actor.link) for role, actor in self.cast.values()]
         self.world = SimulatedWorld(
