@@ -101,6 +101,9 @@ class Play:
         node = Node(self._standpoint(self.stage.services[LIBRARY], "library"))
         for name in self.paradigm.PUBLIC:
             await node.publish(self.things.get(name), slot=name, version=0)
+        besides = roles(self.paradigm).get("library")
+        if besides is not None:
+            await besides(node, self.options)
 
     def _standpoint(self, actor: Actor, role: str) -> Standpoint:
         world, node = self.world, actor.node
