@@ -22,7 +22,6 @@ from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
-from kuberml.knowledge.kinds.extractor import basis_of
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.learning.jobs import soft_labels
 from kuberml.paradigms.options import Training
@@ -84,8 +83,9 @@ async def peer(node: Node, cfg: Config) -> None:
 
 async def library(node: Node, cfg: Config) -> None:
     """What the keeper of public things does besides: add up what is published, if it is asked to."""
-    if cfg.gather:
-        gatherer = Gatherer(node, basis_of(await public(node, "extractor")), ridge=cfg.ridge)
+    extractor = node.own("extractor")
+    if cfg.gather and extractor is not None:
+        gatherer = Gatherer(node, extractor.signed.card.blobs[0].digest, ridge=cfg.ridge)
         await gatherer.run(learners="peer", every_s=cfg.every_s, patience_s=cfg.patience_s)
 
 
