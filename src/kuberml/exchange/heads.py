@@ -5,6 +5,8 @@ It is a thousandth of their bytes and answers the same; but it cannot be added t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError
@@ -23,12 +25,14 @@ def packed(head: Head, counts: dict[LabelId, int] | None = None) -> Weights:
     return Weights(tensors, counts or {}, head.labels, basis=head.basis)
 
 
-def unpacked(weights: Weights) -> Head:
+def unpacked(weights: Any) -> Head:
     """The head of `packed`.
 
     Raises:
         RemoteError: these weights are not a head.
     """
+    if not isinstance(weights, Weights):
+        raise RemoteError(f"a head comes as weights, not as {type(weights).__name__}")
     tensors, labels = weights.tensors, weights.outputs
     if weights.basis is None or tuple(sorted(tensors)) != _TENSORS or len(labels) < 1:
         raise RemoteError("weights that are not a head on an extractor")

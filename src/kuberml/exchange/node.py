@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from kuberml.core.errors import KuberError, RemoteError
+from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId, digest_of
 from kuberml.core.jobs import check_job
 from kuberml.core.rng import rng, seed_of
@@ -36,6 +36,7 @@ from kuberml.learning.learner import Learner
 
 __all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
 
+T = TypeVar("T")
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
 
@@ -165,6 +166,7 @@ class Node:
             kind_of(content), content, keys=self.place.keys, task=self.task, slot=slot, version=version,
             learned_at_ms=learned, claims=claims, parents=parents, terms=terms or Terms(),
         )  # fmt: skip
+        knowledge = self._slots.as_said_before(knowledge)
         self.hold(knowledge)
         offer = Offer(knowledge.signed, (self.id,), 0, 0, 0)
         card = knowledge.card
@@ -234,8 +236,28 @@ class Node:
         blobs = await self.delivery.fetch(signed.card, [node for node in offer.holders if node != self.id] or offer.holders)
         knowledge = Knowledge(signed, blobs)
         content = open_value(knowledge)
-        self.hold(knowledge)
+        try:
+            self.hold(knowledge)
+        except OSError as error:  # a full disk: it can be used, not passed on
+            self.record("not held", card=signed.digest, why=str(error))
         self.record("fetched", card=signed.digest, holder=offer.holders[0], size_bytes=signed.card.size_bytes)
+        return content
+
+    async def take(self, offer: Offer, sort: type[T]) -> T | None:
+        """As `fetch`, of one package among many: None, and recorded, where it does not arrive or is not a `sort`.
+
+        Raises:
+            OverBudget: this node may receive no more.
+        """
+        try:
+            content = await self.fetch(offer)
+            if not isinstance(content, sort):
+                raise RemoteError(f"{sort.__name__} is needed, and a package of kind {offer.signed.card.kind!r} was sent")
+        except OverBudget:
+            raise
+        except (RemoteError, Unreachable) as error:
+            self.record("undelivered", card=offer.signed.digest, why=str(error))
+            return None
         return content
 
     # --- asking ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ async def public(node: Node, kind: str) -> Any:
     """The public extractor or probe of this node's task: found at the hub, delivered, checked; waited for at the start.
 
     Raises:
-        Unreachable: nobody offers one.
+        Unreachable: nobody offers one that can be delivered.
     """
     return (await public_package(node, kind))[1]
 
@@ -28,10 +28,12 @@ async def public_package(node: Node, kind: str) -> tuple[SignedCard, Any]:
     """As `public`, with its card."""
     for _ in range(TRIES):
         offers = await node.find(Want(task=node.task, kinds=(kind,), limit=1))
-        if offers:
-            return offers[0].signed, await node.fetch(offers[0])
+        for offer in offers:
+            content = await node.take(offer, object)
+            if content is not None:
+                return offer.signed, content
         await node.sleep(RETRY_S)
-    raise Unreachable(f"nobody offers an {kind} for {node.task!r}")
+    raise Unreachable(f"nobody has given a public {kind} for {node.task!r} in {TRIES} tries")
 
 
 async def head_learner(node: Node) -> HeadLearner:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder, Store
 from kuberml.exchange.wire import Request
-from kuberml.knowledge.card import Card, decode_card
+from kuberml.knowledge.card import Card, Knowledge, decode_card
 from kuberml.knowledge.want import Offer
 
 
@@ -34,6 +36,16 @@ class Slots:
         self._mine[offer.signed.card.slot] = offer
         async with self._news:
             self._news.notify_all()
+
+    def as_said_before(self, knowledge: Knowledge) -> Knowledge:
+        """A package as it was signed the first time, if only the time is new: a restart says nothing twice in two ways."""
+        card, before = knowledge.card, self._mine.get(knowledge.card.slot)
+        if (
+            before is None
+            or msgspec.structs.replace(card, learned_at_ms=before.signed.card.learned_at_ms) != before.signed.card
+        ):
+            return knowledge
+        return Knowledge(before.signed, knowledge.blobs)
 
     async def answer(self, request: Request) -> Offer | None:
         """The newest in the slot that was asked for, once it has the version that was asked for."""

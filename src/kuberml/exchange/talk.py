@@ -89,13 +89,19 @@ class Talk:
             return None
 
     def answer(self, handler: NodeHandler) -> Callable[[NodeId, bytes], Awaitable[bytes]]:
-        """A transport handler that reads the request, lets `handler` answer, and writes the reply."""
+        """A transport handler that reads the request, lets `handler` answer, and writes the reply.
+
+        It raises Unreachable where this node's disk refuses: for who asks it is as if nobody were here.
+        """
 
         async def respond(asker: NodeId, body: bytes) -> bytes:
             self.received(len(body))
             signed = wire.read(body, wire.Request).signed
             about = None if signed is None else Offer(check_card(signed), (asker,), 0, 0, 0)
-            reply = await handler(asker, about)
+            try:
+                reply = await handler(asker, about)
+            except OSError as error:
+                raise Unreachable(f"{self._place.transport.node} cannot: {error}") from error
             return wire.write(wire.Reply(None if reply is None else reply.signed))
 
         return respond

@@ -106,8 +106,8 @@ def judge(
         for name in sorted(wanted & offered)
     }
     for verdict, why in (
-        ("refused", "other holders of {} find it wrong"),
-        ("credit", "other holders confirm {}"),
+        ("refused", "other holders or the public probe find it wrong about {}"),
+        ("credit", "other holders or the public probe confirm {}"),
         ("tested", "my own held-out data confirm {}"),
     ):
         names = [name for name, one in labels.items() if one == verdict]

@@ -12,8 +12,8 @@ import numpy as np
 
 from kuberml.core.jobs import job
 from kuberml.exchange.node import Node
+from kuberml.exchange.states import fetch_state, packed
 from kuberml.knowledge.kinds.probe import Probe, probe_from
-from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.datasets import samples
 from kuberml.learning.jobs import init_state
@@ -53,12 +53,13 @@ def fit_pooled(learner: Any, state: Any, probes: list[Probe], plan: FitPlan, see
 
 async def server(node: Node, cfg: Config) -> None:
     """Collect, train, hand out."""
-    pool = [await node.fetch(offer) async for offer in node.ask(node.peers("client"), "reveal", None, timeout_s=cfg.deadline_s)]
+    offers = [offer async for offer in node.ask(node.peers("client"), "reveal", None, timeout_s=cfg.deadline_s)]
+    pool = [data for offer in offers if (data := await node.take(offer, Probe)) is not None]
     if not pool:
         return
     start = await node.compute(init_state, node.learner, node.seed("init"))
     state = await node.compute(fit_pooled, node.learner, start, pool, cfg.plan, node.seed("fit"))
-    model = await node.publish(Weights({"state": state}), slot="global", version=0, listed=False)
+    model = await node.publish(packed(state), slot="global", version=0, listed=False)
     async for _ in node.ask(node.peers("client"), "adopt", model, timeout_s=cfg.deadline_s):
         pass
 
@@ -70,9 +71,8 @@ async def client(node: Node, cfg: Config) -> None:
         return await node.publish(await node.compute(reveal, node.data.train), slot="data", version=0, listed=False)
 
     async def adopt(_: str, model: Offer | None) -> None:
-        assert model is not None
-        state = (await node.fetch(model)).tensors["state"]
-        node.deploy(Network(node.learner, state), learned=[model.signed])
+        state = await fetch_state(node, model)
+        node.deploy(Network(node.learner, state), learned=[model.signed] if model else [])
 
     node.serve(reveal=give, adopt=adopt)
     await node.until_done()

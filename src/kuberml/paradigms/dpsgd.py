@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kuberml.core.rng import seed_of
 from kuberml.exchange.node import Node, OverBudget
-from kuberml.knowledge.kinds.weights import Weights
+from kuberml.exchange.states import packed, take_state
 from kuberml.learning.averaging import Mean
 from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.predictor import Network
@@ -39,13 +39,14 @@ async def gossip(node: Node, cfg: Config) -> None:
     """The rounds."""
     for r in range(node.memory.round, cfg.rounds):
         state = await node.compute(fit, node.learner, node.memory.state, node.data.train, cfg.plan, node.seed("fit", r))
-        await node.publish(Weights({"state": state}), slot="model", version=r, keep=2, listed=False)
+        await node.publish(packed(state), slot="model", version=r, keep=2, listed=False)
         near = await node.latest(node.neighbours, slot="model", timeout_s=cfg.patience_s, at_least=r)
         mean, left = Mean(), 1.0
         for offer in near:
-            weight = node.mixing[offer.holders[0]]
-            mean.add((await node.fetch(offer)).tensors["state"], weight)
-            left -= weight
+            weight, theirs = node.mixing[offer.holders[0]], await take_state(node, offer, state)
+            if theirs is not None:
+                mean.add(theirs, weight)
+                left -= weight
         mean.add(state, left)
         node.memory.update(round=r + 1, state=mean.result(state))
         node.deploy(Network(node.learner, node.memory.state), learned=[offer.signed for offer in near])

@@ -11,10 +11,11 @@ import asyncio
 
 import msgspec
 
+from kuberml.core.errors import ConfigError
 from kuberml.exchange.heads import packed, unpacked
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import public
-from kuberml.knowledge.kinds.statistics import merge_all
+from kuberml.knowledge.kinds.statistics import Statistics, merge
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
@@ -34,12 +35,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def server(node: Node, cfg: Config) -> None:
     """Collect packets, add, solve, hand out the head."""
-    packets = []
+    total: Statistics | None = None
     async for offer in node.ask(node.peers("client"), "describe", None, timeout_s=cfg.deadline_s):
-        packets.append(await node.fetch(offer))
-    if not packets:
+        packet = await node.take(offer, Statistics)
+        try:
+            total = packet if total is None else total if packet is None else merge(total, packet)
+        except ConfigError as error:  # of other features: it does not add up
+            node.record("refused", card=offer.signed.digest, author=offer.signed.card.author, why=str(error))
+    if total is None:
         return
-    head = await node.compute(solve_head, merge_all(packets), cfg.ridge)
+    head = await node.compute(solve_head, total, cfg.ridge)
     model = await node.publish(packed(head), slot="head", version=0, listed=False)
     async for _ in node.ask(node.peers("client"), "adopt", model, timeout_s=cfg.deadline_s):
         pass
@@ -55,9 +60,9 @@ async def client(node: Node, cfg: Config) -> None:
         return None if not packet.labels else await node.publish(packet, slot="shard", version=0, listed=False)
 
     async def adopt(_: str, model: Offer | None) -> None:
-        assert model is not None
-        head = unpacked(await node.fetch(model))
-        node.deploy(HeadOn(await extractor, head, node.place.shape), learned=[model.signed])
+        content = await node.fetch(model) if model else None
+        head = unpacked(content)
+        node.deploy(HeadOn(await extractor, head, node.place.shape), learned=[model.signed] if model else [])
 
     node.serve(describe=describe, adopt=adopt)
     await node.until_done()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from kuberml.exchange.node import Node
-from kuberml.knowledge.kinds.weights import Weights
+from kuberml.exchange.states import fetch_state, packed, take_state
 from kuberml.knowledge.want import Offer
 from kuberml.learning.averaging import Mean
 from kuberml.learning.jobs import fit, init_state
@@ -48,13 +48,15 @@ async def rounds(node: Node, cfg: Config, learner: Learner) -> None:
         clients = node.peers("client")
         size = max(1, round(cfg.cohort * len(clients)))
         cohort = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
-        base = await node.publish(Weights({"state": node.memory.weights}), slot="global", version=r, keep=2, listed=False)
+        base = await node.publish(packed(node.memory.weights), slot="global", version=r, keep=2, listed=False)
         mean = Mean()
         async for offer in node.ask(cohort, "fit", base, timeout_s=cfg.deadline_s):
-            state = (await node.fetch(offer)).tensors["state"]
-            mean.add(state, weight=sum(offer.signed.card.labels.values()))
+            state = await take_state(node, offer, node.memory.weights)
+            samples = sum(offer.signed.card.labels.values())
+            if state is not None and samples:
+                mean.add(state, weight=samples)
         node.memory.update(round=r + 1, weights=mean.result(node.memory.weights))
-    final = await node.publish(Weights({"state": node.memory.weights}), slot="global", version=cfg.rounds, keep=2, listed=False)
+    final = await node.publish(packed(node.memory.weights), slot="global", version=cfg.rounds, keep=2, listed=False)
     async for _ in node.ask(node.peers("client"), "adopt", final, timeout_s=cfg.deadline_s):
         pass
 
@@ -63,17 +65,16 @@ async def follow(node: Node, cfg: Config, learner: asyncio.Future[Learner]) -> N
     """The client's side of `rounds`. It serves at once, also while its learner is still being delivered."""
 
     async def adopt(_: str, base: Offer | None) -> None:
-        assert base is not None
-        state = (await node.fetch(base)).tensors["state"]
-        node.deploy(Network(await learner, state), learned=[base.signed])
+        state = await fetch_state(node, base)
+        node.deploy(Network(await learner, state), learned=[base.signed] if base else [])
 
     async def train(asker: str, base: Offer | None) -> Offer:
-        assert base is not None
+        start = await fetch_state(node, base)
+        assert base is not None, "a state came out of it"
         r = base.signed.card.version
-        start = (await node.fetch(base)).tensors["state"]
         node.deploy(Network(await learner, start), learned=[base.signed])
         state = await node.compute(fit, await learner, start, node.data.train, cfg.plan, node.seed("fit", r))
-        return await node.publish(Weights({"state": state}, node.data.counts), slot="update", version=r, listed=False)
+        return await node.publish(packed(state, node.data.counts), slot="update", version=r, listed=False)
 
     node.serve(fit=train, adopt=adopt)
     await node.until_done()

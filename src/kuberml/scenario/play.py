@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
 from kuberml.core.units import NS
@@ -64,6 +65,8 @@ class Play:
         self.watch = Watch(self._now_ns, self._spent)
         self.notes = Notes(self._now_ns)
         self._records = records
+        self._catalog = Catalog(":memory:")  # as if on the hub's disk: it survives the hub's crashes
+        self._gave_up: dict[NodeId, KuberError | OSError] = {}
         self.tell: Callable[[float, int], None] = lambda time_s, bytes_moved: None
         """Told the virtual time and the bytes moved whenever a node serves something new."""
 
@@ -72,6 +75,8 @@ class Play:
         mains = {node: self._main(node) for node in self.cast}
         waited = ["server"] if "server" in roles(self.paradigm) else ["peer"]
         outcome = self.world.run(mains, until_s=self.config.world.until_s, wait_for=waited)
+        if self._gave_up and {node for node, (role, _) in self.cast.items() if role in waited} <= self._gave_up.keys():
+            raise next(iter(self._gave_up.values()))  # nobody is left to say how it went
         return summarise(self, outcome, score)
 
     def _cast(self) -> dict[NodeId, tuple[str, Actor]]:
@@ -90,12 +95,20 @@ class Play:
             return self._hub
         if role == "library":
             return self._library
-        play = roles(self.paradigm)[role]
-        return lambda: play(Node(self._standpoint(actor, role)), self.options)
+        return lambda: self._part(actor, role)
+
+    async def _part(self, actor: Actor, role: str) -> None:
+        """Play one node's part. What its peers, the network or its own disk do to it ends that node, not the run."""
+        node = Node(self._standpoint(actor, role))
+        try:
+            await roles(self.paradigm)[role](node, self.options)
+        except (Unreachable, RemoteError, OSError) as error:
+            node.record("gave up", why=str(error))
+            self._gave_up[actor.node] = error
 
     async def _hub(self) -> None:
         world = self.world
-        Hub(world.transport(HUB), world.clock(HUB), Catalog(":memory:"), self._records(HUB, self._now_ns))
+        Hub(world.transport(HUB), world.clock(HUB), self._catalog, self._records(HUB, self._now_ns))
 
     async def _library(self) -> None:
         node = Node(self._standpoint(self.stage.services[LIBRARY], "library"))

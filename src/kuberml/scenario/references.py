@@ -67,12 +67,14 @@ def regret(play: Play, reached: dict[NodeId, float], score: Any) -> float | None
     if not all(model and isinstance(play.watch.predictors[model], HeadOn) for model in served.values()):
         return None
     packets = published_statistics(play)
-    if not packets or play.config.paradigms[play.label].use != "kuber":
+    if not reached or not packets or play.config.paradigms[play.label].use != "kuber":
         return None
     if max(packet.dims for packet in packets.values()) > ORACLE_DIMS:
         return None
     gaps = []
     for actor in play.stage.honest:
+        if actor.node not in reached:
+            continue  # cut off from the beginning: it serves nothing
         assert actor.data is not None
         others = [packet for node, packet in sorted(packets.items()) if node != actor.node]
         own, _, _ = describe_own(play.things.extractor, actor.data.train, 1, others[0].step_log2 if others else 8)

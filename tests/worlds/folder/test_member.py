@@ -93,7 +93,7 @@ def test_verdicts_of_other_processes_are_evidence(tmp_path, monkeypatch):
         with join(name, of("train", [0, 1, 2, 3], every=2)) as witness:
             assert "tested" in dict(taken(witness))
     with join("me", of("train", [2, 3, 4])) as me:
-        assert taken(me, "0", "1") == [("credit", "other holders confirm 0, 1")]
+        assert taken(me, "0", "1") == [("credit", "other holders or the public probe confirm 0, 1")]
 
 
 def test_soft_labels_are_another_way_in(here):
@@ -102,7 +102,7 @@ def test_soft_labels_are_another_way_in(here):
         assert offer.signed.card.kind == "soft-labels"
         assert offer.signed.card.size_bytes < 3000
     with join("ward", of("train", range(7), every=4), kind="soft-labels") as me:
-        assert taken(me, "8") == [("credit", "other holders confirm 8")]
+        assert taken(me, "8") == [("credit", "other holders or the public probe confirm 8")]
         assert recall(me, 8) > 0.6
         passed_on = me.publish(me.soft_labels(me.predict))
         assert passed_on.signed.card.parents == (offer.signed.digest,)

@@ -1,0 +1,72 @@
+"""What the documents show runs: every python block, in its document's order, in an empty folder.
+
+A block that cannot run here has the line `<!-- not run: why -->` before it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+-->\n+)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINES = 25
+"""That many the patch of an existing loop may have."""
+
+
+def blocks(document: Path) -> list[tuple[int, str]]:
+    """Line and text of each python block that is to be run."""
+    text = document.read_text()
+    return [(text.count("\n", 0, m.start("code")) + 1, m["code"]) for m in BLOCK.finditer(text) if not m["skip"]]
+
+
+def executed(document: Path) -> dict[str, Any]:
+    """The names that a document's blocks leave behind."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for line, code in blocks(document):
+        exec(compile("\n" * (line - 1) + code, str(document), "exec"), names)
+    return names
+
+
+def test_every_python_block_of_the_other_documents_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, document in enumerate(DOCUMENTS[1:]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        assert "__name__" in executed(document)
+
+
+def test_the_readme_teaches_a_network_what_it_has_never_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = executed(ROOT / "README.md")
+    out = capsys.readouterr().out
+    assert "ward-2: credit" in out
+    assert int(re.findall(r"(\d+)% right", out)[0]) >= 80
+    patched = [code for _, code in blocks(ROOT / "README.md") if "me.absorb" in code]
+    assert [len(code.splitlines()) <= LINES for code in patched] == [True]
+    x, y = names["tensors"]("test", [7, 8, 9])
+    alone = names["network"](64)
+    optimizer = names["torch"].optim.SGD(alone.parameters(), lr=0.1)
+    x_own, y_own = names["tensors"]("train", [0, 1, 2])
+    for _ in range(20):
+        optimizer.zero_grad()
+        names["cross_entropy"](alone(x_own), y_own).backward()
+        optimizer.step()
+    assert (alone(x).argmax(1) == y).float().mean() < 0.2  # nobody guesses digits that were never shown
+
+
+def test_blocks_are_found_and_marked_ones_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.md"
+    path.write_text("x\n```python\na = 1\n```\n<!-- not run: needs a network -->\n```python\nb = 2\n```\n```toml\nc = 3\n```\n")
+    assert blocks(path) == [(3, "a = 1\n")]
+
+
+def test_the_readme_names_the_two_commands_and_has_a_place_for_results() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert all(part in text for part in ("make demo", "make test", "<!-- results"))
