@@ -9,9 +9,9 @@ import pytest
 
 from kuberml.core.errors import RemoteError
 from kuberml.exchange import heads
-from kuberml.exchange.desk import Parcel
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.node import Node
+from kuberml.exchange.parcel import Parcel
 from kuberml.knowledge.card import Knowledge
 from kuberml.knowledge.kinds.statistics import Merged, Statistics, merge_all, solve, sums_of
 from kuberml.knowledge.manifest import single
@@ -19,7 +19,7 @@ from kuberml.knowledge.pack import make, open_value
 from tests.exchange.town import EXTRACTOR, Town, data, keys, statistics
 
 MINE = data("01")
-A, B, C = (statistics(data(labels, skip=40)) for labels in ("23", "45", "67"))
+A, B, C = (statistics(data(labels, part=1)) for labels in ("23", "45", "67"))
 
 
 def parcel(content: Any, author: str, *, version: int = 0, slot: str = "shard") -> Parcel:
@@ -71,7 +71,7 @@ def test_a_copy_of_my_own_packet_changes_nothing() -> None:
 
 
 def test_a_new_version_replaces_the_old_one() -> None:
-    more = merge_all([A, statistics(data("23", skip=80))])
+    more = merge_all([A, statistics(data("23", part=2))])
     np.testing.assert_array_equal(weights_of(parcel(A, "a"), parcel(more, "a", version=1)), pooled(more))
 
 
@@ -103,7 +103,7 @@ def test_what_may_not_be_published_still_counts_for_its_owner() -> None:
 
     found = with_head(model, own=few)
     assert found.labels == ("0", "1", "2", "3")
-    assert with_head(lambda head, _: _async(head.counts([parcel(A, "a")])), own=few) == {"0": 3, "1": 3, "2": 20, "3": 20}
+    assert with_head(lambda head, _: _async(head.counts([parcel(A, "a")])), own=few) == {"0": 3, "1": 3, "2": 14, "3": 14}
 
 
 def test_a_ready_head_is_served_where_it_stands_on_more() -> None:

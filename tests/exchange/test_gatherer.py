@@ -11,6 +11,7 @@ from kuberml.exchange.gatherer import Gatherer
 from kuberml.exchange.heads import unpacked
 from kuberml.exchange.node import Node
 from kuberml.exchange.trial import TrialPlan
+from kuberml.knowledge.card import Terms
 from kuberml.knowledge.kinds.statistics import Merged, merge_all, solve
 from kuberml.knowledge.want import Want
 from tests.exchange.town import BASIS, EXTRACTOR, Town, data, publishes, statistics, stay
@@ -48,6 +49,15 @@ def test_sum_and_head_are_those_of_everybody() -> None:
     np.testing.assert_array_equal(unpacked(found["head"]).weights_dC, solve(merge_all([A, B])).weights_dC)
 
 
+def test_a_packet_with_terms_is_not_added() -> None:
+    town = Town("a", "b", "hub1", "reader", roles=ROLES)
+    mains = {"a": publishes(A), "b": publishes(B, terms=Terms(licence="CC-BY-4.0")), "hub1": gather, "reader": reader(90)}
+    outcome = town.world.run(
+        {NodeId("hub"): town._hub, **{NodeId(n): _main(town, n, m) for n, m in mains.items()}}, until_s=120, wait_for=["reader"]
+    )
+    assert outcome.results[NodeId("reader")]["merge"].statistics.labels == A.labels
+
+
 def test_it_waits_for_those_who_are_missing_but_not_for_ever() -> None:
     town = Town("a", "late", "hub1", "reader", roles=ROLES)
     mains = {"a": publishes(A), "late": stay, "hub1": gather}
@@ -73,7 +83,7 @@ def test_a_receiver_fetches_the_head_and_nothing_else() -> None:
             await node.sleep(5)
         return {parcel.signed.card.slot for parcel in desk.kept.values()}, len(desk.model.labels)
 
-    places = {name: {"data": data(labels, train=60)} for name, labels in (("a", "01"), ("b", "12"), ("c", "23"))}
+    places = {name: {"data": data("0123", part=i)} for i, name in enumerate("abc")}
     town = Town("a", "b", "c", "hub1", roles=ROLES | {"reader": "peer"}, **places)
     mains = {"a": receive, "b": receive, "c": receive, "hub1": gather}
     outcome = town.world.run(

@@ -14,7 +14,7 @@ from kuberml.knowledge.pack import make, open_value
 from tests.exchange.town import BASIS, data, keys, statistics
 
 HEAD = solve(statistics(data("12")))
-SENT = packed(HEAD, {"1": 20, "2": 20})
+SENT = packed(HEAD, {"1": 14, "2": 14})
 
 
 def test_a_head_comes_back_as_it_was_sent() -> None:
@@ -23,7 +23,7 @@ def test_a_head_comes_back_as_it_was_sent() -> None:
     np.testing.assert_array_equal(found.weights_dC, HEAD.weights_dC)
     assert (found.labels, found.ridge, found.basis, found.step_log2, found.clip) == (("1", "2"), HEAD.ridge, BASIS, 8, 4096)
     assert knowledge.card.basis == BASIS
-    assert knowledge.card.labels == {"1": 20, "2": 20}
+    assert knowledge.card.labels == {"1": 14, "2": 14}
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ def test_what_witnesses_find_moves_a_card_down() -> None:
 
 
 def some_probe() -> Probe:
-    part = samples(data("123", skip=40).train)
+    part = samples(data("123", part=1).train)
     return probe_from(part.x_N, [part.labels[y] for y in part.y_N], levels=16)
 
 

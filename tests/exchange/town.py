@@ -12,6 +12,7 @@ from kuberml.exchange.hub import Hub
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import LocalData
 from kuberml.exchange.place import Place as Standpoint
+from kuberml.exchange.standing import Standing
 from kuberml.knowledge.kinds.extractor import basis_of
 from kuberml.knowledge.kinds.statistics import Statistics, describe
 from kuberml.knowledge.signing import Keys
@@ -68,6 +69,8 @@ class Town:
         )
         self.notes = {name: Notes() for name in everybody}
         self.catalog = Catalog(":memory:")
+        self.hub: Standing | None = None
+        """Whose word counts how much, as the hub sees it; None before it runs."""
         self._places = places
 
     def standpoint(self, name: str) -> Standpoint:
@@ -103,19 +106,22 @@ class Town:
         return self.world.run({HUB: self._hub, **{NodeId(name): main(name) for name in mains}}, until_s=until_s)
 
     async def _hub(self) -> None:
-        Hub(self.world.transport(HUB), self.world.clock(HUB), self.catalog, self.notes[HUB])
+        hub = Hub(self.world.transport(HUB), self.world.clock(HUB), self.catalog, self.notes[HUB])
+        self.hub = hub._standing
 
 
 def keys(name: str) -> Keys:
     return Keys(name.encode().ljust(32, b"."))
 
 
-def data(labels: str, *, skip: int = 0, train: int = 20, heldout: int = 10, relabel: dict[str, str] | None = None) -> LocalData:
-    """Digits of some labels: per label `train` and `heldout` samples, after the first `skip`."""
+def data(labels: str, *, part: int = 0, train: int = 14, heldout: int = 7, relabel: dict[str, str] | None = None) -> LocalData:
+    """Digits of some labels: per label `train` and `heldout` samples of one of five parts, which share no sample."""
     y_N = np.asarray(DATASETS.get("digits").part("train").y_N)
-    mine = [np.flatnonzero(y_N == LABELS.index(label))[skip : skip + train + heldout] for label in labels]
-    parts = [np.sort(np.concatenate([one[a:b] for one in mine])).astype(np.int32) for a, b in ((0, train), (train, None))]
-    refs = [DataRef("digits", "train", part, "plain", relabel or {}) for part in parts]
+    mine = [np.flatnonzero(y_N == LABELS.index(label))[part::5] for label in labels]
+    chosen = ([one[:train] for one in mine], [one[-heldout:] for one in mine])
+    refs = [
+        DataRef("digits", "train", np.sort(np.concatenate(some)).astype(np.int32), "plain", relabel or {}) for some in chosen
+    ]
     return LocalData(refs[0], refs[1], dict.fromkeys(sorted((relabel or {}).get(label, label) for label in labels), train))
 
 

@@ -84,8 +84,8 @@ def test_a_student_learns_from_another_architecture_and_keeps_its_own(parts, alo
 def test_it_is_deterministic_and_depends_on_the_seed(parts, alone, teacher):
     train, heldout, public, _ = parts
     answers = ask(teacher, public.x_N, LABELS, own=train)
-    plan, grid = FitPlan(lr=0.05, steps=20), GRID[:2]
-    one, two, other = (distil(LEARNER, alone, train, heldout, answers, plan=plan, seed=seed, grid=grid) for seed in (3, 3, 4))
+    plan = FitPlan(lr=0.05, steps=20)
+    one, two, other = (distil(LEARNER, alone, train, heldout, answers, plan=plan, seed=s, tolerance=1.0) for s in (3, 3, 4))
     assert values.digest(one) == values.digest(two)
     assert values.digest(one.state) != values.digest(other.state)
 

@@ -9,7 +9,7 @@ from kuberml.core.jobs import job
 from kuberml.exchange.node import Node
 from kuberml.exchange.trial import Tally
 from kuberml.knowledge.card import PPM, Claim, SignedCard
-from kuberml.knowledge.fraud import accuse, false_labels
+from kuberml.knowledge.fraud import accuse, claim_on, false_labels
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe, probe_of
 from kuberml.learning import claims as scoring
@@ -42,16 +42,16 @@ async def recheck(
         Evidence per label that was claimed, and "" if the claim holds; else none, and why not: everybody is told, with a
         signed proof. ({}, "") where nothing is claimed on this probe.
     """
-    claims = [one for one in signed.card.claims if one.probe == probe_of(probe)]
-    if not claims or probe.y_N is None:
+    claim = claim_on(signed.card, probe_of(probe))
+    if claim is None or probe.y_N is None:
         return {}, ""
     found_ppm = await node.compute(recall_ppm, content, probe, extractor)
-    false = false_labels(claims[0], found_ppm, probe)
+    false = false_labels(claim, found_ppm, probe)
     if false:
         await node.accuse(accuse(signed, probe, found_ppm, keys=node.place.keys, at_ms=node.now_ms))
-        return {}, "its claim is false: " + ", ".join(_told(label, claims[0], found_ppm) for label in false)
+        return {}, "its claim is false: " + ", ".join(_told(label, claim, found_ppm) for label in false)
     counts = probe.counts()
-    shared = [label for label in claims[0].recall_ppm if label in found_ppm]
+    shared = [label for label in claim.recall_ppm if label in found_ppm]
     return {label: Tally(round(found_ppm[label] * counts[label] / PPM), counts[label]) for label in shared}, ""
 
 

@@ -15,6 +15,7 @@ from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
 from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.parcel import Parcel
 from kuberml.exchange.standing import Standing
 from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
 from kuberml.knowledge.card import PPM, SignedCard
@@ -28,21 +29,6 @@ WIRE_RESERVE_BYTES = 6144
 
 OVERLAP_MS = 10_000
 """What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """Delivered knowledge, opened and read: what it says alone, on held-out data of one's own and on the public probe."""
-
-    signed: SignedCard
-    content: Any
-    mine: dict[LabelId, Tally]
-    proven: dict[LabelId, Tally]
-
-    @property
-    def digest(self) -> Digest:
-        """Of the card."""
-        return self.signed.digest
 
 
 @dataclass(frozen=True)
@@ -97,7 +83,11 @@ class Integrator(Protocol):
         ...
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice."""
+        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice (`distinct`).
+
+        Raises:
+            RemoteError: they do not add up.
+        """
         ...
 
 
@@ -116,6 +106,7 @@ class Desk:
         self.waiting: dict[Digest, Parcel] = {}
         self.refused: dict[Digest, str] = {}
         self.standing = Standing(self_witness=node.author)
+        self._tried: dict[Digest, tuple[int, dict[LabelId, Tally]]] = {}
         self.model: Any = None
         self.offers: dict[Digest, Offer] = {}
         self.is_spent = False
@@ -220,6 +211,8 @@ class Desk:
         await self._hear()
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
+            if not self._is_news(parcel):
+                continue
             trial = await self._trial(parcel)
             if trial.accepted:
                 self._keep(parcel, trial)
@@ -227,6 +220,14 @@ class Desk:
         if fresh:
             self.node.memory.update(kept=sorted(self.kept))
         return fresh
+
+    def _is_news(self, parcel: Parcel) -> bool:
+        """Whether a trial may end otherwise than the last: more was kept, or witnesses said more. Held-out data wear out."""
+        state = (len(self.kept), self.standing.credit(parcel.digest))
+        if self._tried.get(parcel.digest) == state:
+            return False
+        self._tried[parcel.digest] = state
+        return True
 
     async def try_out(self, offer: Offer, labels: Collection[LabelId] = ()) -> Trial:
         """Deliver one offer and try it for these labels (none: all), for a receiver who decides one by one."""
@@ -286,7 +287,10 @@ class Desk:
         return trial
 
     async def _judged(self, parcel: Parcel, labels: Collection[LabelId]) -> Trial:
-        after = await self.integrator.model([*self.kept.values(), parcel])
+        try:
+            after = await self.integrator.model([*self.kept.values(), parcel])
+        except RemoteError as error:
+            return Trial(parcel.signed, Judgement("refused", {}, str(error)))
         self.node.memory.update(trials=self.node.memory.trials + 1)
         changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
         wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)

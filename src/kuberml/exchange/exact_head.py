@@ -13,8 +13,8 @@ from typing import Any
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange import heads
-from kuberml.exchange.desk import Parcel
 from kuberml.exchange.node import Node
+from kuberml.exchange.parcel import Parcel
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.contributions import Contributions, Refused, apply, plan
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of

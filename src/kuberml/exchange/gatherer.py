@@ -2,7 +2,8 @@
 
 It judges nothing and knows no data: who receives, tries. What it publishes is a package like any: the exact sum with the
 manifest of its contributions (so it can be added, subtracted and taken apart again), and the head that the sum makes, for those
-who only want to use it. Single packets stay on offer for whoever refuses the sum.
+who only want to use it. Single packets stay on offer for whoever refuses the sum. Packets whose authors set terms are left out:
+a sum could not keep them all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
 from kuberml.exchange import heads
 from kuberml.exchange.node import Node
+from kuberml.knowledge.card import Terms
 from kuberml.knowledge.contributions import Contributions, Refused, apply, as_merge, plan
 from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.manifest import content_of, single
@@ -51,12 +53,13 @@ class Gatherer:
 
     async def look(self) -> bool:
         """Fetch and add the packets that are new. Whether there were any."""
-        before, since_ms = self.made_of, max(0, self._found_ms - OVERLAP_MS)
+        before, since_ms, asked_ms = self.made_of, max(0, self._found_ms - OVERLAP_MS), self._node.now_ms
         want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=OFFERS, newer_than_ms=since_ms)
         for offer in await self._node.find(want):
-            if offer.signed.digest not in self._settled and not offer.signed.card.parents:
+            card = offer.signed.card
+            if offer.signed.digest not in self._settled and not card.parents and card.terms == Terms():
                 await self._add(offer)
-        self._found_ms = self._node.now_ms
+        self._found_ms = asked_ms  # not now: fetching takes long, and others publish meanwhile
         return self.made_of != before
 
     async def publish(self, version: int) -> None:

@@ -32,16 +32,13 @@ class OwnNetwork:
         return network
 
     async def learn(self, teacher: Any, learned: list[Any]) -> bool:
-        """Distil a teacher; keep the result unless one's own labels get worse. Whether it was kept.
-
-        Distillation itself refuses nothing here (tolerance 1): the one judge of what is kept is the trial.
-        """
+        """Distil a teacher; keep the result unless one's own labels get worse. Whether it was kept."""
         node = self._node
         self._taught += 1
         before = Network(node.learner, node.memory.network)
         state = await node.compute(
             distil, node.learner, before.state, node.data.train, node.data.heldout, teacher, self.probe, self._plan,
-            node.seed("distil", self._taught), GRID, 1.0,
+            node.seed("distil", self._taught), GRID, self._trial.tolerance,
         )  # fmt: skip
         after = Network(node.learner, state)
         why = harm(await node.compute(change, before, after, node.data.heldout), self._trial)

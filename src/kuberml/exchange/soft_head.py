@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kuberml.core.ids import Digest
-from kuberml.exchange.desk import Parcel
 from kuberml.exchange.node import Node
+from kuberml.exchange.parcel import Parcel, distinct
 from kuberml.knowledge.kinds.probe import Probe, probe_of
 from kuberml.knowledge.kinds.soft_labels import SoftLabels
 from kuberml.learning.soft_head import solve_soft
@@ -34,7 +34,7 @@ class SoftHead:
 
     async def model(self, parcels: Sequence[Parcel]) -> Any:
         """The head of one's own samples and of all teachers; a label is answered by those who know it."""
-        return await self._solve(self._node.data.train, [parcel.content for parcel in parcels])
+        return await self._solve(self._node.data.train, [parcel.content for parcel in distinct(parcels)])
 
     async def _solve(self, own: DataRef | None, teachers: list[SoftLabels]) -> Any:
         labels = self._node.learner.labels

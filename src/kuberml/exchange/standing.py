@@ -99,8 +99,9 @@ class Standing:
         if self._me is not None:
             mine = on_card.get(self._me)
             return None if mine is None else _good([mine])
-        others = [verdict for who, verdict in sorted(on_card.items()) if who not in (witness, verdict.author)]
-        return _good(others) if others else None
+        voices = [_good([verdict]) for who, verdict in on_card.items() if who not in (witness, verdict.author)]
+        good, bad = sum(voices), len(voices) - sum(voices)  # one voice each: a large test is no louder, it is only claimed
+        return None if good == bad else good > bad
 
     def _disproved(self, author: str) -> bool:
         mine = [on_card[self._me] for on_card in self._verdicts.values() if self._me in on_card] if self._me else []

@@ -99,7 +99,7 @@ def accuse(
     """
     check_card(accused)
     name = probe_of(probe)
-    claim = _claim(accused.card, name)
+    claim = claim_on(accused.card, name)
     if claim is None:
         raise ConfigError(f"the card claims nothing on the probe {name[:12]}")
     if not false_labels(claim, recall_ppm, probe, tolerance_ppm=tolerance_ppm):
@@ -130,7 +130,7 @@ def check_fraud(signed: SignedFraudProof, probe: Probe, run: Run, *, tolerance_p
     check_digest(proof.accuser)  # a public key has the form of a digest
     check_signature(proof.accuser, DOMAIN, proof.digest.encode(), signed.signature)
     check_card(proof.accused)
-    claim = _claim(proof.accused.card, proof.probe)
+    claim = claim_on(proof.accused.card, proof.probe)
     if claim is None:
         raise RemoteError(f"the accused card claims nothing on the probe {proof.probe:.12}")
     if probe_of(probe) != proof.probe:
@@ -154,7 +154,7 @@ def outcome_of(signed: SignedFraudProof, *, proven: bool) -> Outcome:
     return Outcome(proof.accused.card.author if proven else proof.accuser, proof.digest, -FRAUD_WEIGHT)
 
 
-def _claim(card: Card, probe: Digest) -> Claim | None:
+def claim_on(card: Card, probe: Digest) -> Claim | None:
     """What a card claims on a probe; of several claims of one label the highest."""
     recall_ppm: dict[LabelId, int] = {}
     for claim in card.claims:

@@ -79,16 +79,12 @@ class Setting(msgspec.Struct, frozen=True):
     refine: bool = False
 
 
-GRID = (
-    Setting(1.0, 0.3),
-    Setting(1.0, 0.6, anew=True),
-    Setting(1.0, 0.9, anew=True, refine=True),
-    Setting(2.0, 0.6, anew=True),
-)
-"""Candidates, from mild to bold. A state of few labels is often a worse start than none: its dead units do not come back.
+GRID = (Setting(1.0, 0.6, anew=True), Setting(1.0, 0.9, anew=True))
+"""Candidates. A state of few labels is often a worse start than none: its dead units do not come back.
 
-On digits (12 learners of 3 labels each, MLP, LeNet and CNN, 200 unlabelled samples; mean accuracy 28 % alone, teacher 98 %)
-these four reach 90.5 % (2 seeds), a full grid of 24 settings 91 % (1 seed).
+Chosen among four grids by the demonstration's kuber-mixed on samples that learners hold back (`data.judge = "heldout"`, seeds
+100 and 101, never the test set): these two 79.9 %; with starts from the old state, refined heads or a temperature of 2 beside
+them 70.8 to 73.7 %, because a held-out set of 20 samples often picks the wrong one of many; the first alone 78.7 %.
 """
 
 

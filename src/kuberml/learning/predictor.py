@@ -23,7 +23,7 @@ from kuberml.learning.types import Array
 
 SHARPNESS = 10.0
 """A head's scores are regressions on 0 and 1: a sure answer leads by 1 only. Ten times that is close to a probability (the
-likelihood of test labels is best at 10 to 14 for digits with 150 or 1,097 samples, at 8 to 10 for Fashion-MNIST)."""
+likelihood of training samples kept apart is best at 10 to 14 for digits, at 8 to 10 for Fashion-MNIST)."""
 
 
 class Predictor(Protocol):

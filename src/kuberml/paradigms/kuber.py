@@ -74,9 +74,9 @@ async def peer(node: Node, cfg: Config) -> None:
         if fresh:
             await teach(node, integrator, desk, network, look)
         if learned and (network is None or not fresh or desk.is_spent or look == cfg.looks - 1):
-            await serve(node, desk.model, network, learned)  # a network is taught when no more comes in: that costs
-            learned = []
-        if desk.is_spent or desk.is_served:
+            # A network is taught when no more comes in, since that costs; and again, from another start, if it would forget.
+            learned = [] if await serve(node, desk.model, network, learned) else learned
+        if (desk.is_spent or desk.is_served) and not learned:
             break
         await node.sleep(cfg.every_s)
 
@@ -108,12 +108,12 @@ async def describe(node: Node, cfg: Config, probe: Probe | None) -> Integrator:
     return head
 
 
-async def serve(node: Node, model: Any, network: OwnNetwork | None, fresh: list[SignedCard]) -> None:
-    """Answer with what is known now: the model itself, or one's own network taught by it."""
-    if network is None:
-        node.deploy(model, learned=fresh)
-    elif fresh:
-        await network.learn(model, fresh)
+async def serve(node: Node, model: Any, network: OwnNetwork | None, fresh: list[SignedCard]) -> bool:
+    """Answer with what is known now: the model itself, or one's own network taught by it. Whether that is so now."""
+    if network is not None:
+        return not fresh or await network.learn(model, fresh)
+    node.deploy(model, learned=fresh)
+    return True
 
 
 async def teach(node: Node, integrator: Integrator, desk: Desk, network: OwnNetwork | None, version: int) -> None:

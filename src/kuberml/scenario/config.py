@@ -47,7 +47,7 @@ class Data(Section, frozen=True, kw_only=True):
     heldout: Annotated[float, Meta(gt=0, lt=1)] = 0.25  # share of a learner's samples that it keeps for its trials
     public: Whole = 0  # samples set aside as public: to build extractors on and as a probe
     probe_labels: bool = False  # whether the public samples carry labels
-    judge: Literal["test", "public"] = "test"  # what accuracy is measured on; "public" is for tuning, never for a result
+    judge: Literal["test", "public", "heldout"] = "test"  # what accuracy is measured on; all but "test" are for tuning only
     limit: Whole = 0  # training samples used at most; 0 = all
 
 

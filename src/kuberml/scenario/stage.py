@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import blake3
@@ -98,7 +99,7 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
                 budget_bytes=config.learners.budget_bytes,
             )
         )
-    tests = {domain: _balanced(dataset, config.data.judge, domain) for domain in config.data.domains}
+    tests = {domain: _judge(config, dataset, actors, domain) for domain in config.data.domains}
     return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed), tests, _public(config, dataset))
 
 
@@ -179,11 +180,20 @@ def _lie(labels: tuple[LabelId, ...], seed: int) -> dict[LabelId, LabelId]:
     return {label: labels[(place + turn) % len(labels)] for place, label in enumerate(labels)}
 
 
-def _balanced(dataset: Dataset, split: str, domain: str) -> DataRef:
+def _judge(config: Config, dataset: Dataset, actors: Sequence[Actor], domain: str) -> DataRef:
+    """What accuracy is measured on in a domain: label-balanced; the test split, or, to tune, public or all held-out samples."""
+    if config.data.judge != "heldout":
+        every = np.arange(dataset.size(config.data.judge), dtype=np.int32)
+        return _balanced(dataset, config.data.judge, every, domain)
+    held = [actor.data.heldout.indices_N for actor in actors if actor.data is not None and not actor.liar]
+    return _balanced(dataset, "train", np.sort(np.concatenate(held)), domain)
+
+
+def _balanced(dataset: Dataset, split: str, indices: Indices, domain: str) -> DataRef:
     """As many samples of every label as of the rarest, in the data set's order."""
-    y_N = np.asarray(dataset.part(split).y_N)
+    y_N = np.asarray(dataset.part(split).y_N)[indices]
     least = min(int(np.sum(y_N == label)) for label in range(len(dataset.labels)))
-    chosen = np.concatenate([np.flatnonzero(y_N == label)[:least] for label in range(len(dataset.labels))])
+    chosen = np.concatenate([indices[y_N == label][:least] for label in range(len(dataset.labels))])
     return DataRef(dataset.name, split, np.sort(chosen).astype(np.int32), domain)
 
 
