@@ -12,7 +12,7 @@ from kuberml.knowledge.algebra import merge_all
 from kuberml.knowledge.kinds.statistics import Statistics, describe
 from kuberml.knowledge.moments import with_constant
 from kuberml.knowledge.pack import open_value
-from kuberml.knowledge.screening import check, exchange_problem
+from kuberml.knowledge.screening import check, exchange_problem, version_problem
 from kuberml.knowledge.withholding import difference_problem
 
 from .packets import BASIS, packet, publish, samples
@@ -115,3 +115,12 @@ def test_two_versions_may_not_swap_a_sample(profile: str) -> None:
     assert "'a' has as many samples" in str(exchange_problem(before, swapped))
     assert "'a' has as many samples" in str(exchange_problem(before, grown))
     assert exchange_problem(swapped, grown) is None
+
+
+def test_versions_are_compared_only_where_they_subtract() -> None:
+    before = packet(1)
+    other = msgspec.structs.replace(before, basis=BASIS[::-1], counts_C=before.counts_C + 1)
+    fewer = msgspec.structs.replace(other, basis=before.basis)
+    assert version_problem(before, before) is None
+    assert "changed by +1" in str(version_problem(before, fewer))
+    assert version_problem(before, other) is None

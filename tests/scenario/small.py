@@ -38,19 +38,26 @@ class Silent:
 
 def ran(tree: dict[str, Any], seed: int = 0) -> Play:
     """One run of the scenario's only paradigm, with everything that it left behind."""
-    return ran_and_measured(tree, seed)[0]
+    play = prepared(tree, seed)
+    run_to_end(play)
+    return play
 
 
-def ran_and_measured(tree: dict[str, Any], seed: int = 0) -> tuple[Play, RunSummary]:
+def prepared(tree: dict[str, Any], seed: int = 0) -> Play:
+    """The stage of the scenario's only paradigm; nothing runs yet."""
     config = parse(tree)
     (label,) = config.paradigms
-    workers = make_workers(1)
 
     def records(node: Any, now_ns: Any) -> Recorder:
         return Silent()
 
-    play = Play(config, label, seed, things=PublicThings(config), workers=workers, cache=None, records=records)
+    return Play(config, label, seed, things=PublicThings(config), workers=make_workers(1), cache=None, records=records)
+
+
+def run_to_end(play: Play) -> RunSummary:
+    """Run it and measure."""
+    workers = make_workers(1)
     try:
-        return play, play.run(scorer(workers))
+        return play.run(scorer(workers))
     finally:
         workers.close()

@@ -6,20 +6,20 @@ packages were absorbed; the desk delivers, tests, asks witnesses, judges, and ke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
+from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node, OverBudget
-from kuberml.exchange.parcel import Parcel
+from kuberml.exchange.parcel import Parcel, Trial
 from kuberml.exchange.standing import Standing
-from kuberml.exchange.trial import Judgement, Tally, TrialPlan, added, judge
-from kuberml.knowledge.card import PPM, SignedCard
-from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.exchange.trial import Change, Judgement, Tally, TrialPlan, added, judge
+from kuberml.knowledge.card import PPM, SignedCard, decode_card
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
@@ -32,63 +32,13 @@ OVERLAP_MS = 10_000
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What came of trying one package: the judgement, and the models before and after it would be absorbed.
+class _Seen:
+    """What held-out data showed of absorbing one package into one model, and as which use of them."""
 
-    `parcel` and `after` are None where there was nothing to try: not delivered, or refused at once.
-    """
-
-    signed: SignedCard
-    judgement: Judgement
-    parcel: Parcel | None = None
-    before: Any = None
-    after: Any = None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it may be absorbed."""
-        return self.judgement.accepted
-
-    @property
-    def verdict(self) -> str:
-        """tested, credit, untested or refused; see `exchange.trial`."""
-        return self.judgement.verdict
-
-    @property
-    def why(self) -> str:
-        """The reason in words."""
-        return self.judgement.why
-
-
-class Integrator(Protocol):
-    """One way of taking knowledge in. Models are predictors (see `learning.predictor`)."""
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds that it can use."""
-        ...
-
-    @property
-    def basis(self) -> Digest:
-        """What they must be relative to: the extractor or the probe."""
-        ...
-
-    @property
-    def extractor(self) -> Extractor | None:
-        """The extractor, where `basis` is one."""
-        ...
-
-    async def read(self, content: Any) -> Any:
-        """The predictor that this package alone makes. Raises RemoteError: it makes none."""
-        ...
-
-    async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The predictor with one's own knowledge and these packages absorbed; nobody's data counts twice (`distinct`).
-
-        Raises:
-            RemoteError: they do not add up.
-        """
-        ...
+    before: Any
+    after: Any
+    changed: Change
+    uses: int
 
 
 class Desk:
@@ -106,12 +56,12 @@ class Desk:
         self.waiting: dict[Digest, Parcel] = {}
         self.refused: dict[Digest, str] = {}
         self.standing = Standing(self_witness=node.author)
-        self._tried: dict[Digest, tuple[int, dict[LabelId, Tally]]] = {}
         self.model: Any = None
         self.offers: dict[Digest, Offer] = {}
         self.is_spent = False
         """Whether the budget of bytes is used up: nothing more can be asked."""
         self._heard_ms = self._found_ms = 0
+        self._seen: dict[Digest, _Seen] = {}
         node.memory.setdefault(trials=0)
 
     async def open(self) -> Any:
@@ -211,8 +161,6 @@ class Desk:
         await self._hear()
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
-            if not self._is_news(parcel):
-                continue
             trial = await self._trial(parcel)
             if trial.accepted:
                 self._keep(parcel, trial)
@@ -220,14 +168,6 @@ class Desk:
         if fresh:
             self.node.memory.update(kept=sorted(self.kept))
         return fresh
-
-    def _is_news(self, parcel: Parcel) -> bool:
-        """Whether a trial may end otherwise than the last: more was kept, or witnesses said more. Held-out data wear out."""
-        state = (len(self.kept), self.standing.credit(parcel.digest))
-        if self._tried.get(parcel.digest) == state:
-            return False
-        self._tried[parcel.digest] = state
-        return True
 
     async def try_out(self, offer: Offer, labels: Collection[LabelId] = ()) -> Trial:
         """Deliver one offer and try it for these labels (none: all), for a receiver who decides one by one."""
@@ -250,6 +190,35 @@ class Desk:
             raise ConfigError(f"the model has changed since {trial.signed.digest[:12]} was tried: try it again")
         self._keep(trial.parcel, trial)
         self.node.memory.update(kept=sorted(self.kept))
+
+    async def forget(self, known: Digest) -> None:
+        """Take a package out of `model` again; it is not tried a second time.
+
+        Raises:
+            ConfigError: it was never absorbed.
+        """
+        if known not in self.kept:
+            raise ConfigError(f"{known[:12]} is not among what was absorbed here: there is nothing to forget")
+        parcel = self.kept.pop(known)
+        self.model = await self.integrator.model(list(self.kept.values()))
+        self.node.memory.update(kept=sorted(self.kept))
+        self._refuse(parcel.signed, "forgotten on request")
+
+    async def restore(self) -> None:
+        """Absorb again what was absorbed before a restart, as it lies in the store; what is gone or forbidden stays out."""
+        for known in self.node.memory.get("kept", []):
+            try:
+                signed = decode_card(self.node.place.store.card(known))
+                if (signed.card.kind, signed.card.basis) not in {
+                    (kind, self.integrator.basis) for kind in self.integrator.kinds
+                }:
+                    continue
+                content = await self.node.fetch(Offer(signed, (self.node.id,), 0, 0, 0))
+            except (KeyError, RemoteError, Unreachable) as error:
+                self.node.record("lost", card=known, why=str(error))
+                continue
+            self.kept[known] = Parcel(signed, content, {}, {})
+        self.model = await self.integrator.model(list(self.kept.values()))
 
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
         self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), trial.after
@@ -288,15 +257,26 @@ class Desk:
 
     async def _judged(self, parcel: Parcel, labels: Collection[LabelId]) -> Trial:
         try:
-            after = await self.integrator.model([*self.kept.values(), parcel])
+            seen = await self._see(parcel)
         except RemoteError as error:
             return Trial(parcel.signed, Judgement("refused", {}, str(error)))
-        self.node.memory.update(trials=self.node.memory.trials + 1)
-        changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
         wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)
         credit = added(self.standing.credit(parcel.digest), parcel.proven)
-        judgement = judge(changed, wanted, offered, parcel.mine, credit, self.plan, uses=self.node.memory.trials)
-        return Trial(parcel.signed, judgement, parcel, self.model, after)
+        judgement = judge(seen.changed, wanted, offered, parcel.mine, credit, self.plan, uses=seen.uses)
+        return Trial(parcel.signed, judgement, parcel, self.model, seen.after)
+
+    async def _see(self, parcel: Parcel) -> _Seen:
+        """What absorbing would change; known already if the model is the one it was tried on: then only others' word is new.
+
+        Looking again at the same comparison is no further use of the held-out data, and costs nothing of the error allowed.
+        """
+        seen = self._seen.get(parcel.digest)
+        if seen is None or seen.before is not self.model:
+            after = await self.integrator.model([*self.kept.values(), parcel])
+            self.node.memory.update(trials=self.node.memory.trials + 1)
+            changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
+            seen = self._seen[parcel.digest] = _Seen(self.model, after, changed, self.node.memory.trials)
+        return seen
 
     def _evidence(self, parcel: Parcel) -> tuple[float, str]:
         own = sum(tally.correct for tally in parcel.mine.values())

@@ -8,6 +8,7 @@ own packet changes nothing or replaces what it must: nobody's data count twice. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from kuberml.core.errors import RemoteError
@@ -21,6 +22,7 @@ from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.statistics import Head, Merged, Statistics, merge, sums_of
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.manifest import Contribution, content_of, single
+from kuberml.knowledge.screening import version_problem
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 
@@ -85,6 +87,8 @@ class ExactHead:
     def _sum(self, parcels: Iterable[Parcel]) -> tuple[Contributions, Statistics]:
         """What these packages and one's own are made of, each contribution once; and the sums of that, with what is private."""
         packages = [parcel for parcel in parcels if not isinstance(parcel.content, Weights)]
+        _check_versions(packages)
+        packages.sort(key=lambda one: one.signed.card.version)
         sums = {content_of(parcel.signed.card): sums_of(parcel.content) for parcel in packages}
         made_of = {content_of(parcel.signed.card): _contributions(parcel) for parcel in packages}
         have, total = Contributions(), None
@@ -109,6 +113,14 @@ class ExactHead:
 
     def _on(self, head: Head) -> HeadOn:
         return HeadOn(self.extractor, head, self._node.place.shape)
+
+
+def _check_versions(parcels: Sequence[Parcel]) -> None:
+    """Whoever has two versions of a slot can subtract them: the difference must stand on as many samples as a packet."""
+    versions = sorted(parcels, key=lambda one: (one.place, one.signed.card.version))
+    for old, new in pairwise(versions):
+        if old.place == new.place and (problem := version_problem(sums_of(old.content), sums_of(new.content))):
+            raise RemoteError(f"version {new.signed.card.version} of {new.place[1]!r}: {problem}")
 
 
 def _features(sums: Statistics) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Parcels: delivered knowledge on a receiver's desk, and which of them a model may be made of."""
+"""Parcels: delivered knowledge on a receiver's desk, the trial of one, and which of them a model may be made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from kuberml.core import values
 from kuberml.core.ids import Digest, LabelId
-from kuberml.exchange.trial import Tally
+from kuberml.exchange.trial import Judgement, Tally
 from kuberml.knowledge.card import SignedCard
 
 
@@ -26,6 +26,40 @@ class Parcel:
         """Of the card."""
         return self.signed.digest
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """(author, slot): at most one version of it counts."""
+        return self.signed.card.author, self.signed.card.slot
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of trying one package: the judgement, and the models before and after it would be absorbed.
+
+    `parcel` and `after` are None where there was nothing to try: not delivered, or refused at once.
+    """
+
+    signed: SignedCard
+    judgement: Judgement
+    parcel: Parcel | None = None
+    before: Any = None
+    after: Any = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it may be absorbed."""
+        return self.judgement.accepted
+
+    @property
+    def verdict(self) -> str:
+        """tested, credit, untested or refused; see `exchange.trial`."""
+        return self.judgement.verdict
+
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        return self.judgement.why
+
 
 def distinct(parcels: Iterable[Parcel], own: Collection[Digest] = ()) -> list[Parcel]:
     """The parcels that a model may be made of, in an order of their own, so that nobody's data counts twice.
@@ -39,6 +73,6 @@ def distinct(parcels: Iterable[Parcel], own: Collection[Digest] = ()) -> list[Pa
     """
     newest: dict[tuple[str, str], Parcel] = {}
     for parcel in sorted(parcels, key=lambda one: (one.signed.card.version, one.digest)):
-        newest[parcel.signed.card.author, parcel.signed.card.slot] = parcel
+        newest[parcel.place] = parcel
     contents = {values.digest(parcel.content): parcel for _, parcel in sorted(newest.items())}
     return [parcel for name, parcel in sorted(contents.items()) if name not in own]

@@ -14,6 +14,7 @@ from kuberml.core.errors import RemoteError
 from kuberml.knowledge.grid import INT64_MAX, FloatArray, IntArray
 from kuberml.knowledge.moments import Statistics, constant_row
 from kuberml.knowledge.threads import one_thread
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT, difference_problem
 
 EXACT_TOLERANCE = 1e-10
 """Of the trace: rounding of float64 in the test of scatter, some thousand times over."""
@@ -107,6 +108,13 @@ def exchange_problem(before: Statistics, after: Statistics) -> str | None:
         if before.counts_C[old] == after.counts_C[new] and (gap_d > allowed_d).any():
             return f"{label!r} has as many samples as before, but others: the difference of the versions shows them"
     return None
+
+
+def version_problem(before: Statistics, after: Statistics, minimum: int = MIN_CLASS_COUNT) -> str | None:
+    """Why `after` must not be shown to somebody who has `before`: their difference shows single samples. None: it may."""
+    if before.basis != after.basis:
+        return None  # of other features: they do not subtract
+    return difference_problem(before.counts, after.counts, minimum) or exchange_problem(before, after)
 
 
 def gram_bound(frame: Statistics, n: int) -> int:

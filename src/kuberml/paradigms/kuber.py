@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from kuberml.exchange.claims import claims_on
-from kuberml.exchange.desk import Desk, Integrator
+from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.gatherer import Gatherer
+from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node
 from kuberml.exchange.own_network import OwnNetwork
 from kuberml.exchange.public import public

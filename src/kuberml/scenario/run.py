@@ -19,9 +19,7 @@ from typing import Any
 import msgspec
 
 from kuberml import __version__
-from kuberml.core.ids import NodeId
 from kuberml.core.jobs import check_job
-from kuberml.core.seam import Recorder
 from kuberml.core.values import dumps
 from kuberml.learning.jobs import score
 from kuberml.learning.types import DataRef, Scores
@@ -30,9 +28,10 @@ from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
 from kuberml.scenario.options import check_options
-from kuberml.scenario.play import Play, Records
+from kuberml.scenario.play import Play
 from kuberml.scenario.progress import Progress, Watch, unwatched
 from kuberml.scenario.public_things import PublicThings
+from kuberml.scenario.replay import RunRecords
 from kuberml.scenario.result import Result, RunSummary, write_result
 from kuberml.worlds.simulated.results import JobCache
 from kuberml.worlds.simulated.workers import Workers, make_workers, open_reply
@@ -67,7 +66,7 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
             summary = _recall(folder, label, seed)
             if summary is None:
                 play = Play(
-                    config, label, seed, things=things, workers=pool, cache=cache, records=_records(ledger, label, seed)
+                    config, label, seed, things=things, workers=pool, cache=cache, records=RunRecords(ledger, f"{label}.{seed}")
                 )
                 play.tell = _teller(step, progress)
                 summary = play.run(scorer(pool))
@@ -115,13 +114,6 @@ def _keep(folder: Path, summary: RunSummary) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(msgspec.json.encode(summary))
     part.replace(path)
-
-
-def _records(ledger: Ledger, label: str, seed: int) -> Records:
-    def recorder(node: NodeId, now_ns: Callable[[], int]) -> Recorder:
-        return ledger.recorder(NodeId(f"{label}.{seed}.{node}"), now_ns)
-
-    return recorder
 
 
 def scorer(pool: Workers) -> Callable[[Sequence[tuple[Any, DataRef]]], list[Scores]]:

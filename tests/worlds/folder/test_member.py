@@ -186,6 +186,103 @@ def test_absorb_takes_only_what_a_fresh_trial_accepted(here):
         assert me.try_out(me.want("7")[0]).verdict == "credit"
 
 
+def test_what_was_absorbed_is_there_after_a_restart_and_can_be_forgotten(here):
+    x_N, _ = of("test", [8])
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        teacher.publish(teacher.statistics())
+    with join("ward", of("train", range(7))) as me:
+        alone = me.predict(x_N)
+        trial = me.try_out(me.want("8")[0])
+        me.absorb(trial)
+        taught = me.predict(x_N)
+    with join("ward", of("train", range(7))) as me:
+        np.testing.assert_array_equal(me.predict(x_N), taught)
+        me.forget(trial)
+        np.testing.assert_array_equal(me.predict(x_N), alone)
+        assert me.want("8") == []
+        with pytest.raises(ConfigError, match="nothing to forget"):
+            me.forget(trial)
+    with join("ward", of("train", range(7))) as me:
+        np.testing.assert_array_equal(me.predict(x_N), alone)
+
+
+def test_what_is_gone_from_the_folder_is_not_restored(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        blob = teacher.publish(teacher.statistics()).signed.card.blobs[0].digest
+    with join("ward", of("train", range(7))) as me:
+        taken(me, "8")
+    (here / "shared" / "blobs" / blob[:2] / blob).unlink()
+    with join("ward", of("train", range(7))) as me:
+        assert recall(me, 8) == 0
+
+
+def test_processes_share_one_folder_at_once(here):
+    code = (
+        "import sys, kuberml\n"
+        "from kuberml.learning.datasets import DATASETS\n"
+        "d = DATASETS.get('digits')\n"
+        "s = d.split('train')\n"
+        "with kuberml.join('shared', task='digits', name=sys.argv[1], labels=d.labels, data=(s.x_N, s.y_N)) as me:\n"
+        "    for _ in range(5): me.publish(me.statistics(), slot=sys.argv[1] + str(_))\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-W", "error", "-c", code, name], stderr=subprocess.PIPE) for name in "abc"]
+    assert [process.communicate()[1].decode()[-500:] for process in running] == [""] * 3
+    with join("ward", of("train", range(7))) as me:
+        assert len({offer.signed.card.author for offer in me.want("8")}) == 3
+        assert len(me.want("8")) == 15
+
+
+def test_nobodys_data_count_twice(here):
+    """A new version replaces the old one; a copy that somebody else signed counts once; one's own comes back as a copy."""
+    with join("teacher", of("train", range(5, 10), every=2)) as teacher:
+        teacher.publish(teacher.statistics())
+        with join("ward", of("train", range(7))) as me:
+            assert [verdict for verdict, _ in taken(me, "8")] == ["credit"]
+            some = me.predict(of("test", [8])[0])
+            teacher.hold(*of("train", range(5, 10)))  # contains the samples of version 0
+            whole = teacher.statistics()
+            teacher.publish(whole)
+            assert [verdict for verdict, _ in taken(me, "8")] == ["credit"]
+            both = me.predict(of("test", [8])[0])
+            assert not np.array_equal(both, some)
+            with join("copycat", of("train", range(7), every=3)) as copycat:
+                copycat.publish(whole)
+            taken(me, "8")
+            np.testing.assert_array_equal(me.predict(of("test", [8])[0]), both)
+    with join("fresh", of("train", range(7))) as me:  # who never saw version 0 has the same model
+        taken(me, "8")
+        np.testing.assert_array_equal(me.predict(of("test", [8])[0]), both)
+    with join("mirror", of("train", range(5, 10))) as mirror:
+        alone = mirror.predict(of("test", [8])[0])
+        assert taken(mirror, "8")
+        np.testing.assert_array_equal(mirror.predict(of("test", [8])[0]), alone)
+
+
+def test_a_version_that_would_show_single_samples_is_neither_published_nor_taken(here, monkeypatch):
+    x_N, y_N = of("train", range(5, 10))
+    with join("teacher", (x_N, y_N)) as teacher, join("ward", of("train", range(7))) as me:
+        teacher.publish(teacher.statistics())
+        taken(me, "8")
+        teacher.hold(x_N[:-8], y_N[:-8])
+        with pytest.raises(ConfigError, match="is not published beside version 0"):
+            teacher.publish(teacher.statistics())
+        monkeypatch.setattr("kuberml.worlds.folder.seat.version_problem", lambda *_: None)  # somebody who does not care
+        teacher.publish(teacher.statistics())
+        ((verdict, why),) = taken(me, "8")
+        assert (verdict, why.startswith("version 1 of 'statistics'")) == ("refused", True)
+
+
+def test_a_version_is_compared_with_all_before_it(here):
+    x_N, y_N = of("train", range(5, 10))
+    with join("teacher", (x_N[:-60], y_N[:-60])) as teacher:
+        teacher.publish(teacher.statistics())
+        teacher.hold(x_N, y_N)
+        teacher.publish(teacher.statistics())
+        teacher.hold(x_N[:-65], y_N[:-65])
+        with pytest.raises(ConfigError, match="is not published beside version 0"):
+            teacher.publish(teacher.statistics())
+
+
 def test_the_command_line_reads_the_same_folder(here, monkeypatch, capsys):
     with join("ward", of("train", range(5, 10))) as me:
         me.publish(me.statistics())

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import datetime
+import gc
 import os
 import random
 import sqlite3
@@ -94,3 +96,27 @@ def test_an_audited_run_ends_in_the_same_trace() -> None:
         return here.run({A: lambda: here.compute(A).run(jobs.work, 10)}).trace_hash
 
     assert run(True) == run(False)
+
+
+def test_who_catches_the_complaint_does_not_get_away_with_it() -> None:
+    def swallows() -> None:
+        with contextlib.suppress(Exception):
+            time.time()
+
+    with pytest.raises(ConfigError, match="wall clock"):
+        in_a_world(swallows)
+
+
+def test_what_watches_the_garbage_collector_is_not_the_paradigm_s_doing() -> None:
+    """Tools measure collections with the wall clock; they are called in the middle of whoever runs then."""
+    seen: list[float] = []
+
+    def watches(phase: str, info: dict[str, int]) -> None:
+        seen.append(time.perf_counter())
+
+    gc.callbacks.append(watches)
+    try:
+        in_a_world(gc.collect)
+    finally:
+        gc.callbacks.remove(watches)
+    assert len(seen) >= 2

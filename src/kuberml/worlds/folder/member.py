@@ -22,7 +22,7 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import LabelId, NodeId, check_node
-from kuberml.exchange.desk import Trial
+from kuberml.exchange.parcel import Trial
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.kinds.probe import probe_of
 from kuberml.knowledge.kinds.soft_labels import SoftLabels
@@ -155,7 +155,8 @@ class Member:
             terms: under which others may use it.
 
         Raises:
-            ConfigError: it breaks a rule of its kind.
+            ConfigError: it breaks a rule of its kind; or these are statistics that differ from the version before by so few
+                samples that whoever subtracts the two sees them.
         """
         return self._wait(self._seat.publish(content, slot, terms))
 
@@ -180,6 +181,13 @@ class Member:
     def absorb(self, trial: Trial) -> None:
         """Keep what a trial accepted. Raises ConfigError: it did not, or something else was absorbed since."""
         self._wait(self._seat.absorb(trial))
+
+    def forget(self, trial: Trial) -> None:
+        """Take what was absorbed out again, exactly as if it had never come. Raises ConfigError: it was not absorbed.
+
+        This is about what is known here (`predict`, `lesson`). A network that learned from a lesson must be trained anew.
+        """
+        self._wait(self._seat.forget(trial.signed.digest))
 
     def predict(self, x: Any) -> Any:
         """Log-probabilities [N, C] over `labels` by everything known here, my data and what was absorbed; tensor for tensor."""

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from kuberml.core import canonical
-from kuberml.core.errors import ConfigError
-from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.errors import ConfigError, InternalError, RemoteError
+from kuberml.core.ids import Digest, LabelId, NodeId
 from kuberml.core.values import digest, value
 from kuberml.exchange.claims import claims_on
-from kuberml.exchange.desk import Desk, Integrator, Trial
+from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
+from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node
+from kuberml.exchange.parcel import Trial, distinct
 from kuberml.exchange.place import LocalData, Place
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
-from kuberml.knowledge.card import Claim, Terms, decode_card
+from kuberml.knowledge.card import Claim, Knowledge, Terms, decode_card
 from kuberml.knowledge.kind import kind_of
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.statistics import Statistics
+from kuberml.knowledge.pack import open_value
+from kuberml.knowledge.screening import version_problem
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.private import hold_back, private_data
@@ -110,7 +115,7 @@ class Seat:
             probe = await self.probe()
             integrator: Integrator = SoftHead(self.node, probe) if self._kind == "soft-labels" else await self.head()
             desk = Desk(self.node, integrator, TrialPlan(), probe if probe.y_N is not None else None)
-            await desk.open()
+            await desk.restore()
             self._desk = desk
         return self._desk
 
@@ -118,7 +123,7 @@ class Seat:
         """Samples of each label behind what is known here: my own, and those of the packages that were absorbed."""
         self._need_data()
         total = dict(self.node.data.counts)
-        for parcel in self._desk.kept.values() if self._desk else ():
+        for parcel in distinct(self._desk.kept.values() if self._desk else ()):
             for label, count in parcel.signed.card.labels.items():
                 total[label] = total.get(label, 0) + count
         return total
@@ -128,17 +133,30 @@ class Seat:
         kind = kind_of(content)
         place, content_digest = slot or kind, digest([content, canonical.encode(terms or Terms())])
         published = self.node.memory.get("published", {})
-        version, before, card = published.get(place, (-1, "", ""))
+        version, before, cards = published.get(place, (-1, "", ()))
         if content_digest == before:
-            return Offer(decode_card(self._store.card(card)), (self.node.id,), 0, 0, 0)
+            return Offer(decode_card(self._store.card(cards[-1])), (self.node.id,), 0, 0, 0)
+        if isinstance(content, Statistics):
+            self._check_versions(cards, content)
         claims: tuple[Claim, ...] = ()
         if kind in ANSWERING:
             claims = await claims_on(self.node, content, await self.probe(), await self.extractor())
         parents = tuple(sorted(self._desk.kept)) if self._desk and kind != "statistics" else ()
         offer = await self.node.publish(content, slot=place, version=version + 1, claims=claims, parents=parents, terms=terms)
-        entry = (version + 1, content_digest, offer.signed.digest)
+        entry = (version + 1, content_digest, (*cards, offer.signed.digest))
         self.node.memory.update(published={**published, place: entry})
         return offer
+
+    def _check_versions(self, cards: Iterable[Digest], content: Statistics) -> None:
+        """Refuse to publish what, beside any version before, would show single samples of mine."""
+        for card in cards:
+            try:
+                signed = decode_card(self._store.card(card))
+                before = open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
+            except (KeyError, InternalError, RemoteError):
+                continue  # gone or spoiled in the folder; who fetched it meanwhile checks for himself
+            if isinstance(before, Statistics) and (problem := version_problem(before, content)):
+                raise ConfigError(f"this version is not published beside version {signed.card.version}: {problem}")
 
     async def want(self, labels: Collection[LabelId]) -> list[Offer]:
         """See `member.Member.want`."""
@@ -155,6 +173,12 @@ class Seat:
         desk = await self.desk()
         desk.absorb(trial)
         self.node.deploy(desk.model, learned=[trial.signed])
+
+    async def forget(self, known: Digest) -> None:
+        """See `member.Member.forget`."""
+        desk = await self.desk()
+        await desk.forget(known)
+        self.node.deploy(desk.model)
 
     async def _public(self, kind: str) -> Any:
         if not await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import random
 import sys
 import sysconfig
@@ -63,19 +64,23 @@ def audit() -> Iterator[None]:
     """Watch the code within.
 
     Raises:
-        ConfigError: from the forbidden call itself; names the function, its file and line, and what is right instead.
+        ConfigError: from the forbidden call itself; names the function, its file and line, and what is right instead. Raised
+            again at the end if somebody caught it (Python drops a profile hook that raises, so only the first is seen).
     """
+    found: list[ConfigError] = []
     originals = {name: getattr(np.random, name) for name in dir(np.random) if _is_global(name)}
     before = sys.getprofile()
     try:
         for name, function in originals.items():
-            setattr(np.random, name, _guarded(name, function))
-        sys.setprofile(_watch)
+            setattr(np.random, name, _guarded(name, function, found))
+        sys.setprofile(functools.partial(_watch, found))
         yield
     finally:
         sys.setprofile(before)
         for name, function in originals.items():
             setattr(np.random, name, function)
+    if found:
+        raise found[0]
 
 
 def _is_global(name: str) -> bool:
@@ -83,18 +88,18 @@ def _is_global(name: str) -> bool:
     return name in _NUMPY_FUNCTIONS or isinstance(bound_to, np.random.RandomState)
 
 
-def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded(name: str, function: Callable[..., Any], found: list[ConfigError]) -> Callable[..., Any]:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> Any:
-        _blame(sys._getframe(1), f"np.random.{name}", "global randomness (use node.rng)")
+        _blame(found, sys._getframe(1), f"np.random.{name}", "global randomness (use node.rng)")
         return function(*args, **options)
 
     return guarded
 
 
-def _watch(frame: FrameType, event: str, called: Any) -> None:
+def _watch(found: list[ConfigError], frame: FrameType, event: str, called: Any) -> None:
     if event == "c_call" and (why := _why(called)) is not None:
-        _blame(frame, getattr(called, "__qualname__", repr(called)), why)
+        _blame(found, frame, getattr(called, "__qualname__", repr(called)), why)
 
 
 def _why(called: Any) -> str | None:
@@ -110,13 +115,17 @@ def _why(called: Any) -> str | None:
     return None
 
 
-def _blame(frame: FrameType | None, what: str, why: str) -> None:
-    """Raise if the nearest caller that is not a library is not allowed to do that."""
+def _blame(found: list[ConfigError], frame: FrameType | None, what: str, why: str) -> None:
+    """Raise, and add to `found`, if the nearest caller that is not a library is not allowed to do that."""
+    collecting = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
+        if frame.f_code in collecting:
+            return  # garbage is collected wherever it becomes too much: who watches that was not called by who runs there
         module = str(frame.f_globals.get("__name__", ""))
         if module.startswith(_HARMLESS) or (module.startswith(_OURS) and not module.startswith(_AUDITED)):
             return
         if not frame.f_code.co_filename.startswith(_LIBRARIES):
             place = f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}, line {frame.f_lineno})"
-            raise ConfigError(f"{place} calls {what}: a paradigm must not touch {why}")
+            found.append(ConfigError(f"{place} calls {what}: a paradigm must not touch {why}"))
+            raise found[-1]
         frame = frame.f_back
