@@ -1,4 +1,4 @@
-"""Tunes the demonstration's paradigms: a grid each, on public samples that no learner owns, on seeds that the demo does not use.
+"""Tunes the demonstration's paradigms: a grid each, on public samples that no learner owns, on seeds that it does not use.
 
     python benchmarks/tune_demo.py [PARADIGM ...]
 
@@ -15,6 +15,7 @@ from kuberml.scenario.config import load
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.run import scorer
+from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import make_workers
 
 SEEDS = (100, 101, 102)
@@ -37,7 +38,7 @@ def accuracy(label: str, settings: tuple[str, ...]) -> float:
     things, workers, found = PublicThings(config), make_workers(1), []
     for seed in SEEDS:
         play = Play(config, label, seed, things=things, workers=workers, cache=None, records=lambda node, now: Nowhere())
-        honest = play.run(scorer(workers)).accuracy.values()
+        honest = summarise(play, play.run(), scorer(workers)).accuracy.values()
         found.append(sum(honest) / max(1, len(honest)))
     return sum(found) / len(found)
 

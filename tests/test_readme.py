@@ -67,6 +67,6 @@ def test_blocks_are_found_and_marked_ones_are_left_out(tmp_path: Path) -> None:
     assert blocks(path) == [(3, "a = 1\n")]
 
 
-def test_the_readme_names_the_two_commands_and_has_a_place_for_results() -> None:
+def test_the_readme_names_the_two_commands_and_shows_results() -> None:
     text = (ROOT / "README.md").read_text()
-    assert all(part in text for part in ("make demo", "make test", "<!-- results"))
+    assert all(part in text for part in ("make demo", "make test", "(docs/results.md)"))

@@ -10,6 +10,7 @@ from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.result import RunSummary
 from kuberml.scenario.run import scorer
+from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import make_workers
 
 SMALL: dict[str, Any] = {
@@ -58,6 +59,6 @@ def run_to_end(play: Play) -> RunSummary:
     """Run it and measure."""
     workers = make_workers(1)
     try:
-        return play.run(scorer(workers))
+        return summarise(play, play.run(), scorer(workers))
     finally:
         workers.close()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kuberml.core.units import NS
+from kuberml.scenario.play import Play
 from kuberml.scenario.result import Decision, Outcome
-
-if TYPE_CHECKING:
-    from kuberml.scenario.play import Play
 
 _OUTCOMES: dict[str, Outcome] = {"tested": "tested", "credit": "on credit"}
 

@@ -1,4 +1,4 @@
-"""One run: one paradigm, one seed, in the simulated world; from stage to summary."""
+"""One run: one paradigm, one seed, in the simulated world; from the stage to its end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from kuberml.scenario.measure import Spent, Watch
 from kuberml.scenario.notes import Notes
 from kuberml.scenario.options import check_options, paradigm_of
 from kuberml.scenario.public_things import PublicThings
-from kuberml.scenario.result import RunSummary
 from kuberml.scenario.stage import HUB, LIBRARY, SERVER, Actor, Stage, set_stage
-from kuberml.scenario.summary import summarise
 from kuberml.vault.catalog import Catalog
 from kuberml.worlds.simulated.faults import Fault
 from kuberml.worlds.simulated.results import JobCache
 from kuberml.worlds.simulated.workers import Workers
-from kuberml.worlds.simulated.world import Place, SimulatedWorld
+from kuberml.worlds.simulated.world import Outcome, Place, SimulatedWorld
 
 Records = Callable[[NodeId, Callable[[], int]], Recorder]
 """Makes a node's recorder: (node, its clock) -> Recorder."""
@@ -70,14 +68,14 @@ class Play:
         self.tell: Callable[[float, int], None] = lambda time_s, bytes_moved: None
         """Told the virtual time and the bytes moved whenever a node serves something new."""
 
-    def run(self, score: Any) -> RunSummary:
-        """Run it to its end and measure. `score`: see `measure.Scorer`."""
+    def run(self) -> Outcome:
+        """Run it to its end. What it came to is read by `summary.summarise`."""
         mains = {node: self._main(node) for node in self.cast}
         waited = ["server"] if "server" in roles(self.paradigm) else ["peer"]
         outcome = self.world.run(mains, until_s=self.config.world.until_s, wait_for=waited)
         if self._gave_up and {node for node, (role, _) in self.cast.items() if role in waited} <= self._gave_up.keys():
             raise next(iter(self._gave_up.values()))  # nobody is left to say how it went
-        return summarise(self, outcome, score)
+        return outcome
 
     def _cast(self) -> dict[NodeId, tuple[str, Actor]]:
         parts = roles(self.paradigm)

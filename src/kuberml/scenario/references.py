@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,7 @@ from kuberml.learning.extractors import features
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import DataRef
-
-if TYPE_CHECKING:
-    from kuberml.scenario.play import Play
+from kuberml.scenario.play import Play
 
 ORACLE_PACKETS = 11
 """2^11 subsets are tried; with more packets the oracle is greedy."""

@@ -33,6 +33,7 @@ from kuberml.scenario.progress import Progress, Watch, unwatched
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
 from kuberml.scenario.result import Result, RunSummary, write_result
+from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.results import JobCache
 from kuberml.worlds.simulated.workers import Workers, make_workers, open_reply
 
@@ -69,7 +70,7 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
                     config, label, seed, things=things, workers=pool, cache=cache, records=RunRecords(ledger, f"{label}.{seed}")
                 )
                 play.tell = _teller(step, progress)
-                summary = play.run(scorer(pool))
+                summary = summarise(play, play.run(), scorer(pool))
                 _keep(folder, summary)
             runs.append(summary)
             progress(_ended(step, summary))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kuberml.core.ids import NodeId
 from kuberml.core.units import NS
 from kuberml.learning.types import DataRef, Scores
 from kuberml.scenario.decisions import decisions
 from kuberml.scenario.measure import Board, Watch, on_mix
+from kuberml.scenario.play import Play
 from kuberml.scenario.references import pooled_reference, regret
 from kuberml.scenario.result import CurvePoint, RunSummary
 from kuberml.scenario.stage import Actor
 from kuberml.worlds.simulated.world import Outcome
-
-if TYPE_CHECKING:
-    from kuberml.scenario.play import Play
 
 CURVE_SAMPLES = 1000
 """Test samples along the curve; the last point and every table use all of them."""
