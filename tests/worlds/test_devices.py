@@ -13,7 +13,8 @@ def test_a_draw_is_a_function_of_its_seed(table):
     drawn = [device(table, rng(5, table, k)) for k in range(8)]
     assert drawn == [device(table, rng(5, table, k)) for k in range(8)]
     assert all(each.flops_per_s >= 1 for each in drawn)
-    assert all(each.radio == ("wired" if each.battery_mj is None else "wifi") for each in drawn)
+    if table != "charging-phones":
+        assert all(each.radio == ("wired" if each.battery_mj is None else "wifi") for each in drawn)
 
 
 def test_phones_spread_as_the_measured_ones():
@@ -66,3 +67,11 @@ def test_plain_devices_stay_as_simple_as_they_were():
 def test_unknown_tables_are_refused(table):
     with pytest.raises(ConfigError, match="unknown device table"):
         device(table, rng(0))
+
+
+def test_charging_phones_are_the_phones_without_a_battery_that_runs_empty():
+    for k in range(5):
+        charging, other = device("charging-phones", rng(2, k)), device("phones", rng(2, k))
+        assert charging.battery_mj is None
+        assert other.battery_mj is not None
+        assert charging.flops_per_s == other.flops_per_s

@@ -44,9 +44,14 @@ class _Seen:
 class Desk:
     """State of a receiver. It can be made again from the store: after a restart nothing is delivered twice."""
 
-    def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan, probe: Probe | None = None) -> None:
-        """`probe`: a labelled public sample set on which claims are run again; None: claims are not looked at."""
-        self.node, self.integrator, self.plan, self.probe = node, integrator, plan, probe
+    def __init__(
+        self, node: Node, integrator: Integrator, plan: TrialPlan, probe: Probe | None = None, *, gathered: bool = False
+    ) -> None:
+        """`probe`: a labelled public sample set on which claims are run again; None: claims are not looked at.
+
+        `gathered`: wait for what somebody has added up (`exchange.gatherer`); single packets only where that was refused.
+        """
+        self.node, self.integrator, self.plan, self.probe, self.gathered = node, integrator, plan, probe, gathered
         self.kept: dict[Digest, Parcel] = {}
         self.waiting: dict[Digest, Parcel] = {}
         self.refused: dict[Digest, str] = {}
@@ -82,15 +87,32 @@ class Desk:
 
     async def look(self) -> list[SignedCard]:
         """Ask for offers, deliver what the budget allows, and try it. Returns the cards that are new in `model`."""
+        fresh: list[SignedCard] = []
         try:
             for offer in await self.node.find(self.want()):
                 self.offers.setdefault(offer.signed.digest, offer)
             self._found_ms = self.node.now_ms
             for offer in list(self.offers.values()):
-                await self._take(offer)
+                if not self._skips(offer.signed):
+                    await self._take(offer)
+                    fresh += await self.settle() if self.gathered else []  # the next may be superfluous then
         except OverBudget as error:
             self._spend(error)
-        return await self.settle()
+        return fresh + await self.settle()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether what it waits for has come: a gathered package is absorbed."""
+        return self.gathered and any(parcel.signed.card.parents for parcel in self.kept.values())
+
+    def _skips(self, signed: SignedCard) -> bool:
+        """Whether a package is not worth its bytes: something here is made of the same, or it is to come with others."""
+        inside = {parent for parcel in (*self.kept.values(), *self.waiting.values()) for parent in parcel.signed.card.parents}
+        parents = signed.card.parents
+        if signed.digest in inside or (parents and inside.issuperset(parents)):
+            return True
+        disappointed = any(self.offers[digest].signed.card.parents for digest in self.refused if digest in self.offers)
+        return self.gathered and not parents and not disappointed
 
     async def _take(self, offer: Offer) -> None:
         """Deliver one offer, see what it says alone, and testify about it. What fails is refused with its reason."""

@@ -1,4 +1,9 @@
-"""Integrator: statistics on a frozen extractor, added exactly; the model is the head that solves them."""
+"""Integrator: statistics on a frozen extractor, added exactly; the model is the head that solves them.
+
+What is known is the sum over a *set* of contributions (see `knowledge.contributions`) and, apart from it, one's own samples
+that may not be published. So a copy that somebody else signed, a version 2 beside version 1, or a merge that contains one's
+own packet changes nothing or replaces what it must: nobody's data count twice. A ready head can be served, not added to.
+"""
 
 from __future__ import annotations
 
@@ -6,78 +11,126 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange import heads
 from kuberml.exchange.node import Node
-from kuberml.exchange.parcel import Parcel, distinct
+from kuberml.exchange.parcel import Parcel
+from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.contributions import Contributions, Refused, apply, plan
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
-from kuberml.knowledge.kinds.statistics import Head, Statistics, merge_all
+from kuberml.knowledge.kinds.statistics import Head, Merged, Statistics, merge, sums_of
+from kuberml.knowledge.kinds.weights import Weights
+from kuberml.knowledge.manifest import Contribution, content_of, single
 from kuberml.knowledge.screening import version_problem
-from kuberml.learning.jobs import describe_data, solve_head
+from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 
 
 class ExactHead:
-    """What is known is a sum of integers: one's own, and those of the packages that were absorbed."""
+    """A sum of integers: one's own, and those of the packages that were absorbed."""
 
-    kinds: tuple[str, ...] = ("statistics",)
+    kinds: tuple[str, ...] = ("statistics", "weights")
 
-    def __init__(self, node: Node, extractor: Extractor, own: Statistics, shared: Statistics) -> None:
-        """`own` is everything this node knows; `shared` is what of it may be published (see `describe`)."""
-        self._node, self.extractor, self.own, self.shared = node, extractor, own, shared
+    def __init__(
+        self, node: Node, extractor: Extractor, shared: Statistics, private: Statistics, ridge: float | None = None
+    ) -> None:
+        """`shared` may be published, `private` is the rest of one's own samples; `ridge`: see `knowledge.ridge.solve`."""
+        self._node, self.extractor, self.shared, self._private, self._ridge = node, extractor, shared, private, ridge
         self.basis: Digest = basis_of(extractor)
+        self._mine: Contribution | None = None
 
     @classmethod
-    async def describe(cls, node: Node, extractor: Extractor, min_class_count: int) -> ExactHead:
-        """Describe the node's data: once for itself, and once without the classes that are too small to publish."""
-        own, _ = await node.compute(describe_data, extractor, node.data.train, 1)
-        shared, withheld = await node.compute(describe_data, extractor, node.data.train, min_class_count)
+    async def describe(
+        cls, node: Node, extractor: Extractor, min_class_count: int, *, step_log2: int = 8, ridge: float | None = None
+    ) -> ExactHead:
+        """Describe the node's data: what may be published, and what is withheld because its class is too small."""
+        described = await node.compute(describe_own, extractor, node.data.train, min_class_count, step_log2)
+        shared, private, withheld = described
         if withheld:
             node.record("withheld", labels=withheld)
-        return cls(node, extractor, own, shared)
+        return cls(node, extractor, shared, private, ridge)
+
+    def published(self, signed: SignedCard) -> None:
+        """One's own packet is out under this card: whatever comes back and contains it must not count it again."""
+        self._mine = single(signed.card)
 
     async def read(self, content: Any) -> HeadOn:
-        """The head of one packet alone.
+        """The head of one package alone.
 
         Raises:
-            RemoteError: it is not statistics of the same features as one's own, and could not be added.
+            RemoteError: it is not statistics or a head on the same features as one's own, and could not be used.
         """
-        mine = (self.own.basis, self.own.dims, self.own.grid, self.own.profile)
-        if not isinstance(content, Statistics) or (content.basis, content.dims, content.grid, content.profile) != mine:
+        if isinstance(content, Weights):
+            return self._ready(content)
+        if not isinstance(content, Statistics | Merged) or _features(sums_of(content)) != _features(self.shared):
             raise RemoteError("it does not add to what is here: other features, another grid, or no statistics at all")
-        return self._head(await self._node.compute(solve_head, content))
+        return self._on(await self._node.compute(solve_head, sums_of(content), self._ridge))
 
-    async def model(self, parcels: Sequence[Parcel]) -> Any:
-        """The head of everything.
+    async def model(self, parcels: Sequence[Parcel]) -> HeadOn:
+        """The head of everything: of the exact sum, or a ready head where that stands on more samples.
 
         Raises:
-            RemoteError: versions of a slot differ by single samples, or the sums overflow, which honest samples never do.
+            RemoteError: contributions overlap and what is at hand does not suffice to subtract the overlap.
         """
-        _check_versions(parcels)
-        try:
-            merged = merge_all([self.own, *(parcel.content for parcel in self._taken(parcels))])
-        except ConfigError as error:
-            raise RemoteError(f"it does not add to what is here: {error}") from error
-        return self._head(await self._node.compute(solve_head, merged))
-
-    def _taken(self, parcels: Iterable[Parcel]) -> list[Parcel]:
-        return distinct(parcels, own=(self.own.digest, self.shared.digest))
-
-    def _head(self, head: Head) -> HeadOn:
-        return HeadOn(self.extractor, head, self._node.place.shape)
+        _, total = self._sum(parcels)
+        ready = [parcel for parcel in parcels if isinstance(parcel.content, Weights)]
+        largest = max(ready, key=lambda parcel: (_samples(parcel), parcel.digest), default=None)
+        if largest is not None and _samples(largest) > total.samples:
+            return self._ready(largest.content)
+        return self._on(await self._node.compute(solve_head, total, self._ridge))
 
     def counts(self, parcels: Iterable[Parcel]) -> dict[LabelId, int]:
-        """Samples of each label behind the model of these packages."""
-        total = dict(zip(self.own.labels, self.own.counts_C.tolist(), strict=True))
-        for parcel in self._taken(parcels):
-            for label, count in parcel.signed.card.labels.items():
-                total[label] = total.get(label, 0) + count
-        return total
+        """Samples of each label behind the sums of these packages."""
+        return self._sum(parcels)[1].counts
+
+    def _sum(self, parcels: Iterable[Parcel]) -> tuple[Contributions, Statistics]:
+        """What these packages and one's own are made of, each contribution once; and the sums of that, with what is private."""
+        packages = [parcel for parcel in parcels if not isinstance(parcel.content, Weights)]
+        _check_versions(packages)
+        packages.sort(key=lambda one: one.signed.card.version)
+        sums = {content_of(parcel.signed.card): sums_of(parcel.content) for parcel in packages}
+        made_of = {content_of(parcel.signed.card): _contributions(parcel) for parcel in packages}
+        have, total = Contributions(), None
+        if self._mine is not None:
+            have, total = Contributions((self._mine,)), self.shared
+            sums[self._mine.content], made_of[self._mine.content] = self.shared, (self._mine,)
+        held = {name: frozenset(each.content for each in parts) for name, parts in made_of.items()}
+        for parcel in packages:
+            name = content_of(parcel.signed.card)
+            step = plan(have, _contributions(parcel), held)
+            if isinstance(step, Refused):
+                raise RemoteError(step.reason)
+            have, total = step.after, apply(step, total, sums[name], sums.__getitem__)
+        own = self._private if self._mine is not None else merge(self.shared, self._private)
+        return have, own if total is None else merge(total, own)
+
+    def _ready(self, content: Weights) -> HeadOn:
+        head = heads.unpacked(content)
+        if (head.basis, head.dims) != (self.basis, self.shared.dims):
+            raise RemoteError(f"a head on {head.dims} features of another extractor")
+        return self._on(head)
+
+    def _on(self, head: Head) -> HeadOn:
+        return HeadOn(self.extractor, head, self._node.place.shape)
 
 
 def _check_versions(parcels: Sequence[Parcel]) -> None:
     """Whoever has two versions of a slot can subtract them: the difference must stand on as many samples as a packet."""
     versions = sorted(parcels, key=lambda one: (one.place, one.signed.card.version))
     for old, new in pairwise(versions):
-        if old.place == new.place and (problem := version_problem(old.content, new.content)):
+        if old.place == new.place and (problem := version_problem(sums_of(old.content), sums_of(new.content))):
             raise RemoteError(f"version {new.signed.card.version} of {new.place[1]!r}: {problem}")
+
+
+def _features(sums: Statistics) -> tuple[Any, ...]:
+    return sums.basis, sums.dims, sums.grid, sums.profile
+
+
+def _samples(parcel: Parcel) -> int:
+    return sum(parcel.signed.card.labels.values())
+
+
+def _contributions(parcel: Parcel) -> tuple[Contribution, ...]:
+    """Of the delivered value, not of a card alone: what of it stands in a manifest was checked when it was opened."""
+    return parcel.content.contributions if isinstance(parcel.content, Merged) else (single(parcel.signed.card),)

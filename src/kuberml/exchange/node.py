@@ -177,6 +177,10 @@ class Node:
             await self._talk.hub("announce", wire.write(wire.Announcement(knowledge.signed, self.id, keep)))
         return offer
 
+    def own(self, slot: str) -> Offer | None:
+        """What this node published last in a slot; None: nothing yet."""
+        return self._slots.own(slot)
+
     def hold(self, knowledge: Knowledge) -> None:
         """Keep a package in the store, so that others can read it here."""
         for blob in knowledge.blobs:

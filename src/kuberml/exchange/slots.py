@@ -27,6 +27,10 @@ class Slots:
             if card.author == author and card.version > self._version(card.slot):
                 self._mine[card.slot] = Offer(signed, (node,), 0, 0, 0)
 
+    def own(self, slot: str) -> Offer | None:
+        """What this node published last in a slot."""
+        return self._mine.get(slot)
+
     async def publish(self, offer: Offer) -> None:
         """From now on this is the newest of its slot here; whoever waits for it is told."""
         self._mine[offer.signed.card.slot] = offer

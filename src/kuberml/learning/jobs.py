@@ -94,6 +94,27 @@ def describe_data(
     return describe(z_Nd, names, basis=basis_of(extractor), min_class_count=min_class_count, published=published)
 
 
+def _describe_own_flops(extractor: Extractor, data: DataRef, *_: Any) -> int:
+    return describe_flops(extractor, data)
+
+
+@job(flops=_describe_own_flops)
+def describe_own(
+    extractor: Extractor, data: DataRef, min_class_count: int = 5, step_log2: int = 8
+) -> tuple[Statistics, Statistics, dict[LabelId, int]]:
+    """One's own data in two parts: statistics that may be published, statistics that may not, and samples withheld per label.
+
+    The second are of the labels with fewer than `min_class_count` samples. Their sum is the statistics of everything.
+    """
+    own = samples(data)
+    z_Nd, basis = features(extractor, own.x_N), basis_of(extractor)
+    names = [own.labels[position] for position in own.y_N]
+    shared, withheld = describe(z_Nd, names, basis=basis, min_class_count=min_class_count, step_log2=step_log2)
+    rest = [i for i, name in enumerate(names) if name in withheld]
+    private, _ = describe(z_Nd[rest], [names[i] for i in rest], basis=basis, min_class_count=1, step_log2=step_log2)
+    return shared, private, withheld
+
+
 def solve_flops(statistics: Statistics, ridge: float | None = None) -> int:
     """Of `solve_head`: 2/3 d³ for the solve and 2 d² for each label; choosing the ridge decomposes first, about 9 d³."""
     d, classes = len(statistics.gram_dd), len(statistics.labels)

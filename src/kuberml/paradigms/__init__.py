@@ -1,8 +1,9 @@
 """How nodes learn together: one file each, one async function per role.
 
 A paradigm is a module that exports `Config` (a frozen msgspec struct: its options) and one coroutine per role, called with
-(node, config): `server` and `client`, or just `peer`. Nothing else: no base class, no registration beyond its name. A
-package of yours adds one by an entry point in the group `kuberml.paradigms`; see examples/my_paradigm.
+(node, config): `server` and `client`, or just `peer`; and `library`, if the node that keeps what is public does more than that.
+Nothing else: no base class, no registration beyond its name. A package of yours adds one by an entry point in the group
+`kuberml.paradigms`; see examples/my_paradigm.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from kuberml.core.errors import ConfigError
 from kuberml.core.plugins import Registry
 
-ROLES = ("server", "client", "peer")
+ROLES = ("server", "client", "peer", "library")
 PARADIGMS: Registry[ModuleType] = Registry("paradigm", "kuberml.paradigms")
 
 for _name in ("local", "centralised", "fedavg", "fedavg-head", "one-shot", "fed3r", "dpsgd", "kuber"):

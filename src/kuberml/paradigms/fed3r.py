@@ -8,20 +8,16 @@ trial here. Compare `kuber`, where the receiver decides.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import msgspec
-import numpy as np
 
-from kuberml.core.errors import ConfigError, RemoteError
-from kuberml.core.ids import Digest
+from kuberml.core.errors import ConfigError
+from kuberml.exchange.heads import packed, unpacked
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import public
-from kuberml.knowledge.kinds.extractor import basis_of
-from kuberml.knowledge.kinds.statistics import Head, Statistics, merge
-from kuberml.knowledge.kinds.weights import Weights
+from kuberml.knowledge.kinds.statistics import Statistics, merge
 from kuberml.knowledge.want import Offer
-from kuberml.learning.jobs import describe_data, solve_head
+from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 
 PUBLIC = ("extractor",)
@@ -29,10 +25,12 @@ PUBLIC = ("extractor",)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Options."""
+    """Options; `step_log2` and `ridge` are those of `kuber`."""
 
     deadline_s: float = 600.0
     min_class_count: int = 5
+    step_log2: int = 8
+    ridge: float | None = None
 
 
 async def server(node: Node, cfg: Config) -> None:
@@ -46,8 +44,8 @@ async def server(node: Node, cfg: Config) -> None:
             node.record("refused", card=offer.signed.digest, author=offer.signed.card.author, why=str(error))
     if total is None:
         return
-    head = await node.compute(solve_head, total)
-    model = await node.publish(_sent(head), slot="head", version=0, listed=False)
+    head = await node.compute(solve_head, total, cfg.ridge)
+    model = await node.publish(packed(head), slot="head", version=0, listed=False)
     async for _ in node.ask(node.peers("client"), "adopt", model, timeout_s=cfg.deadline_s):
         pass
 
@@ -57,25 +55,14 @@ async def client(node: Node, cfg: Config) -> None:
     extractor = asyncio.ensure_future(public(node, "extractor"))
 
     async def describe(_: str, __: Offer | None) -> Offer | None:
-        packet, _withheld = await node.compute(describe_data, await extractor, node.data.train, cfg.min_class_count)
+        described = await node.compute(describe_own, await extractor, node.data.train, cfg.min_class_count, cfg.step_log2)
+        packet = described[0]
         return None if not packet.labels else await node.publish(packet, slot="shard", version=0, listed=False)
 
     async def adopt(_: str, model: Offer | None) -> None:
         content = await node.fetch(model) if model else None
-        head = _received(content, basis_of(await extractor))
+        head = unpacked(content)
         node.deploy(HeadOn(await extractor, head, node.place.shape), learned=[model.signed] if model else [])
 
     node.serve(describe=describe, adopt=adopt)
     await node.until_done()
-
-
-def _sent(head: Head) -> Weights:
-    grid = np.array([head.step_log2, head.clip], np.int64)
-    return Weights({"head": head.weights_dC, "grid": grid, "ridge": np.array([head.ridge])}, outputs=head.labels)
-
-
-def _received(weights: Any, basis: Digest) -> Head:
-    if not isinstance(weights, Weights) or weights.tensors.keys() != {"head", "grid", "ridge"}:
-        raise RemoteError("a head is needed, and something else was sent")
-    step_log2, clip = (int(number) for number in weights.tensors["grid"])
-    return Head(weights.tensors["head"], weights.outputs, float(weights.tensors["ridge"][0]), basis, step_log2, clip)

@@ -15,6 +15,7 @@ from typing import Any
 from kuberml.exchange.claims import claims_on
 from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
+from kuberml.exchange.gatherer import Gatherer
 from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node
 from kuberml.exchange.own_network import OwnNetwork
@@ -40,6 +41,10 @@ class Config(Training, frozen=True, kw_only=True):
         min_class_count: samples of a class below which it is not published.
         claims: say on the card what the package scores on the labelled public probe, and run others' claims again.
         trial: how strict a trial is.
+        step_log2: features are rounded to multiples of 2^-step_log2: a smaller one makes smaller packets.
+        ridge: of every head; None chooses it from the packets by generalised cross-validation, at ten times the work.
+        gather: the library adds up what is published, and learners wait for that instead of fetching everybody's packets.
+        patience_s: how long the library waits for those who are missing.
     """
 
     epochs: int = 20
@@ -50,6 +55,10 @@ class Config(Training, frozen=True, kw_only=True):
     min_class_count: int = 5
     claims: bool = False
     trial: TrialPlan = TrialPlan()
+    step_log2: int = 8
+    ridge: float | None = None
+    gather: bool = False
+    patience_s: float = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:
@@ -57,7 +66,7 @@ async def peer(node: Node, cfg: Config) -> None:
     probe = await public(node, "probe") if cfg.own_network or cfg.claims or cfg.light else None
     network = await learn(node, cfg, probe) if cfg.own_network and probe else None
     integrator = await describe(node, cfg, probe)
-    desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None)
+    desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None, gathered=cfg.gather)
     await serve(node, await desk.open(), network, [])
     learned: list[SignedCard] = []
     for look in range(cfg.looks):
@@ -68,9 +77,17 @@ async def peer(node: Node, cfg: Config) -> None:
         if learned and (network is None or not fresh or desk.is_spent or look == cfg.looks - 1):
             # A network is taught when no more comes in, since that costs; and again, from another start, if it would forget.
             learned = [] if await serve(node, desk.model, network, learned) else learned
-        if desk.is_spent and not learned:
+        if (desk.is_spent or desk.is_served) and not learned:
             break
         await node.sleep(cfg.every_s)
+
+
+async def library(node: Node, cfg: Config) -> None:
+    """What the keeper of public things does besides: add up what is published, if it is asked to."""
+    extractor = node.own("extractor")
+    if cfg.gather and extractor is not None:
+        gatherer = Gatherer(node, extractor.signed.card.blobs[0].digest, ridge=cfg.ridge)
+        await gatherer.run(learners="peer", every_s=cfg.every_s, patience_s=cfg.patience_s)
 
 
 async def learn(node: Node, cfg: Config, probe: Probe) -> OwnNetwork:
@@ -82,10 +99,11 @@ async def learn(node: Node, cfg: Config, probe: Probe) -> OwnNetwork:
 
 async def describe(node: Node, cfg: Config, probe: Probe | None) -> Integrator:
     """Say what one's data hold, so that others can use it; and choose how to take in what others say."""
-    head = await ExactHead.describe(node, await public(node, "extractor"), cfg.min_class_count)
+    extractor = await public(node, "extractor")
+    head = await ExactHead.describe(node, extractor, cfg.min_class_count, step_log2=cfg.step_log2, ridge=cfg.ridge)
     if head.shared.labels:
         claims = await claims_on(node, head.shared, probe if cfg.claims else None, head.extractor)
-        await node.publish(head.shared, slot="shard", version=0, claims=claims)
+        head.published((await node.publish(head.shared, slot="shard", version=0, claims=claims)).signed)
     if probe is not None and getattr(node.learner, "architecture", "") in cfg.light:
         return SoftHead(node, probe)
     return head

@@ -117,8 +117,11 @@ class Play:
 
     async def _library(self) -> None:
         node = Node(self._standpoint(self.stage.services[LIBRARY], "library"))
-        for name in self.paradigm.PUBLIC:
+        for name in self.things.there(self.paradigm.PUBLIC):
             await node.publish(self.things.get(name), slot=name, version=0)
+        besides = roles(self.paradigm).get("library")
+        if besides is not None:
+            await besides(node, self.options)
 
     def _standpoint(self, actor: Actor, role: str) -> Standpoint:
         world, node = self.world, actor.node

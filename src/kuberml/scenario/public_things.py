@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ class PublicThings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._dataset = DATASETS.get(config.data.dataset)
+
+    def there(self, names: Iterable[str]) -> list[str]:
+        """Those of some names that this scenario has: a probe only where it sets public samples aside."""
+        return [name for name in names if name != "probe" or self._config.data.public]
 
     def get(self, name: str) -> Any:
         """Either of "extractor" and "probe".

@@ -17,13 +17,16 @@ from kuberml.knowledge.pack import open_value
 from kuberml.knowledge.threads import one_thread
 from kuberml.learning.datasets import samples
 from kuberml.learning.extractors import features
-from kuberml.learning.jobs import describe_data, solve_head
+from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import DataRef
 from kuberml.scenario.play import Play
 
 ORACLE_PACKETS = 11
 """2^11 subsets are tried; with more packets the oracle is greedy."""
+
+ORACLE_DIMS = 512
+"""With more features the oracle's hundreds of solves would take longer than the run."""
 
 BATCH = 256
 """Choices tried at once: memory for as many Gram matrices and answers."""
@@ -42,10 +45,10 @@ def pooled_reference(play: Play, score: Any) -> float | None:
 
 
 def published_statistics(play: Play) -> dict[str, Statistics]:
-    """Each node's newest published packet."""
+    """Each node's newest published packet of its own data; what somebody made of others' packets is left out."""
     found: dict[str, Statistics] = {}
     for note in play.notes.of("published"):
-        if note.fields["kind"] == "statistics":
+        if note.fields["kind"] == "statistics" and not note.fields["parents"]:
             store = play.world.store(note.node)
             signed = decode_card(store.card(note.fields["card"]))
             found[note.node] = open_value(Knowledge(signed, tuple(store.get(ref.digest) for ref in signed.card.blobs)))
@@ -56,7 +59,7 @@ def regret(play: Play, reached: dict[NodeId, float], score: Any) -> float | None
     """Mean of (best accuracy over every choice of packets) - (accuracy reached), over honest learners that serve a head.
 
     The oracle judges by the test set itself, which no learner may see: nothing that chooses by evidence can beat it on average.
-    None where heads on statistics are not what is served.
+    None where heads on statistics are not what is served, and beyond ORACLE_DIMS features.
     """
     served = {node: play.watch.serving(node, 1 << 62) for node in reached}
     if not all(model and isinstance(play.watch.predictors[model], HeadOn) for model in served.values()):
@@ -64,13 +67,15 @@ def regret(play: Play, reached: dict[NodeId, float], score: Any) -> float | None
     packets = published_statistics(play)
     if not reached or not packets or play.config.paradigms[play.label].use != "kuber":
         return None
+    if max(packet.dims for packet in packets.values()) > ORACLE_DIMS:
+        return None
     gaps = []
     for actor in play.stage.honest:
         if actor.node not in reached:
             continue  # cut off from the beginning: it serves nothing
         assert actor.data is not None
         others = [packet for node, packet in sorted(packets.items()) if node != actor.node]
-        own, _ = describe_data(play.things.extractor, actor.data.train, 1)
+        own, _, _ = describe_own(play.things.extractor, actor.data.train, 1, others[0].step_log2 if others else 8)
         best = best_choice(play.things.extractor, own, others, play.stage.tests[actor.domain])
         gaps.append(best - reached[actor.node])
     return float(np.mean(gaps))

@@ -9,6 +9,8 @@ The values, functions and laws live in `moments` (describe), `algebra` (merge, r
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 
@@ -52,6 +54,7 @@ DIMS_MAX = 16384
 class Merged(msgspec.Struct, frozen=True, eq=False):
     """The sum of several contributions, and which: what a hub publishes. Opens from a package with a manifest."""
 
+    KIND: ClassVar[str] = "statistics"
     statistics: Statistics
     contributions: tuple[Contribution, ...]
 

@@ -29,12 +29,14 @@ class Weights(msgspec.Struct, frozen=True, eq=False):
         labels: how many samples of each label it has learned from, 1 or more (what a weighted mean weighs by).
         outputs: names of the network's outputs in their order; () where that is agreed elsewhere.
         wire: "fp16" sends float32 tensors as float16: half the bytes, rounded once, declared on the card.
+        basis: what they are relative to, for instance the extractor under a head; None: nothing.
     """
 
     tensors: dict[str, AnyArray]
     labels: dict[LabelId, int] = {}
     outputs: tuple[LabelId, ...] = ()
     wire: Wire = "fp32"
+    basis: Digest | None = None
 
 
 class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +53,7 @@ class WeightsKind:
         """Raises ConfigError: a dtype that does not travel, NaN, infinity (also after rounding to fp16), or wrong labels."""
         _check(value, ConfigError)
         facts = _Facts(value.wire, msgspec.json.encode(value.outputs).decode())
-        return Packed((blob_of(value),), value.labels, facts=msgspec.to_builtins(facts))
+        return Packed((blob_of(value),), value.labels, value.basis, facts=msgspec.to_builtins(facts))
 
     def unpack(self, card: Card, blobs: tuple[bytes, ...]) -> Weights:
         """Raises RemoteError: damaged tensors, wrong labels, or another precision than the card declares."""
@@ -60,7 +62,8 @@ class WeightsKind:
         found = wire_tensors.decode(only_blob(card, blobs, wire_tensors.MAX_BYTES), dtypes=held)
         if facts.wire == "fp16":
             found = {name: _widened(array) for name, array in found.items()}
-        weights = Weights(found, dict(card.labels), _names(facts.outputs), facts.wire)
+        basis = None if card.basis is None else Digest(card.basis)
+        weights = Weights(found, dict(card.labels), _names(facts.outputs), facts.wire, basis)
         _check(weights, RemoteError)
         return weights
 

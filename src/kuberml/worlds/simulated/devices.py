@@ -1,6 +1,7 @@
 """What a modelled device and its link can do, and seeded draws of devices from the shipped tables.
 
-Device tables: "phones" (333 measured phones), "fast-phones" (their fastest quarter), the single classes "gateway",
+Device tables: "phones" (333 measured phones), "fast-phones" (their fastest quarter), "charging-phones" (all of them at the
+mains, where federated learning runs on phones: Bonawitz et al., MLSys 2019), the single classes "gateway",
 "hospital", "cloud", "gpu", and the mixes "servers" and "mixed". Sources, and what is assumed: docs/tables.md.
 """
 
@@ -12,7 +13,7 @@ import numpy as np
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.worlds.simulated import tables
 
-_PHONES = {"phones": 0.0, "fast-phones": 0.75}
+_PHONES = {"phones": 0.0, "fast-phones": 0.75, "charging-phones": 0.0}
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -89,7 +90,8 @@ def device(table: str, rng: np.random.Generator) -> Device:
     if table in known["mixes"]:
         table = _pick(known["mixes"][table], rng)
     if table in _PHONES:
-        return phone(_PHONES[table] + (1 - _PHONES[table]) * rng.random(), rng)
+        drawn = phone(_PHONES[table] + (1 - _PHONES[table]) * rng.random(), rng)
+        return msgspec.structs.replace(drawn, battery_mj=None) if table == "charging-phones" else drawn
     if table not in known or table == "mixes":
         raise ConfigError(f"unknown device table {table!r}; {nearest(table, device_tables())}")
     facts = {key: value for key, value in known[table].items() if key != "source"}

@@ -1,0 +1,91 @@
+"""A gatherer: whoever keeps packages anyway adds them up, so that a receiver fetches one instead of one from everybody.
+
+It judges nothing and knows no data: who receives, tries. What it publishes is a package like any: the exact sum with the
+manifest of its contributions (so it can be added, subtracted and taken apart again), and the head that the sum makes, for those
+who only want to use it. Single packets stay on offer for whoever refuses the sum. Packets whose authors set terms are left out:
+a sum could not keep them all.
+"""
+
+from __future__ import annotations
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import Digest
+from kuberml.exchange import heads
+from kuberml.exchange.node import Node
+from kuberml.knowledge.card import Terms
+from kuberml.knowledge.contributions import Contributions, Refused, apply, as_merge, plan
+from kuberml.knowledge.kinds.statistics import Statistics
+from kuberml.knowledge.manifest import content_of, single
+from kuberml.knowledge.want import Offer, Want
+from kuberml.learning.jobs import solve_head
+
+OFFERS = 512
+"""Asked for at once."""
+
+OVERLAP_MS = 10_000
+"""What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
+
+
+class Gatherer:
+    """Collects single packets on one basis, and publishes what they come to."""
+
+    def __init__(self, node: Node, basis: Digest, *, ridge: float | None = None) -> None:
+        """`ridge`: of the head; see `knowledge.ridge.solve`."""
+        self._node, self._basis, self._ridge = node, basis, ridge
+        self.made_of = Contributions()
+        self._total: Statistics | None = None
+        self._packets: dict[Digest, Statistics] = {}  # by content
+        self._parents: dict[tuple[str, str], Digest] = {}  # card, by author and slot
+        self._settled: set[Digest] = set()
+        self._found_ms = 0
+
+    async def run(self, *, learners: str, every_s: float, patience_s: float) -> None:
+        """Look, and publish when everybody of a role that is present has sent something, or nothing new came for a while."""
+        version, news_ms, published = 0, self._node.now_ms, self.made_of
+        while not self._node.done:
+            if await self.look():
+                news_ms = self._node.now_ms
+            complete = len(self.made_of.entries) >= len(self._node.peers(learners))
+            if self.made_of != published and (complete or self._node.now_ms - news_ms >= 1000 * patience_s):
+                await self.publish(version)
+                version, published = version + 1, self.made_of
+            await self._node.sleep(every_s)
+
+    async def look(self) -> bool:
+        """Fetch and add the packets that are new. Whether there were any."""
+        before, since_ms, asked_ms = self.made_of, max(0, self._found_ms - OVERLAP_MS), self._node.now_ms
+        want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=OFFERS, newer_than_ms=since_ms)
+        for offer in await self._node.find(want):
+            card = offer.signed.card
+            if offer.signed.digest not in self._settled and not card.parents and card.terms == Terms():
+                await self._add(offer)
+        self._found_ms = asked_ms  # not now: fetching takes long, and others publish meanwhile
+        return self.made_of != before
+
+    async def publish(self, version: int) -> None:
+        """The sum and its head, in place of the version before."""
+        assert self._total is not None
+        parents = tuple(sorted(self._parents.values()))
+        merged = await self._node.publish(as_merge(self.made_of, self._total), slot="merge", version=version, parents=parents)
+        head = await self._node.compute(solve_head, self._total, self._ridge)
+        known = heads.packed(head, self._total.counts)
+        await self._node.publish(known, slot="head", version=version, parents=(*parents, merged.signed.digest))
+
+    async def _add(self, offer: Offer) -> None:
+        card = offer.signed.card
+        try:
+            packet = await self._node.fetch(offer)
+            name = content_of(card)
+            self._packets[name] = packet
+            step = plan(self.made_of, (single(card),), {each: frozenset({each}) for each in self._packets})
+            if isinstance(step, Refused):
+                raise RemoteError(step.reason)
+            self._total = apply(step, self._total, packet, self._packets.__getitem__)
+        except Unreachable as error:
+            self._node.record("undelivered", card=offer.signed.digest, why=str(error))
+            return  # it stays on offer: the next look tries again
+        except RemoteError as error:
+            self._node.record("refused", card=offer.signed.digest, author=card.author, why=str(error))
+        else:
+            self.made_of, self._parents[card.author, card.slot] = step.after, offer.signed.digest
+        self._settled.add(offer.signed.digest)

@@ -1,0 +1,99 @@
+"""The gatherer adds what others publish, once each, and offers the sum and its head in place of twenty packets."""
+
+from typing import Any
+
+import numpy as np
+
+from kuberml.core.ids import NodeId
+from kuberml.exchange.desk import Desk
+from kuberml.exchange.exact_head import ExactHead
+from kuberml.exchange.gatherer import Gatherer
+from kuberml.exchange.heads import unpacked
+from kuberml.exchange.node import Node
+from kuberml.exchange.trial import TrialPlan
+from kuberml.knowledge.card import Terms
+from kuberml.knowledge.kinds.statistics import Merged, merge_all, solve
+from kuberml.knowledge.want import Want
+from tests.exchange.town import BASIS, EXTRACTOR, Town, data, publishes, statistics, stay
+
+A, B = statistics(data("01")), statistics(data("23"))
+
+
+async def gather(node: Node) -> None:
+    await Gatherer(node, BASIS).run(learners="peer", every_s=5, patience_s=60)
+
+
+def reader(after_s: float) -> Any:
+    async def main(node: Node) -> dict[str, Any]:
+        await node.sleep(after_s)
+        offers = await node.find(Want("digits"))
+        derived = {offer.signed.card.slot: offer for offer in offers if offer.signed.card.parents}
+        return {slot: await node.fetch(offer) for slot, offer in derived.items()}
+
+    return main
+
+
+ROLES = {"hub1": "library", "reader": "reader"}
+
+
+def test_sum_and_head_are_those_of_everybody() -> None:
+    town = Town("a", "b", "hub1", "reader", roles=ROLES)
+    mains = {"a": publishes(A), "b": publishes(B), "reader": reader(30)}
+    found = town.world.run(
+        {NodeId("hub"): town._hub, **{NodeId(n): _main(town, n, m) for n, m in {**mains, "hub1": gather}.items()}},
+        until_s=60, wait_for=["reader"],
+    ).results[NodeId("reader")]  # fmt: skip
+    assert isinstance(found["merge"], Merged)
+    np.testing.assert_array_equal(found["merge"].statistics.gram_dd, merge_all([A, B]).gram_dd)
+    assert len(found["merge"].contributions) == 2
+    np.testing.assert_array_equal(unpacked(found["head"]).weights_dC, solve(merge_all([A, B])).weights_dC)
+
+
+def test_a_packet_with_terms_is_not_added() -> None:
+    town = Town("a", "b", "hub1", "reader", roles=ROLES)
+    mains = {"a": publishes(A), "b": publishes(B, terms=Terms(licence="CC-BY-4.0")), "hub1": gather, "reader": reader(90)}
+    outcome = town.world.run(
+        {NodeId("hub"): town._hub, **{NodeId(n): _main(town, n, m) for n, m in mains.items()}}, until_s=120, wait_for=["reader"]
+    )
+    assert outcome.results[NodeId("reader")]["merge"].statistics.labels == A.labels
+
+
+def test_it_waits_for_those_who_are_missing_but_not_for_ever() -> None:
+    town = Town("a", "late", "hub1", "reader", roles=ROLES)
+    mains = {"a": publishes(A), "late": stay, "hub1": gather}
+    for after_s, slots in ((30, set()), (90, {"merge", "head"})):
+        again = Town("a", "late", "hub1", "reader", roles=ROLES)
+        outcome = again.world.run(
+            {NodeId("hub"): again._hub,
+             **{NodeId(n): _main(again, n, m) for n, m in {**mains, "reader": reader(after_s)}.items()}},
+            until_s=120, wait_for=["reader"],
+        )  # fmt: skip
+        assert set(outcome.results[NodeId("reader")]) == slots
+    assert town.roles["hub1"] == "library"
+
+
+def test_a_receiver_fetches_the_head_and_nothing_else() -> None:
+    async def receive(node: Node) -> tuple[set[str], int]:
+        head = await ExactHead.describe(node, EXTRACTOR, 5)
+        desk = Desk(node, head, TrialPlan(), gathered=True)
+        head.published((await node.publish(head.shared, slot="shard", version=0)).signed)
+        await desk.open()
+        while not desk.is_served:
+            await desk.look()
+            await node.sleep(5)
+        return {parcel.signed.card.slot for parcel in desk.kept.values()}, len(desk.model.labels)
+
+    places = {name: {"data": data("0123", part=i)} for i, name in enumerate("abc")}
+    town = Town("a", "b", "c", "hub1", roles=ROLES | {"reader": "peer"}, **places)
+    mains = {"a": receive, "b": receive, "c": receive, "hub1": gather}
+    outcome = town.world.run(
+        {NodeId("hub"): town._hub, **{NodeId(n): _main(town, n, m) for n, m in mains.items()}}, until_s=600, wait_for=["peer"]
+    )
+    assert outcome.finished
+    assert [outcome.results[NodeId(n)] for n in "abc"] == [({"head"}, 4)] * 3
+    fetched = {note["card"] for n in "abc" for note in town.notes[n].of("fetched")}
+    assert len(fetched) == 1
+
+
+def _main(town: Town, name: str, main: Any) -> Any:
+    return lambda: main(Node(town.standpoint(name)))
