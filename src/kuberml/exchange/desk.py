@@ -12,6 +12,7 @@ from typing import Any
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
+from kuberml.core.values import digest
 from kuberml.exchange.claims import recheck
 from kuberml.exchange.evidence import alone, change, tallies
 from kuberml.exchange.integrator import Integrator
@@ -65,8 +66,8 @@ class Desk:
         node.memory.setdefault(trials=0)
 
     async def open(self) -> Any:
-        """Start from one's own knowledge: the model of that alone."""
-        self.model = await self.integrator.model(())
+        """Start from one's own knowledge, and, after a restart, from what was absorbed before: the model of that."""
+        await self.restore()
         return self.model
 
     def want(self, labels: Collection[LabelId] = ()) -> Want:
@@ -221,8 +222,9 @@ class Desk:
         self.model = await self.integrator.model(list(self.kept.values()))
 
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
+        before = digest(self.model)
         self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), trial.after
-        self._record("absorbed", parcel, trial.judgement)
+        self._record("absorbed", parcel, trial.judgement, model=digest(self.model), base=before)
 
     def _no_trial(self, known: Digest) -> Judgement:
         if known in self.refused:
@@ -263,6 +265,7 @@ class Desk:
         wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)
         credit = added(self.standing.credit(parcel.digest), parcel.proven)
         judgement = judge(seen.changed, wanted, offered, parcel.mine, credit, self.plan, uses=seen.uses)
+        self._record("tried", parcel, judgement)
         return Trial(parcel.signed, judgement, parcel, self.model, seen.after)
 
     async def _see(self, parcel: Parcel) -> _Seen:
@@ -283,10 +286,10 @@ class Desk:
         others = sum(tally.correct for tally in self.standing.credit(parcel.digest).values())
         return own + others / 2, parcel.digest
 
-    def _record(self, event: str, parcel: Parcel, judgement: Judgement) -> None:
+    def _record(self, event: str, parcel: Parcel, judgement: Judgement, **more: Any) -> None:
         card = parcel.signed.card
         self.node.record(event, card=parcel.digest, author=card.author, kind=card.kind, size_bytes=card.size_bytes,
-                         verdict=judgement.verdict, labels=judgement.labels, why=judgement.why)  # fmt: skip
+                         verdict=judgement.verdict, labels=judgement.labels, why=judgement.why, **more)  # fmt: skip
 
     def _refuse(self, signed: SignedCard, why: str) -> None:
         self.refused[signed.digest] = why

@@ -19,9 +19,10 @@ from kuberml.exchange.parcel import Parcel
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.contributions import Contributions, Refused, apply, plan
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
-from kuberml.knowledge.kinds.statistics import Head, Merged, Statistics, merge, sums_of
+from kuberml.knowledge.kinds.statistics import Head, Merged, Statistics, StatisticsKind, merge, sums_of
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.manifest import Contribution, content_of, single
+from kuberml.knowledge.pack import make
 from kuberml.knowledge.screening import version_problem
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
@@ -38,7 +39,7 @@ class ExactHead:
         """`shared` may be published, `private` is the rest of one's own samples; `ridge`: see `knowledge.ridge.solve`."""
         self._node, self.extractor, self.shared, self._private, self._ridge = node, extractor, shared, private, ridge
         self.basis: Digest = basis_of(extractor)
-        self._mine: Contribution | None = None
+        self._mine = _contribution(node, shared) if shared.samples else None
 
     @classmethod
     async def describe(
@@ -52,7 +53,7 @@ class ExactHead:
         return cls(node, extractor, shared, private, ridge)
 
     def published(self, signed: SignedCard) -> None:
-        """One's own packet is out under this card: whatever comes back and contains it must not count it again."""
+        """One's own packet is out under this card: what comes back and contains it names it so."""
         self._mine = single(signed.card)
 
     async def read(self, content: Any) -> HeadOn:
@@ -121,6 +122,15 @@ def _check_versions(parcels: Sequence[Parcel]) -> None:
     for old, new in pairwise(versions):
         if old.place == new.place and (problem := version_problem(sums_of(old.content), sums_of(new.content))):
             raise RemoteError(f"version {new.signed.card.version} of {new.place[1]!r}: {problem}")
+
+
+def _contribution(node: Node, shared: Statistics) -> Contribution:
+    """One's own packet as others would name it, published or not: the same content in a copy must not count again."""
+    kind = StatisticsKind(min_class_count=1)  # nothing leaves: what may leave is checked where it is published
+    packed = make(
+        "statistics", shared, keys=node.place.keys, task=node.task, slot="unpublished", version=0, learned_at_ms=0, using=kind
+    )
+    return single(packed.card)
 
 
 def _features(sums: Statistics) -> tuple[Any, ...]:

@@ -114,7 +114,10 @@ class Node:
 
         Memory may change while it runs: apply the result to the memory as it is then.
         """
-        return await self.place.compute.run(check_job(function), *values)
+        job, started_ns = check_job(function), self.clock.now_ns()
+        result = await self.place.compute.run(job, *values)
+        self.record("job", function=job.job_name, started_ns=started_ns, ended_ns=self.clock.now_ns())
+        return result
 
     def deploy(self, predictor: Any, learned: Iterable[SignedCard] = ()) -> None:
         """Serve this predictor from now on; `learned` are the cards whose knowledge is new in it."""

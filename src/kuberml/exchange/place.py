@@ -57,6 +57,7 @@ class Place:
     seed: int
     shape: tuple[int, ...] = ()  # of one sample of the task
     hub: NodeId | None = None
+    publisher: str = ""  # public key whose extractor and probe are this federation's; "": the first that is offered
     neighbours: tuple[NodeId, ...] = ()
     learner: Learner | None = None
     data: LocalData | None = None

@@ -13,10 +13,14 @@ from kuberml.learning.head_learner import HeadLearner
 
 RETRY_S = 1.0
 TRIES = 60
+LOOKED_AT = 8
+"""Offers of one public thing that are looked at: strangers may offer others under the same task."""
 
 
 async def public(node: Node, kind: str) -> Any:
     """The public extractor or probe of this node's task: found at the hub, delivered, checked; waited for at the start.
+
+    Only from `Place.publisher`, where the federation names one: else a stranger's could take it over.
 
     Raises:
         Unreachable: nobody offers one that can be delivered.
@@ -27,8 +31,9 @@ async def public(node: Node, kind: str) -> Any:
 async def public_package(node: Node, kind: str) -> tuple[SignedCard, Any]:
     """As `public`, with its card."""
     for _ in range(TRIES):
-        offers = await node.find(Want(task=node.task, kinds=(kind,), limit=1))
-        for offer in offers:
+        publisher = node.place.publisher
+        offers = await node.find(Want(task=node.task, kinds=(kind,), limit=LOOKED_AT))
+        for offer in (one for one in offers if publisher in ("", one.signed.card.author)):
             content = await node.take(offer, object)
             if content is not None:
                 return offer.signed, content

@@ -137,6 +137,7 @@ class Play:
             seed=self.seed,
             shape=self.stage.dataset.shape,
             hub=HUB,
+            publisher=self.stage.services[LIBRARY].keys.public,
             neighbours=actor.neighbours,
             mixing=actor.mixing,
             learner=actor.learner,
