@@ -116,7 +116,9 @@ def _withheld(play: Play) -> dict[str, int]:
 
 def _note(play: Play) -> str:
     if getattr(play.paradigm, "COMMON_MODEL", False):
-        return f"everybody has the common architecture {play.config.common_model!r}: the best case of an averaging paradigm"
+        chosen = play.config.learners
+        common = play.config.common_model if chosen.adapter == "torch" else chosen.estimator
+        return f"everybody has the common architecture {common!r}: the best case of an averaging paradigm"
     return ""
 
 
