@@ -36,7 +36,12 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
     @property
     def flops_per_sample(self) -> int:
         """Extractor and head, forward."""
-        return built(self.extractor).flops(self.shape) + 2 * (self.d + 1) * len(self.labels)
+        return self.frozen_flops_per_sample + 2 * (self.d + 1) * len(self.labels)
+
+    @property
+    def frozen_flops_per_sample(self) -> int:
+        """The extractor's share, which a fit pays once a sample and not in every epoch."""
+        return built(self.extractor).flops(self.shape)
 
     def init(self, seed: int) -> Array:
         """Zeros: the loss is convex, the start does not matter."""

@@ -33,10 +33,14 @@ TRAINING = 3
 
 
 def training_flops(learner: Learner, plan: FitPlan, count: int, taught: int = 0) -> int:
-    """Of one fit on `count` samples and `taught` soft targets: every sample that a batch holds, forward and backward."""
+    """Of one fit on `count` samples and `taught` soft targets: every sample that a batch holds, forward and backward.
+
+    What a learner has frozen (`frozen_flops_per_sample`, of an extractor) it computes once a sample and fit.
+    """
     steps = step_count(plan, count, taught)
     seen = samples_seen(count, plan.batch, steps) + samples_seen(taught, plan.batch, steps)
-    return TRAINING * learner.flops_per_sample * seen
+    frozen: int = getattr(learner, "frozen_flops_per_sample", 0)
+    return TRAINING * (learner.flops_per_sample - frozen) * seen + frozen * (count + taught)
 
 
 def predict_flops(predictor: Predictor, data: DataRef) -> int:
