@@ -1,28 +1,25 @@
 """The receiver's desk: want -> offers -> deliver -> trial -> absorb, for one node and one way of taking knowledge in.
 
 The desk does not know kinds. An `Integrator` says what a package answers *alone* and which model would come out if some
-packages were absorbed; the desk delivers, tests, asks witnesses, judges, and keeps apart what has no evidence yet.
+packages were absorbed; `Trials` gathers evidence and judges; the desk delivers, keeps, refuses, and keeps apart what has no
+evidence yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest
-from kuberml.exchange.claims import recheck
-from kuberml.exchange.evidence import alone, change, tallies
 from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.parcel import Parcel, Trial
-from kuberml.exchange.standing import Standing
-from kuberml.exchange.trial import Change, Judgement, Tally, TrialPlan, added, judge
+from kuberml.exchange.trial import Judgement, TrialPlan
+from kuberml.exchange.trials import Trials
 from kuberml.knowledge.card import PPM, SignedCard, decode_card
 from kuberml.knowledge.kinds.probe import Probe
-from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
 
 WIRE_RESERVE_BYTES = 6144
@@ -30,16 +27,6 @@ WIRE_RESERVE_BYTES = 6144
 
 OVERLAP_MS = 10_000
 """What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What held-out data showed of absorbing one package into one model, and as which use of them."""
-
-    before: Any
-    after: Any
-    changed: Change
-    uses: int
 
 
 class Desk:
@@ -52,18 +39,16 @@ class Desk:
 
         `gathered`: wait for what somebody has added up (`exchange.gatherer`); single packets only where that was refused.
         """
-        self.node, self.integrator, self.plan, self.probe, self.gathered = node, integrator, plan, probe, gathered
+        self.node, self.integrator, self.gathered = node, integrator, gathered
+        self.trials = Trials(node, integrator, plan, probe)
         self.kept: dict[Digest, Parcel] = {}
         self.waiting: dict[Digest, Parcel] = {}
         self.refused: dict[Digest, str] = {}
-        self.standing = Standing(self_witness=node.author)
         self.model: Any = None
         self.offers: dict[Digest, Offer] = {}
         self.is_spent = False
         """Whether the budget of bytes is used up: nothing more can be asked."""
-        self._heard_ms = self._found_ms = 0
-        self._seen: dict[Digest, _Seen] = {}
-        node.memory.setdefault(trials=0)
+        self._found_ms = 0
 
     async def open(self) -> Any:
         """Start from one's own knowledge, and, after a restart, from what was absorbed before: the model of that."""
@@ -124,44 +109,19 @@ class Desk:
         if left is not None and offer.signed.card.size_bytes > left - WIRE_RESERVE_BYTES:
             return  # over budget: it stays an offer
         try:
-            content = await self.node.fetch(offer)
-            predictor = await self.integrator.read(content)
+            self.waiting[known] = await self.trials.read(offer.signed, await self.node.fetch(offer))
         except OverBudget:
             raise
         except Unreachable as error:
             self.node.record("undelivered", card=known, why=str(error))
-            return
         except RemoteError as error:
             self._refuse(offer.signed, str(error))
-            return
-        proven, lie = await self._recheck(offer.signed, content)
-        if lie:
-            self._refuse(offer.signed, lie)
-            return
-        counts = await self.node.compute(alone, predictor, self.node.data.heldout, tuple(sorted(offer.signed.card.labels)))
-        self.waiting[known] = parcel = Parcel(offer.signed, content, tallies(counts), proven)
-        if parcel.mine:
-            verdict = Verdict(
-                card=known,
-                author=offer.signed.card.author,
-                witness=self.node.author,
-                correct={label: tally.correct for label, tally in parcel.mine.items()},
-                tested={label: tally.count for label, tally in parcel.mine.items()},
-                at_ms=self.node.now_ms,
-            )
-            self.standing.heard(verdict)
-            await self.node.testify(sign_verdict(verdict, self.node.place.keys))
-
-    async def _recheck(self, signed: SignedCard, content: Any) -> tuple[dict[LabelId, Tally], str]:
-        if self.probe is None:
-            return {}, ""
-        return await recheck(self.node, signed, content, self.probe, self.integrator.extractor)
 
     async def settle(self) -> list[SignedCard]:
         """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""
         await self._hear()
         fresh: list[SignedCard] = []
-        for parcel in sorted(self.waiting.values(), key=self._evidence, reverse=True):
+        for parcel in sorted(self.waiting.values(), key=self.trials.evidence, reverse=True):
             trial = await self._trial(parcel)
             if trial.accepted:
                 self._keep(parcel, trial)
@@ -232,14 +192,11 @@ class Desk:
         return Judgement("untested", {}, "absorbed already" if known in self.kept else "it was not delivered")
 
     async def _hear(self) -> None:
-        """Read what witnesses say; also of what is settled: it shows whose word is good."""
+        """Read what witnesses say, as far as the budget goes."""
         try:
-            found, self._heard_ms = await self.node.verdicts([*self.waiting, *self.kept, *self.refused], self._heard_ms)
+            await self.trials.hear([*self.waiting, *self.kept, *self.refused])
         except OverBudget as error:
             self._spend(error)
-            return
-        for signed in found:
-            self.standing.heard(signed.verdict)
 
     def _spend(self, error: OverBudget) -> None:
         if not self.is_spent:
@@ -251,40 +208,12 @@ class Desk:
         if why := self.node.forbidden(parcel.signed):  # terms may have expired since it was fetched
             trial = Trial(parcel.signed, Judgement("refused", {}, why))
         else:
-            trial = await self._judged(parcel, labels)
+            trial = await self.trials.judged(parcel, self.model, list(self.kept.values()), labels)
+            self._record("tried", parcel, trial.judgement)
         if trial.verdict == "refused":
             del self.waiting[parcel.digest]
             self._refuse(parcel.signed, trial.why)
         return trial
-
-    async def _judged(self, parcel: Parcel, labels: Collection[LabelId]) -> Trial:
-        try:
-            seen = await self._see(parcel)
-        except RemoteError as error:
-            return Trial(parcel.signed, Judgement("refused", {}, str(error)))
-        wanted, offered = set(labels or self.node.learner.labels), set(parcel.signed.card.labels)
-        credit = added(self.standing.credit(parcel.digest), parcel.proven)
-        judgement = judge(seen.changed, wanted, offered, parcel.mine, credit, self.plan, uses=seen.uses)
-        self._record("tried", parcel, judgement)
-        return Trial(parcel.signed, judgement, parcel, self.model, seen.after)
-
-    async def _see(self, parcel: Parcel) -> _Seen:
-        """What absorbing would change; known already if the model is the one it was tried on: then only others' word is new.
-
-        Looking again at the same comparison is no further use of the held-out data, and costs nothing of the error allowed.
-        """
-        seen = self._seen.get(parcel.digest)
-        if seen is None or seen.before is not self.model:
-            after = await self.integrator.model([*self.kept.values(), parcel])
-            self.node.memory.update(trials=self.node.memory.trials + 1)
-            changed = await self.node.compute(change, self.model, after, self.node.data.heldout)
-            seen = self._seen[parcel.digest] = _Seen(self.model, after, changed, self.node.memory.trials)
-        return seen
-
-    def _evidence(self, parcel: Parcel) -> tuple[float, str]:
-        own = sum(tally.correct for tally in parcel.mine.values())
-        others = sum(tally.correct for tally in self.standing.credit(parcel.digest).values())
-        return own + others / 2, parcel.digest
 
     def _record(self, event: str, parcel: Parcel, judgement: Judgement, **more: Any) -> None:
         card = parcel.signed.card
