@@ -255,7 +255,7 @@ def test_without_a_hub_nothing_is_found_and_work_goes_on() -> None:
     assert {note["asked"] for note in here.notes["me"].of("hub")} == {"announce", "find", "verdicts"}
 
 
-FORBIDDEN = [Terms(purposes=("research",)), Terms(regions=("eu",)), Terms(expires_at_ms=1500)]
+FORBIDDEN = [Terms(purposes=("research",)), Terms(regions=("eu",)), Terms(expires_at_ms=1500), Terms(licence="secret")]
 
 
 @pytest.mark.parametrize("terms", FORBIDDEN)
@@ -264,7 +264,7 @@ def test_terms_are_enforced_when_something_is_found(terms: Terms) -> None:
         await node.sleep(2)
         return await node.find(ANY)
 
-    here = Town("me", "a", me={"purpose": "advertising", "region": "us"})
+    here = Town("me", "a", me={"purpose": "advertising", "region": "us", "licences": ("CC-BY-4.0",)})
     assert here.run(me=me, a=publishes(STATS, terms=terms))["me"] == []
 
 
@@ -284,7 +284,7 @@ def test_a_hub_that_does_not_care_about_terms_is_not_believed(terms: Terms) -> N
         assert node.received_bytes == 0  # before a byte was moved
         return await node.find(Want("digits", purpose="research", region="eu")), str(error.value)
 
-    here = Town("me", "a", me={"purpose": "advertising", "region": "us"})
+    here = Town("me", "a", me={"purpose": "advertising", "region": "us", "licences": ("CC-BY-4.0",)})
     found, why = here.run(me=me, a=publishes(STATS, terms=terms))["me"]
     assert found == []
     assert "terms" in why
@@ -296,7 +296,8 @@ def test_terms_that_allow_it_let_it_through() -> None:
         return await node.fetch((await node.find(Want("digits", purpose="research", region="eu")))[0])
 
     terms = Terms(licence="CC-BY-4.0", purposes=("research",), regions=("eu", "us"), expires_at_ms=10**9)
-    assert Town("me", "a", me={"purpose": "research", "region": "eu"}).run(me=me, a=publishes(STATS, terms=terms))["me"]
+    who = {"purpose": "research", "region": "eu", "licences": ("CC-BY-4.0", "MIT")}
+    assert Town("me", "a", me=who).run(me=me, a=publishes(STATS, terms=terms))["me"]
 
 
 def test_what_does_not_open_leaves_no_trace() -> None:

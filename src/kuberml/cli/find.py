@@ -27,6 +27,9 @@ def find(
     labels: Annotated[str, typer.Option("--labels", help="Wanted labels with commas; weights as 3=0.5. Empty: any.")] = "",
     kinds: Annotated[str, typer.Option("--kinds", help="Kinds you can use, with commas. Empty: any.")] = "",
     purpose: Annotated[str, typer.Option("--purpose", help="What it is for; terms may ask for it.")] = "",
+    licence: Annotated[
+        list[str] | None, typer.Option("--licence", help="A licence that you accept; repeatable. None: any.")
+    ] = None,
     region: Annotated[str, typer.Option("--region", help="Where you are; terms may ask for it.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Cards at most.")] = 32,
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
@@ -39,6 +42,7 @@ def find(
         labels_ppm=weights_ppm(labels),
         kinds=tuple(_split(kinds)),
         purpose=purpose,
+        licences=tuple(licence or ()),
         region=region,
         limit=limit,
     )

@@ -66,6 +66,7 @@ class Desk:
             kinds=self.integrator.kinds,
             bases=(self.integrator.basis,),
             purpose=self.node.place.purpose,
+            licences=self.node.place.licences,
             region=self.node.place.region,
             budget_bytes=None if left is None else max(0, left - WIRE_RESERVE_BYTES),
             newer_than_ms=max(0, self._found_ms - OVERLAP_MS),

@@ -324,7 +324,9 @@ class Node:
 
     def forbidden(self, signed: SignedCard) -> str:
         """Why a card's terms do not allow its use here and now; "" if they do."""
-        why = allowed(signed.card.terms, purpose=self.place.purpose, region=self.place.region, now_ms=self.now_ms)
+        place = self.place
+        why = allowed(signed.card.terms, purpose=place.purpose, region=place.region, now_ms=self.now_ms,
+                      licences=place.licences or None)  # fmt: skip
         return f"its terms do not allow it here: {why}" if why is not None else ""
 
     def _trustworthy(self, signed: SignedCard) -> bool:

@@ -63,6 +63,7 @@ class Place:
     data: LocalData | None = None
     budget_bytes: int | None = None
     purpose: str = ""
+    licences: tuple[str, ...] = ()  # those that are accepted here; () = any
     region: str = ""
     observer: Observer | None = None
     mixing: dict[NodeId, float] = field(default_factory=dict)  # weight of each neighbour in a gossip average

@@ -21,6 +21,7 @@ class Want(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kinds: tuple[str, ...] = ()  # kinds that the receiver can use; () = any
     bases: tuple[Digest, ...] = ()  # extractors, base models or probes that it has; () = any
     purpose: str = ""  # what it is for; a card's terms may forbid it
+    licences: tuple[str, ...] = ()  # those that the receiver accepts; () = any
     region: str = ""  # where the receiver is; a card's terms may forbid it
     budget_bytes: int | None = None
     budget_ms: int | None = None

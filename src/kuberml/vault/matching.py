@@ -39,6 +39,7 @@ def _objections(want: Want, card: Card, now_ms: int) -> Iterator[str]:
     if want.labels_ppm and not any(card.labels.get(label, 0) > 0 for label in want.labels_ppm):
         yield "it knows none of the wanted labels"
     if card.terms != _NO_TERMS:
-        forbidden = allowed(card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms)
+        licences = want.licences or None
+        forbidden = allowed(card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms, licences=licences)
         if forbidden is not None:
             yield forbidden
