@@ -122,12 +122,16 @@ def test_wrong_settings_are_one_clear_line(cli, engine, scenario, arguments, say
     assert engine == []
 
 
-def test_bars_follow_the_runs(monkeypatch):
+def test_bars_follow_the_runs(capsys, monkeypatch):
+    """A run that ends leaves one line, however often its end is told."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with watching.watching() as watch:
         watch(Progress(paradigm="local", seed=0, run=0, runs=2, time_s=1, until_s=2, bytes_moved=10, accuracy_mean=0.5))
         watch(Progress(paradigm="local", seed=0, run=0, runs=2, time_s=2, until_s=2, done=True))
         watch(Progress(paradigm="local", seed=0, run=0, runs=2, time_s=2, until_s=2, done=True))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("[1/2] local, seed 0") == 1
 
 
 def test_nobody_watches_quietly(capsys):
