@@ -67,6 +67,11 @@ class RollTrust:
         return self._signed
 
     @property
+    def is_open(self) -> bool:
+        """Whether whoever is not revoked may do everything, at this moment."""
+        return self.roll is None or self.roll.policy == "open"
+
+    @property
     def stale_s(self) -> float:
         """Seconds since the hub last confirmed this roll; infinite before it first did."""
         return self._now_s() - self._heard_at_s
@@ -107,7 +112,7 @@ class RollTrust:
         if self.revoked(key):
             raise RemoteError(f"the key {key[:12]}... is revoked in realm {self.realm!r}")
         roll = self.roll
-        if right is None or roll is None or roll.policy == "open" or key == roll.owner:
+        if right is None or roll is None or self.is_open or key == roll.owner:
             return
         if self.stale_s > self.max_stale_s:
             raise RemoteError(self._stale())

@@ -36,6 +36,11 @@ def right_for(name: str) -> Right | None:
 class Trust(Protocol):
     """What the live world asks before it lets a key do anything."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever is not revoked may do everything, at this moment."""
+        ...
+
     def check(self, key: str, right: Right | None) -> None:
         """Nothing, if `key` may.
 
@@ -85,6 +90,11 @@ class OpenTrust:
         """`names`: names that belong to known keys from the start, for instance the hub's."""
         self._revoked = set(revoked)
         self._names = Names(names)
+
+    @property
+    def is_open(self) -> bool:
+        """See Trust."""
+        return True
 
     def check(self, key: str, right: Right | None) -> None:
         """See Trust."""
