@@ -7,12 +7,15 @@ accused it passes on to who subscribes to `cards/<task>` or `fraud/<task>`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Clock, Recorder, Transport
 from kuberml.exchange import wire
 from kuberml.exchange.broker import rank
 from kuberml.exchange.standing import Standing
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.fraud import DOMAIN as FRAUD
 from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.pack import check_limits
@@ -27,8 +30,18 @@ MAX_WITNESSES = 256
 class Hub:
     """The services of a hub over a node's Transport."""
 
-    def __init__(self, transport: Transport, clock: Clock, catalog: Catalog, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        clock: Clock,
+        catalog: Catalog,
+        recorder: Recorder,
+        *,
+        on_announced: Callable[[SignedCard, NodeId], None] = lambda signed, holder: None,
+    ) -> None:
+        """Serve. `on_announced` is told of every card that came into the catalog, and of who holds it."""
         self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
+        self._on_announced = on_announced
         self._board: dict[Digest, dict[str, tuple[int, SignedVerdict]]] = {}
         self._standing = Standing()
         transport.serve("announce", self._announce)
@@ -44,6 +57,7 @@ class Hub:
         check_limits(news.signed)
         check_card(news.signed)
         self._catalog.add(news.signed, asker, keep=news.keep)
+        self._on_announced(news.signed, asker)
         await self._transport.announce(f"cards/{news.signed.card.task}", body)
         return b""
 
