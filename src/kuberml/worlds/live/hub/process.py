@@ -26,7 +26,7 @@ from kuberml.ledger.ledger import Ledger
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.folder.clock import SystemClock
-from kuberml.worlds.folder.keyfile import keys_in
+from kuberml.worlds.member.keyfile import keys_in
 from kuberml.worlds.live import names
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.blobs.client import BlobReader
