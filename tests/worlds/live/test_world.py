@@ -34,7 +34,7 @@ def weights(count: int = 1000, level: float = 1.0) -> Weights:
 
 async def until(condition: object, timeout_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():  # type: ignore[operator]
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -44,18 +44,21 @@ WANT = Want(task="digits", labels_ppm={"3": 1_000_000})
 @pytest.mark.parametrize("serve_http", [None, "127.0.0.1:0"], ids=["behind NAT", "with a door"])
 def test_what_one_publishes_another_finds_and_fetches(tmp_path: Path, serve_http: str | None) -> None:
     async def main() -> None:
-        async with hub(tmp_path / "hub") as at, member(at, "a", tmp_path, serve_http=serve_http) as world_a:
-            async with member(at, "b", tmp_path) as world_b:
-                a, b = node(world_a), node(world_b)
-                await world_a.enter(PATIENCE_S)
-                await world_b.enter(PATIENCE_S)
-                published = await a.publish(weights(), slot="model", version=0)
-                found = await b.find(WANT)
-                assert [offer.signed.digest for offer in found] == [published.signed.digest]
-                got = await b.fetch(found[0])
-                assert np.array_equal(got.tensors["w"], weights().tensors["w"])
-                assert world_b.transport.alive("peer") == ("a",)
-                assert world_b.transport.alive("hub") == (HUB,)
+        async with (
+            hub(tmp_path / "hub") as at,
+            member(at, "a", tmp_path, serve_http=serve_http) as world_a,
+            member(at, "b", tmp_path) as world_b,
+        ):
+            a, b = node(world_a), node(world_b)
+            await world_a.enter(PATIENCE_S)
+            await world_b.enter(PATIENCE_S)
+            published = await a.publish(weights(), slot="model", version=0)
+            found = await b.find(WANT)
+            assert [offer.signed.digest for offer in found] == [published.signed.digest]
+            got = await b.fetch(found[0])
+            assert np.array_equal(got.tensors["w"], weights().tensors["w"])
+            assert world_b.transport.alive("peer") == ("a",)
+            assert world_b.transport.alive("hub") == (HUB,)
 
     asyncio.run(main())
 

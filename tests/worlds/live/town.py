@@ -52,7 +52,9 @@ def hub(folder: Path, **options: object) -> contextlib.AbstractAsyncContextManag
     return HubProcess.open(folder, **chosen)  # type: ignore[arg-type]
 
 
-def member(at: HubProcess | str, node: str, folder: Path, **options: object) -> contextlib.AbstractAsyncContextManager[LiveWorld]:
+def member(
+    at: HubProcess | str, node: str, folder: Path, **options: object
+) -> contextlib.AbstractAsyncContextManager[LiveWorld]:
     """A member of a hub, with keys that stay the same for its name in `folder`."""
     address = at if isinstance(at, str) else at.address
     chosen = {"role": "peer", "keys": keys_of(node), "vault": folder / f"{node}.vault"} | options

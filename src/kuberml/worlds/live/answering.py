@@ -1,4 +1,4 @@
-"""Answering: every request is checked before a handler sees it: form, signature, for whom, from whom, once, and not too many."""
+"""Answering: each request is checked before a handler sees it: form, signature, for whom, by whom, once, and not too many."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class News(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: bytes = b""
 
 
-_DOMAINS = {Request: REQUEST, Answer: ANSWER, News: NEWS}
+_DOMAINS: dict[object, bytes] = {Request: REQUEST, Answer: ANSWER, News: NEWS}
 
 
 def digest(envelope: Request | Answer | News) -> Digest:

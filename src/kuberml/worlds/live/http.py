@@ -32,9 +32,11 @@ class HttpDoor:
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Listen. Raises ConfigError: the port is taken or not allowed."""
-        self._runner = web.AppRunner(self.app, access_log=None, handler_cancellation=True, keepalive_timeout=60)
+        self._runner = web.AppRunner(
+            self.app, access_log=None, handler_cancellation=True, keepalive_timeout=60, shutdown_timeout=1.0
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=4096, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=4096)
         try:
             await site.start()
         except OSError as error:
@@ -56,7 +58,7 @@ class Poster:
     """Sends requests to HTTP doors; see `asking.Post`."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls, self._session = tls, None if tls is None else None
+        self._tls = tls
         self._client: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, name: str, envelope: bytes, timeout_s: float) -> bytes:

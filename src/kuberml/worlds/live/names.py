@@ -1,9 +1,9 @@
 """Names on the wire: where a hub is, and which key expression carries what. See docs/protocol.md.
 
-    kuberml/1/REALM/ask/NODE/NAME               a question to NODE
-    kuberml/1/REALM/news/TOPIC                  an announcement
-    kuberml/1/REALM/here/NODE/ROLE/KEY/EPOCH    somebody is present
-    kuberml/1/REALM/blob/NODE/DIGEST            a range of a blob that NODE holds
+kuberml/1/REALM/ask/NODE/NAME               a question to NODE
+kuberml/1/REALM/news/TOPIC                  an announcement
+kuberml/1/REALM/here/NODE/ROLE/KEY/EPOCH    somebody is present
+kuberml/1/REALM/blob/NODE/DIGEST            a range of a blob that NODE holds
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Store
 from kuberml.exchange import wire
+from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.worlds.live.names import HUB
 
 PREFIX = "outbox/"
@@ -82,7 +83,7 @@ class Outbox:
 
 def _key(name: str, body: bytes) -> str | None:
     """One place for each slot that is announced and each card that is judged; None: this is not kept."""
-    readers: dict[str, Any] = {"announce": wire.Announcement, "verdict": wire.SignedVerdict}
+    readers: dict[str, Any] = {"announce": wire.Announcement, "verdict": SignedVerdict}
     if name not in readers:
         return None
     try:

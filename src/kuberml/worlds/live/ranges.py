@@ -5,7 +5,6 @@ Which way works is found out by trying, and remembered for a while. Nothing is v
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import time
 from collections.abc import Mapping
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.core.seam import Store
 from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
 from kuberml.worlds.live.blobs.client import BlobReader
-from kuberml.worlds.live.blobs.windows import read_windowed, serve_blobs
+from kuberml.worlds.live.blobs.windows import read_windowed
 from kuberml.worlds.live.envelope import Request, Voice, opened
 from kuberml.worlds.live.presence import Gathering
 from kuberml.worlds.live.session import Link

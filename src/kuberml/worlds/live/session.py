@@ -156,9 +156,7 @@ class Link:
         def heard(sample: zenoh.Sample) -> None:
             handed(sample.payload.to_bytes())
 
-        return self.declare(
-            lambda session: session.declare_subscriber(key, heard, allowed_origin=zenoh.Locality.REMOTE)
-        )
+        return self.declare(lambda session: session.declare_subscriber(key, heard, allowed_origin=zenoh.Locality.REMOTE))
 
     def on_token(self, keys: str, see: Callable[[str, bool], None]) -> Callable[[], None]:
         """Call `see(key, is_there)` on the loop whenever a token appears or goes; first with those that are there."""
@@ -195,7 +193,7 @@ class Link:
         try:
             await ended
         except asyncio.CancelledError:
-            cancel.cancel()
+            cancel.cancel()  # type: ignore[no-untyped-call]
             raise
         return first.body
 

@@ -15,14 +15,13 @@ from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
 from kuberml.worlds.live.asking import Asking
 from kuberml.worlds.live.blobs.client import BlobReader
-from kuberml.worlds.live.blobs.windows import serve_blobs
+from kuberml.worlds.live.blobs.windows import ServedBlobs, serve_blobs
 from kuberml.worlds.live.envelope import News, Voice, opened
 from kuberml.worlds.live.presence import Gathering
 from kuberml.worlds.live.ranges import Gate, Ranges
 from kuberml.worlds.live.session import Link, closed
 from kuberml.worlds.live.trust.policy import Trust
 from kuberml.worlds.simulated.subscription import Subscription
-
 
 MAX_SPEAKERS = 65536
 """Sessions whose announcements are told from replays. What is announced are signed statements: an old one changes nothing."""
@@ -58,7 +57,7 @@ class LiveTransport:
         self.link, self.voice, self.role, self.trust = link, voice, role, trust
         self.here = Gathering(voice.node, trust.believes)
         self.answering = Answering(voice, trust, urls=urls)
-        self.gate = Gate(self.answering, open_to_all=getattr(trust, "is_open", True))
+        self.gate = Gate(self.answering, open_to_all=trust.is_open)
         self.asking = Asking(link, voice, self.here)
         self._ranges = Ranges(link, voice, self.here, self.asking, reader, mirrors or {})
         self._newest: dict[tuple[str, bytes], int] = {}
@@ -142,7 +141,7 @@ class LiveTransport:
 class _Blobs:
     """What `serve_blobs` gave, as something that can be taken back."""
 
-    def __init__(self, serving: object) -> None:
+    def __init__(self, serving: ServedBlobs) -> None:
         self._serving = serving
 
     def undeclare(self) -> None:

@@ -26,7 +26,6 @@ from kuberml.ledger.ledger import Ledger
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.folder.clock import SystemClock
-from kuberml.worlds.member.keyfile import keys_in
 from kuberml.worlds.live import names
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.blobs.client import BlobReader
@@ -39,6 +38,7 @@ from kuberml.worlds.live.session import Link, router
 from kuberml.worlds.live.transport import LiveTransport
 from kuberml.worlds.live.trust.policy import OpenTrust, Trust
 from kuberml.worlds.live.welcome import Hello, Welcome
+from kuberml.worlds.member.keyfile import keys_in
 
 KEEP_BYTES = 10 << 30
 """Of blobs that a hub keeps copies of, unless it is told otherwise."""
