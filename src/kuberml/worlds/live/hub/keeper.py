@@ -14,6 +14,8 @@ from kuberml.core.ids import Digest, NodeId, check_digest
 from kuberml.core.seam import Recorder, Transport
 from kuberml.exchange.delivery import Delivery
 from kuberml.knowledge.card import SignedCard, encode_card
+from kuberml.knowledge.verdict import SignedVerdict
+from kuberml.knowledge.withdrawal import SignedWithdrawal
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.names import HUB
@@ -50,10 +52,20 @@ class Keeper:
             holders = self._catalog.holders(signed.digest)
             if HUB not in holders or not self._has(signed):
                 for holder in holders:
-                    self.announced(signed, holder)
+                    self._want(signed, holder)
 
-    def announced(self, signed: SignedCard, holder: NodeId) -> None:
-        """Somebody announced a card: get it, unless that is too much."""
+    def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
+        """See `exchange.hub.Watcher`: get it, unless that is too much."""
+        self._want(signed, holder)
+
+    def judged(self, witness: NodeId, signed: SignedVerdict) -> None:
+        """See `exchange.hub.Watcher`; nothing to keep."""
+
+    def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
+        """See `exchange.hub.Watcher`: its copies go at once."""
+        self._trim()
+
+    def _want(self, signed: SignedCard, holder: NodeId) -> None:
         if holder == HUB or signed.card.size_bytes > self._keep_bytes:
             return
         self._waiting.setdefault(signed.digest, asyncio.Event())
@@ -74,7 +86,7 @@ class Keeper:
             raise RemoteError(f"{signed.card.size_bytes} bytes are more than the {self._keep_bytes} that are kept here")
         if not self._has(signed):
             waiting = self._waiting.setdefault(digest, asyncio.Event())
-            self.announced(signed, asker)
+            self._want(signed, asker)
             await waiting.wait()
         return b"kept"
 

@@ -23,6 +23,7 @@ from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.exchange.hub import Hub
 from kuberml.ledger.ledger import Ledger
+from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.folder.clock import SystemClock
@@ -48,8 +49,8 @@ class HubProcess:
     """See the module; made by `open`."""
 
     def __init__(
-        self, endpoint: Endpoint, http_url: str, transport: LiveTransport, store: FolderStore, catalog: Catalog, ledger: Ledger,
-        door: HttpDoor, *, keep_bytes: int,
+        self, endpoint: Endpoint, http_url: str, transport: LiveTransport, store: FolderStore, catalog: Catalog, board: Board,
+        ledger: Ledger, door: HttpDoor, *, keep_bytes: int,
     ) -> None:  # fmt: skip
         self.endpoint, self.http_url = endpoint, http_url
         self.transport, self.store, self.catalog, self.ledger = transport, store, catalog, ledger
@@ -57,7 +58,7 @@ class HubProcess:
         self.clock = SystemClock()
         recorder = ledger.recorder(HUB, self.clock.now_ns)
         self.keeper = Keeper(transport, store, catalog, recorder, keep_bytes=keep_bytes)
-        self.hub = Hub(transport, self.clock, catalog, recorder, on_announced=self.keeper.announced)
+        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper,))
         self.members: dict[NodeId, Hello] = {}
         """Who has said hello since this process began."""
         self._closing = asyncio.Event()
@@ -110,6 +111,7 @@ class HubProcess:
         async with contextlib.AsyncExitStack() as opening:
             store = opening.enter_context(FolderStore(path))
             catalog = opening.enter_context(contextlib.closing(Catalog(path / "catalog.sqlite")))
+            board = opening.enter_context(contextlib.closing(Board(path / "board.sqlite")))
             ledger = opening.enter_context(contextlib.closing(Ledger(path / "ledger.sqlite")))
             link = Link(router([endpoint], tls.zenoh() if tls else None))
             opening.push_async_callback(link.close)
@@ -122,7 +124,7 @@ class HubProcess:
             opening.push_async_callback(poster.close)
             transport.asking.post = poster.post
             door = HttpDoor(store, transport.answering, transport.gate, limit_bytes_s=limit_bytes_s)
-            hub = cls(endpoint, url, transport, store, catalog, ledger, door, keep_bytes=keep_bytes)
+            hub = cls(endpoint, url, transport, store, catalog, board, ledger, door, keep_bytes=keep_bytes)
             opening.push_async_callback(door.close)
             await door.open(host, port, tls.server_context() if tls else None)
             hub.keeper.start()
