@@ -24,7 +24,7 @@ _RIGHTS: dict[str, Right | None] = {
     **dict.fromkeys(("announce", "verdict", "fraud", "withdraw", "report", "keep"), "publish"),
     **dict.fromkeys(("find", "verdicts"), "find"),
     "read": "fetch",
-    **dict.fromkeys(("hello", "roll", "vouch"), None),
+    **dict.fromkeys(("door", "hello", "roll", "vouch"), None),
 }
 
 
@@ -47,6 +47,11 @@ class Trust(Protocol):
         Raises:
             RemoteError: it may not; the message says why. None asks only whether the key is revoked.
         """
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether blobs are for everybody, without a ticket."""
         ...
 
     def believes(self, node: NodeId, key: str) -> bool:
