@@ -38,7 +38,7 @@ class Trust(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether whoever is not revoked may do everything, at this moment."""
+        """Whether whoever is not revoked may do everything, at this moment. Then blobs are for everybody, without a ticket."""
         ...
 
     def check(self, key: str, right: Right | None) -> None:
@@ -47,11 +47,6 @@ class Trust(Protocol):
         Raises:
             RemoteError: it may not; the message says why. None asks only whether the key is revoked.
         """
-        ...
-
-    @property
-    def is_open(self) -> bool:
-        """Whether blobs are for everybody, without a ticket."""
         ...
 
     def believes(self, node: NodeId, key: str) -> bool:
