@@ -8,7 +8,10 @@ has a roll that grows stale (`RollTrust.max_stale_s`). Beats are News of the hub
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -29,6 +32,18 @@ SPREAD_MS = 1500
 ASK_TIMEOUT_S = 5.0
 
 log = logging.getLogger("kuberml.live")
+
+
+@contextlib.asynccontextmanager
+async def running(service: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """A service that runs until the end of the block. If it fails before, its error is raised there: never silently."""
+    task = asyncio.ensure_future(service)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 class Beat(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.roll import Right, SignedRoll
 
-__all__ = ["OpenTrust", "Right", "Trust", "right_for"]
+__all__ = ["OpenTrust", "Right", "Trust", "right_for", "right_to_announce"]
 
 NAMES_MAX = 65536
 """Node names that are remembered with their keys; names are first come, so a flood of them must end somewhere."""
@@ -31,6 +31,11 @@ _RIGHTS: dict[str, Right | None] = {
 def right_for(name: str) -> Right | None:
     """The right that a request of this name needs; None: none, but no revoked key either. Unknown names need "ask"."""
     return _RIGHTS.get(name, "ask")
+
+
+def right_to_announce(topic: str) -> Right | None:
+    """The right that an announcement needs. The roll itself needs none: a stale one could never become fresh again."""
+    return None if topic == "roll" else "publish"
 
 
 class Trust(Protocol):
