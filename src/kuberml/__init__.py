@@ -1,7 +1,7 @@
 """kuberml: learned knowledge, delivered.
 
-kuberml.join(folder, ...)     a user's own learner in a shared folder    (worlds.folder.member)
-kuberml.agree(folder, ...)    what its members agree on, once            (worlds.folder.commons)
+kuberml.join(place, ...)     a user's own learner, at a hub or in a shared folder    (worlds.member.member)
+kuberml.agree(place, ...)    what everybody there agrees on, once                    (worlds.member.commons)
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["__version__", "agree", "join"]
 
-_DOORS = {"join": "kuberml.worlds.folder.member", "agree": "kuberml.worlds.folder.commons"}
+_DOORS = {"join": "kuberml.worlds.member.member", "agree": "kuberml.worlds.member.commons"}
 
 
 def __getattr__(name: str) -> Any:

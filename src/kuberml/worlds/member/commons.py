@@ -1,4 +1,4 @@
-"""What the members of a folder agree on once: a frozen extractor and a public probe. Both are knowledge, published like any."""
+"""What members agree on once: a frozen extractor and a public probe. Both are knowledge, published like any."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from kuberml.core.ids import LabelId
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import probe_from
 from kuberml.learning.extractors import identity, patch_filters
-from kuberml.worlds.folder.arrays import inputs_from, targets_from
-from kuberml.worlds.folder.member import join
+from kuberml.worlds.member.arrays import inputs_from, targets_from
+from kuberml.worlds.member.keyfile import alone
+from kuberml.worlds.member.member import join
+from kuberml.worlds.member.naming import known_as
 
 SMALL_PX = 16
 
 
 def agree(
-    folder: Path | str,
+    place: Path | str | None = None,
     *,
     task: str,
     labels: Sequence[LabelId],
@@ -26,13 +28,16 @@ def agree(
     y: Any = None,
     extractor: Extractor | None = None,
     levels: int = 255,
-    name: str = "commons",
+    name: str = "",
     key: Path | str | None = None,
-) -> None:
-    """Publish the extractor and the probe that everybody in a folder uses; once, by whoever starts it.
+    vault: Path | str | None = None,
+) -> bool:
+    """Publish the extractor and the probe that everybody uses for a task, unless somebody has: every program may begin with it.
+
+    Two who do so at once with the same samples publish the same bytes, so that it does not matter whose are used.
 
     Args:
-        folder: the shared folder, made if it is not there.
+        place: where, as in `join`.
         task: what it is about.
         labels: names of the classes.
         x: public samples 0..1, N of them: a tensor [N, channels, H, W], an array [N, H, W, channels], or [N, features].
@@ -40,7 +45,11 @@ def agree(
         y: their labels, integers [N], positions in `labels`; with them claims can be run again by anybody. None: unknown.
         extractor: see `learning.extractors`; default: patch filters learned from images, vectors as they are.
         levels: grey values beyond 0, for the probe's bytes: 255, or fewer (16 for the 8x8 digits).
-        name: under which it is published, with keys of its own in `key` (default: `<name>.key`).
+        name: under which it is published, with keys of its own in `key`; default: made from `commons` and the key.
+        vault: as in `join`.
+
+    Returns:
+        Whether this call published them (again, where `name` or the key did before); False: somebody else had.
 
     Raises:
         ConfigError: samples outside 0..1 or of an odd shape, or positions outside `labels`.
@@ -53,9 +62,13 @@ def agree(
             raise ConfigError(f"y: {len(x_N)} positions of 0..{len(labels) - 1} are needed, one for each sample")
         names = [labels[position] for position in y_N]
     probe = probe_from(x_N, names, levels=levels)
-    with join(folder, task=task, name=name, labels=labels, key=key) as commons:
+    me = known_as(name, key=key, vault=vault, stem="commons")
+    with alone(me.key), join(place, task=task, name=me.node, labels=labels, key=me.key, vault=me.vault) as commons:
+        if commons.is_agreed():
+            return False
         commons.publish(extractor or _usual(x_N), slot="extractor")
         commons.publish(probe, slot="probe")
+    return True
 
 
 def _usual(x_N: Any) -> Extractor:

@@ -14,7 +14,7 @@ from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.signing import Keys
 from kuberml.learning.datasets import DATASETS
 from kuberml.vault.folder import FolderStore
-from kuberml.worlds.folder.keyfile import keys_in
+from kuberml.worlds.member.keyfile import keys_in
 
 DIGITS = DATASETS.get("digits")
 LABELS = DIGITS.labels
@@ -266,7 +266,7 @@ def test_a_version_that_would_show_single_samples_is_neither_published_nor_taken
         teacher.hold(x_N[:-8], y_N[:-8])
         with pytest.raises(ConfigError, match="is not published beside version 0"):
             teacher.publish(teacher.statistics())
-        monkeypatch.setattr("kuberml.worlds.folder.seat.version_problem", lambda *_: None)  # somebody who does not care
+        monkeypatch.setattr("kuberml.worlds.member.seat.version_problem", lambda *_: None)  # somebody who does not care
         teacher.publish(teacher.statistics())
         ((verdict, why),) = taken(me, "8")
         assert (verdict, why.startswith("version 1 of 'statistics'")) == ("refused", True)

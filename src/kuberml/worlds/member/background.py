@@ -18,13 +18,31 @@ class Background:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._loop.is_closed()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine's result; what it raises is raised here."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Wait for a coroutine's result; what it raises is raised here. Ctrl-C while waiting stops the coroutine too."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def close(self) -> None:
-        """Stop the loop. Calling it twice is fine."""
+        """Stop what still runs, and the loop. Calling it twice is fine."""
         if not self._loop.is_closed():
+            self.run(_stop_others())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+
+async def _stop_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

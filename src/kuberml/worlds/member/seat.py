@@ -1,4 +1,4 @@
-"""A member's place in the folder: its Node, and the Desk that is opened when it is first needed."""
+"""A member's place among the others: its Node, and the Desk that is opened when it is first needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from kuberml.core import canonical
 from kuberml.core.errors import ConfigError, InternalError, RemoteError
-from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest, value
 from kuberml.exchange.claims import claims_on
 from kuberml.exchange.desk import Desk
@@ -34,8 +34,7 @@ from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.private import hold_back, private_data
 from kuberml.learning.types import Array, IntArray
-from kuberml.worlds.folder.compute import HereCompute
-from kuberml.worlds.folder.world import HUB, FolderWorld
+from kuberml.worlds.member.meeting import Meeting
 
 ANSWERING = ("statistics", "prototypes", "soft-labels")
 """Kinds that answer by themselves, so that something can be claimed of them on a probe."""
@@ -53,8 +52,7 @@ class Seat:
 
     def __init__(
         self,
-        world: FolderWorld,
-        name: NodeId,
+        meeting: Meeting,
         keys: Keys,
         *,
         task: str,
@@ -66,22 +64,22 @@ class Seat:
         region: str,
         seed: int,
     ) -> None:
-        """See `member.join`. Raises ConfigError: the name is taken, or there is no such way of taking knowledge in."""
+        """See `member.join`. Raises ConfigError: there is no such way of taking knowledge in."""
         if kind not in ("statistics", "soft-labels"):
             raise ConfigError(f"kind = {kind!r}: right are 'statistics' and 'soft-labels'")
         self.labels, self._kind, self._heldout, self._min_class_count = labels, kind, heldout, min_class_count
-        transport, self._store = world.enter(name, "peer", keys.public)
+        self._meeting, self._store = meeting, meeting.store
         self._place = Place(
-            clock=world.clock, transport=transport, compute=HereCompute(), store=self._store,
-            recorder=world.ledger.recorder(name, world.clock.now_ns), role="peer", task=task, keys=keys, seed=seed,
-            hub=HUB, purpose=purpose, region=region, learner=OwnLoop(labels),  # type: ignore[arg-type]
+            clock=meeting.clock, transport=meeting.transport, compute=meeting.compute, store=meeting.store,
+            recorder=meeting.recorder, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
+            purpose=purpose, region=region, learner=OwnLoop(labels),  # type: ignore[arg-type]
         )  # fmt: skip
         self.node = Node(self._place)
         self._head: ExactHead | None = None
         self._desk: Desk | None = None
         self._wanted: tuple[LabelId, ...] = ()
 
-    def hold(self, x_N: Array, y_N: IntArray) -> None:
+    async def hold(self, x_N: Array, y_N: IntArray) -> None:
         """See `member.Member.hold`; arrays as `learning.private` takes them."""
         every = private_data(x_N, y_N, self.labels, note=f"private samples of {self.node.id}")
         train, heldout = hold_back(every, y_N, self._heldout, self._place.seed)
@@ -92,12 +90,12 @@ class Seat:
         self._head = self._desk = None
 
     async def extractor(self) -> Extractor:
-        """The folder's. Raises ConfigError: nobody has published one."""
+        """Everybody's here. Raises ConfigError: nobody has published one."""
         found: Extractor = await self._public("extractor")
         return found
 
     async def probe(self) -> Probe:
-        """The folder's. Raises ConfigError: nobody has published one."""
+        """Everybody's here. Raises ConfigError: nobody has published one."""
         found: Probe = await self._public("probe")
         return found
 
@@ -135,7 +133,9 @@ class Seat:
         published = self.node.memory.get("published", {})
         version, before, cards = published.get(place, (-1, "", ()))
         if content_digest == before:
-            return Offer(decode_card(self._store.card(cards[-1])), (self.node.id,), 0, 0, 0)
+            offer = Offer(decode_card(self._store.card(cards[-1])), (self.node.id,), 0, 0, 0)
+            await self._meeting.handed_over(offer, keep=1)  # a crash may have come between
+            return offer
         if isinstance(content, Statistics):
             self._check_versions(cards, content)
         claims: tuple[Claim, ...] = ()
@@ -145,6 +145,7 @@ class Seat:
         offer = await self.node.publish(content, slot=place, version=version + 1, claims=claims, parents=parents, terms=terms)
         entry = (version + 1, content_digest, (*cards, offer.signed.digest))
         self.node.memory.update(published={**published, place: entry})
+        await self._meeting.handed_over(offer, keep=1)
         return offer
 
     def _check_versions(self, cards: Iterable[Digest], content: Statistics) -> None:
@@ -154,7 +155,7 @@ class Seat:
                 signed = decode_card(self._store.card(card))
                 before = open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
             except (KeyError, InternalError, RemoteError):
-                continue  # gone or spoiled in the folder; who fetched it meanwhile checks for himself
+                continue  # gone or spoiled here; who fetched it meanwhile checks for himself
             if isinstance(before, Statistics) and (problem := version_problem(before, content)):
                 raise ConfigError(f"this version is not published beside version {signed.card.version}: {problem}")
 
@@ -180,10 +181,17 @@ class Seat:
         await desk.forget(known)
         self.node.deploy(desk.model)
 
+    async def is_agreed(self) -> bool:
+        """See `member.Member.is_agreed`."""
+        return await self._is_offered("extractor") and await self._is_offered("probe")
+
+    async def _is_offered(self, kind: str) -> bool:
+        return bool(await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)))
+
     async def _public(self, kind: str) -> Any:
-        if not await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)):
+        if not await self._is_offered(kind):
             raise ConfigError(
-                f"nobody has published an {kind} for {self.node.task!r} here; once, somebody calls kuberml.agree(folder, ...)"
+                f"nobody has published an {kind} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
             )
         return await public(self.node, kind)
 

@@ -1,6 +1,6 @@
-"""A user's own learner in a shared folder: a small synchronous face of Node and Desk for an existing training loop.
+"""A user's own learner: a small synchronous face of Node and Desk for an existing training loop.
 
-    with kuberml.join("shared", task="digits", name="ward-3", labels=labels, data=(x, y)) as me:
+    with kuberml.join("127.0.0.1:7447", task="digits", labels=labels, data=(x, y)) as me:    # or a shared folder
         me.publish(me.statistics())
         for offer in me.want("7", "8"):
             trial = me.try_out(offer)
@@ -20,8 +20,8 @@ from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
-from kuberml.core.errors import ConfigError, RemoteError
-from kuberml.core.ids import LabelId, NodeId, check_node
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import LabelId, NodeId
 from kuberml.exchange.parcel import Trial
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.kinds.probe import probe_of
@@ -32,86 +32,100 @@ from kuberml.knowledge.want import Offer
 from kuberml.learning.datasets import samples
 from kuberml.learning.distillation import ask
 from kuberml.learning.predictor import align
-from kuberml.worlds.folder.arrays import UNLIKELY, answers_of, inputs_from, is_tensor, targets_from, tensor_from
-from kuberml.worlds.folder.background import Background
-from kuberml.worlds.folder.keyfile import keys_in
-from kuberml.worlds.folder.seat import Seat
-from kuberml.worlds.folder.world import FolderWorld
+from kuberml.worlds.member.arrays import UNLIKELY, answers_of, inputs_from, is_tensor, targets_from, tensor_from
+from kuberml.worlds.member.background import Background
+from kuberml.worlds.member.meeting import Meeting, enter, where_to
+from kuberml.worlds.member.naming import known_as
+from kuberml.worlds.member.seat import Seat
 
 T = TypeVar("T")
 Kind = Literal["statistics", "soft-labels"]
 
 
 def join(
-    folder: Path | str,
+    place: Path | str | None = None,
     *,
     task: str,
-    name: str,
+    name: str = "",
     labels: Sequence[LabelId],
     data: tuple[Any, Any] | None = None,
     kind: Kind = "statistics",
     heldout: float = 0.25,
     min_class_count: int = 5,
     key: Path | str | None = None,
+    vault: Path | str | None = None,
     purpose: str = "",
     region: str = "",
     seed: int = 0,
 ) -> Member:
-    """Join a shared folder. Close it (or use `with`) when done.
+    """Join others. Close it (or use `with`) when done.
 
     Args:
-        folder: the shared folder, made if it is not there.
+        place: a hub's address, "host:port" (several with commas: the next where one is away); or a path, a shared folder,
+            made if it is not there; None: $KUBERML_HUB, which `kuberml join` sets.
         task: what the knowledge is about, for instance "digits".
-        name: yours: 1 to 64 letters, digits, `-`, `_`, `.`.
+        name: yours: 1 to 64 letters, digits, `-`, `_`, `.`; default: made from the program, its arguments and the key.
         labels: names of all classes, in the order of your model's outputs.
         data: private samples, see `Member.hold`.
         kind: what you take in: "statistics" on the shared extractor, or "soft-labels" on the public probe.
         heldout: share of your samples that is kept back to try knowledge on.
         min_class_count: a class with fewer samples is not published.
         key: file of your secret key, drawn at first use; default `<name>.key` in the current folder.
+        vault: folder for what you publish and fetch at a hub; default `<name>.vault`. A shared folder is a vault itself.
         purpose, region: what you use it for, and where; terms of others may ask.
         seed: of what is drawn.
 
     Raises:
         ConfigError: a name that cannot be or is taken, a folder or key file that cannot be used, or bad data.
+        Unreachable: no hub answers at the address.
     """
-    node = _checked(name, labels, heldout)
-    keys = keys_in(Path(key) if key is not None else Path(f"{name}.key"))
-    world = FolderWorld(folder)
+    _check(labels, heldout)
+    where, me = where_to(place), known_as(name, key=key, vault=vault)
+    background = Background(f"kuberml {me.node}")
     try:
-        seat = Seat(world, node, keys, task=task, labels=tuple(labels), kind=kind, heldout=heldout,
-                    min_class_count=min_class_count, purpose=purpose, region=region, seed=seed)  # fmt: skip
-        member = Member(world, seat)
+        meeting = background.run(enter(where, me.node, me.keys, me.vault))
     except BaseException:
-        world.close()
+        background.close()
         raise
     try:
+        seat = Seat(meeting, me.keys, task=task, labels=tuple(labels), kind=kind, heldout=heldout,
+                    min_class_count=min_class_count, purpose=purpose, region=region, seed=seed)  # fmt: skip
+        member = Member(background, meeting, seat)
         if data is not None:
             member.hold(*data)
     except BaseException:
-        member.close()
+        _leave(background, meeting)
         raise
     return member
 
 
-def _checked(name: str, labels: Sequence[LabelId], heldout: float) -> NodeId:
+def _check(labels: Sequence[LabelId], heldout: float) -> None:
     if not labels or len(set(labels)) != len(labels):
         raise ConfigError(f"labels = {list(labels)!r}: give the names of the classes, each once")
     if not 0 < heldout < 1:
         raise ConfigError(f"heldout = {heldout!r}: the share held back for trials is over 0 and under 1, for instance 0.25")
-    try:
-        return check_node(name)
-    except RemoteError as error:
-        raise ConfigError(f"name = {name!r}: {error}") from error
+
+
+def _leave(background: Background, meeting: Meeting) -> None:
+    if not background.is_closed:
+        try:
+            background.run(meeting.close())
+        finally:
+            background.close()
 
 
 class Member:
-    """One learner in a folder; made by `join`. Its methods wait for their result."""
+    """One learner among others; made by `join`. Its methods wait for their result; what it published is served meanwhile."""
 
-    def __init__(self, world: FolderWorld, seat: Seat) -> None:
-        self._world, self._seat = world, seat
-        self._background = Background(f"kuberml {seat.node.id}")
+    def __init__(self, background: Background, meeting: Meeting, seat: Seat) -> None:
+        """`background`: the loop in which everything that waits runs, from now on the member's own."""
+        self._background, self._meeting, self._seat = background, meeting, seat
         self._as_tensors = False
+
+    @property
+    def name(self) -> NodeId:
+        """What others call me."""
+        return self._seat.node.id
 
     def hold(self, x: Any, y: Any) -> None:
         """Use these private samples from now on. They are copied into memory of this process and never leave it.
@@ -124,7 +138,7 @@ class Member:
             ConfigError: shapes that do not fit, NaN, or a position outside `labels`.
         """
         self._as_tensors = is_tensor(x)
-        self._seat.hold(inputs_from(x), targets_from(y))
+        self._wait(self._seat.hold(inputs_from(x), targets_from(y)))
 
     def statistics(self) -> Statistics:
         """What my data say on the shared extractor: counts, sums and products, no sample. Small classes are left out."""
@@ -149,16 +163,23 @@ class Member:
     def publish(self, content: Any, *, slot: str = "", terms: Terms | None = None) -> Offer:
         """Pack, sign and share a value of any kind; it replaces what I published in this slot. The same again stays one.
 
+        It returns when others can have it without me; where a hub is away for long, with a warning: it hands over later.
+
         Args:
             content: `statistics()`, `soft_labels(model)`, or a value of another kind, for instance `Weights`.
             slot: its place among my packages; default: the name of its kind.
             terms: under which others may use it.
 
         Raises:
+            RemoteError: the hub refuses it, and says why.
             ConfigError: it breaks a rule of its kind; or these are statistics that differ from the version before by so few
                 samples that whoever subtracts the two sees them.
         """
         return self._wait(self._seat.publish(content, slot, terms))
+
+    def is_agreed(self) -> bool:
+        """Whether somebody else has published an extractor and a probe for this task; see `kuberml.agree`."""
+        return self._wait(self._seat.is_agreed())
 
     def want(self, *labels: LabelId) -> list[Offer]:
         """What others offer for labels that I lack, best first; without names, for all labels, those that I lack first.
@@ -210,9 +231,8 @@ class Member:
         return (tensor_from(pair[0]), tensor_from(pair[1])) if self._as_tensors else pair
 
     def close(self) -> None:
-        """Leave the folder; what was published stays. Calling it twice is fine."""
-        self._background.close()
-        self._world.close()
+        """Leave; what was published stays. Calling it twice is fine."""
+        _leave(self._background, self._meeting)
 
     def __enter__(self) -> Self:
         return self
