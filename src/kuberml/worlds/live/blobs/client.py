@@ -11,6 +11,7 @@ import asyncio
 import re
 import ssl as tls
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 from kuberml.core.errors import ConfigError, InternalError
@@ -52,7 +53,7 @@ class BlobReader:
         ticket: str | None = None,
         stall_s: float = STALL_S,
         key: str | None = None,
-    ) -> bytearray:
+    ) -> bytes:
         """Bytes start..stop of a blob of the member at `url` ("http://host:port"), not verified.
 
         Args:
@@ -75,7 +76,7 @@ class BlobReader:
         request, place = _request(where, target, more, start, stop), _place(where, self._ssl, key)
         return await self._run(place, request, start, stop, stall_s, 0)
 
-    async def read_mirror(self, url: str, digest: Digest, start: int, stop: int, *, stall_s: float = STALL_S) -> bytearray:
+    async def read_mirror(self, url: str, digest: Digest, start: int, stop: int, *, stall_s: float = STALL_S) -> bytes:
         """As `read`, from any static web server or bucket with files laid out as in a vault: `url`/blobs/3f/3f9c...
 
         A query in `url` (an access signature) is kept. A server without ranges is read whole up to WHOLE_BYTES, else refused.
@@ -98,15 +99,15 @@ class BlobReader:
             call.cancel()
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _run(self, place: Place, request: bytes, start: int, stop: int, stall_s: float, whole_bytes: int) -> bytearray:
+    async def _run(self, place: Place, request: bytes, start: int, stop: int, stall_s: float, whole_bytes: int) -> bytes:
         if start == stop:
-            return bytearray()
+            return b""
         call = Call(self._pool, self._bucket, place, request, start=start, stop=stop, stall_s=stall_s, whole_bytes=whole_bytes)
         self._calls.add(call)
         running = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         running.add_done_callback(lambda done: self._ended(call, done))
         try:
-            return await asyncio.shield(running)
+            return cast(bytes, await asyncio.shield(running))  # a bytearray: to copy it would take as long as to receive it
         except asyncio.CancelledError:
             call.cancel()
             raise

@@ -29,7 +29,7 @@ Gate = Callable[[bytes | None], None]
 """(ticket) -> nothing, or RemoteError with the reason."""
 
 
-class Serving:
+class ServedBlobs:
     """Blobs that are served until this is closed."""
 
     def __init__(self, store: Store, gate: Gate) -> None:
@@ -73,9 +73,9 @@ class Serving:
             raise RemoteError(str(error)) from None
 
 
-def serve_blobs(session: zenoh.Session, key_prefix: str, store: Store, gate: Gate) -> Serving:
+def serve_blobs(session: zenoh.Session, key_prefix: str, store: Store, gate: Gate) -> ServedBlobs:
     """Answer gets of ranges of this store's blobs under `key_prefix`/DIGEST, from Zenoh's own thread."""
-    serving = Serving(store, gate)
+    serving = ServedBlobs(store, gate)
     serving.declare(session, key_prefix)
     return serving
 
