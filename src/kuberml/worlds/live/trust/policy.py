@@ -15,7 +15,7 @@ from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.roll import Right, SignedRoll
 
-__all__ = ["OpenTrust", "Right", "Trust", "right_for"]
+__all__ = ["OpenTrust", "Right", "Trust", "right_for", "right_to_announce"]
 
 NAMES_MAX = 65536
 """Node names that are remembered with their keys; names are first come, so a flood of them must end somewhere."""
@@ -24,7 +24,7 @@ _RIGHTS: dict[str, Right | None] = {
     **dict.fromkeys(("announce", "verdict", "fraud", "withdraw", "report", "keep"), "publish"),
     **dict.fromkeys(("find", "verdicts"), "find"),
     "read": "fetch",
-    **dict.fromkeys(("hello", "roll", "vouch"), None),
+    **dict.fromkeys(("door", "hello", "roll", "vouch"), None),
 }
 
 
@@ -33,8 +33,18 @@ def right_for(name: str) -> Right | None:
     return _RIGHTS.get(name, "ask")
 
 
+def right_to_announce(topic: str) -> Right | None:
+    """The right that an announcement needs. The roll itself needs none: a stale one could never become fresh again."""
+    return None if topic == "roll" else "publish"
+
+
 class Trust(Protocol):
     """What the live world asks before it lets a key do anything."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever is not revoked may do everything, at this moment. Then blobs are for everybody, without a ticket."""
+        ...
 
     def check(self, key: str, right: Right | None) -> None:
         """Nothing, if `key` may.
@@ -85,6 +95,11 @@ class OpenTrust:
         """`names`: names that belong to known keys from the start, for instance the hub's."""
         self._revoked = set(revoked)
         self._names = Names(names)
+
+    @property
+    def is_open(self) -> bool:
+        """See Trust."""
+        return True
 
     def check(self, key: str, right: Right | None) -> None:
         """See Trust."""
