@@ -1,11 +1,13 @@
 """The hub over the real simulated world: who may say what there, and what it passes on."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from kuberml.core import canonical
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, NodeId
 from kuberml.exchange import hub as hubs
@@ -18,7 +20,11 @@ from kuberml.knowledge.pack import make
 from kuberml.knowledge.signing import Keys, sign_card
 from kuberml.knowledge.verdict import SignedVerdict, Verdict, sign_verdict
 from kuberml.knowledge.want import Want
+from kuberml.knowledge.withdrawal import SignedWithdrawal, Withdrawal, sign_withdrawal
 from kuberml.learning.datasets import samples
+from kuberml.vault import board as boards
+from kuberml.vault.board import Board
+from kuberml.vault.catalog import Catalog
 from tests.exchange.town import HUB, Town, data, keys, statistics, stay
 
 STATS = statistics(data("123"))
@@ -232,7 +238,7 @@ def test_verdicts_that_nobody_may_give_are_refused() -> None:
 
 
 def test_the_board_keeps_so_many_witnesses_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "MAX_WITNESSES", 3)
+    monkeypatch.setattr(boards, "MAX_WITNESSES", 3)
     card = package().card
     first = [verdict(card, f"w{i}") for i in range(3)]
     again = verdict(card, "w1", right=1, at_ms=5)
@@ -330,3 +336,126 @@ def test_an_accusation_with_a_bad_signature_is_not_passed_on(what: str) -> None:
         "nobody": msgspec.structs.replace(proof, accuser="nobody"),
     }[what]
     assert heard(wire.write(SignedFraudProof(changed, good.signature)), refusal="signature") == []
+
+
+# --- withdrawals --------------------------------------------------------------------------------------------------------------
+
+
+def withdrawal(author: str = "b", version: int = 1) -> SignedWithdrawal:
+    return sign_withdrawal(Withdrawal(keys(author).public, "digits", "shard", version), keys(author))
+
+
+def test_what_its_author_takes_back_is_gone_for_good_and_saying_it_twice_is_saying_it_once() -> None:
+    body = wire.write(withdrawal())
+    heard_of: list[bytes] = []
+
+    async def main(node: Node) -> list[tuple[int, tuple[str, ...]]]:
+        await node.sleep(1)
+        for version in (0, 1):
+            await tell(node, "announce", announcement(package("b", version).signed, "a"))
+        await tell(node, "announce", announcement(package("c").signed, "a"))
+        for _ in range(2):
+            await tell(node, "withdraw", body)
+        with pytest.raises(RemoteError, match="withdrawn by its author"):
+            await tell(node, "announce", announcement(package("b", 1).signed, "a"))
+        await tell(node, "announce", announcement(package("b", 2).signed, "a"))
+        return []
+
+    async def listens(node: Node) -> None:
+        async for _, said in node.place.transport.subscribe("withdrawn/digits"):
+            heard_of.append(said)
+
+    here = Town("a", "b")
+    here.outcome(a=main, b=listens, until_s=60)
+    assert sorted((s.card.author, s.card.version) for s in here.catalog.cards()) == sorted(
+        [(keys("b").public, 2), (keys("c").public, 0)]
+    )
+    assert heard_of == [body, body]
+
+
+def test_nobody_takes_back_what_is_another_s() -> None:
+    forged = msgspec.structs.replace(withdrawal("c"), withdrawal=withdrawal("b").withdrawal)
+
+    async def main(node: Node) -> None:
+        await tell(node, "announce", announcement(package("b").signed, "a"))
+        with pytest.raises(RemoteError, match="signature"):
+            await tell(node, "withdraw", wire.write(forged))
+
+    assert len(list(alone(main).catalog.cards())) == 1
+
+
+# --- a restart, and who watches -----------------------------------------------------------------------------------------------
+
+
+class Watching:
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
+        self.seen.append(("announced", holder, is_new))
+
+    def judged(self, witness: NodeId, signed: SignedVerdict) -> None:
+        self.seen.append(("judged", witness, signed.verdict.witness == keys("w").public))
+
+    def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
+        self.seen.append(("withdrawn", signed.withdrawal.slot, cards))
+
+
+def test_a_restarted_hub_keeps_verdicts_and_standing_and_watchers_are_told(tmp_path: Path) -> None:
+    def town(main: Callable[[Node], Any]) -> tuple[Town, Watching]:
+        here, watching = Town("a"), Watching()
+        here.catalog, here.board, here.watchers = Catalog(tmp_path / "catalog"), Board(tmp_path / "board"), (watching,)
+        here.run(a=main)
+        here.catalog.close()
+        here.board.close()
+        return here, watching
+
+    cards = [package(author).signed for author in "gh"]
+
+    async def before(node: Node) -> None:
+        for signed in cards:
+            await tell(node, "announce", announcement(signed, "a"))
+            for witness, right in (("w", 10), ("v", 10), ("t", 10), ("u", 0)):
+                await tell(node, "verdict", wire.write(verdict(signed.card, witness, right)))
+
+    async def after(node: Node) -> int:
+        answer = await tell(node, "verdicts", wire.write(wire.About(tuple(signed.digest for signed in cards))))
+        assert len(wire.read(answer, wire.Board).verdicts) == 8
+        await tell(node, "announce", announcement(cards[0], "a"))
+        await tell(node, "withdraw", wire.write(withdrawal("g", 0)))
+        return 0
+
+    first, watched = town(before)
+    second, watched_again = town(after)
+    assert first.hub is not None
+    assert second.hub is not None
+    for name in "wvu":
+        assert first.hub.trust_ppm(keys(name).public) == second.hub.trust_ppm(keys(name).public)
+    assert second.hub.trust_ppm(keys("w").public) == PPM
+    assert second.hub.rank_ppm(keys("h").public) == first.hub.rank_ppm(keys("h").public) > PPM // 2
+    assert watched.seen[:2] == [("announced", "a", True), ("judged", "a", True)]
+    assert watched_again.seen == [("announced", "a", False), ("withdrawn", "shard", 1)]
+
+
+def test_a_long_answer_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = package().card
+    one = len(canonical.encode(verdict(card)))
+    monkeypatch.setattr(hubs, "BOARD_ANSWER_BYTES", 4 * one)
+
+    async def main(node: Node) -> tuple[set[str], int]:
+        await tell(node, "announce", announcement(package().signed, "a"))
+        for i in range(9):
+            await node.sleep(1)
+            await tell(node, "verdict", wire.write(verdict(card, f"w{i}")))
+        found: set[str] = set()
+        since_ms, asked = 0, 0
+        while asked < 9 and len(found) < 9:
+            answer = await board(node, since_ms)
+            found |= {said.verdict.witness for said in answer.verdicts}
+            assert len(answer.verdicts) <= 5
+            since_ms, asked = answer.as_of_ms, asked + 1
+        return found, asked
+
+    found, asked = Town("a").run(a=main)["a"]
+    assert found == {keys(f"w{i}").public for i in range(9)}
+    assert asked == 3

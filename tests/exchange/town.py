@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from kuberml.core.ids import NodeId
-from kuberml.exchange.hub import Hub
+from kuberml.exchange.hub import Hub, Watcher
+from kuberml.exchange.majority import Majority
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import LocalData
 from kuberml.exchange.place import Place as Standpoint
-from kuberml.exchange.standing import Standing
 from kuberml.knowledge.kinds.extractor import basis_of
 from kuberml.knowledge.kinds.statistics import Statistics, describe
 from kuberml.knowledge.signing import Keys
@@ -20,6 +20,7 @@ from kuberml.learning.datasets import DATASETS, samples
 from kuberml.learning.extractors import features, identity
 from kuberml.learning.head_learner import HeadLearner
 from kuberml.learning.types import DataRef
+from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 from kuberml.worlds.simulated.devices import Device, LinkSpec
 from kuberml.worlds.simulated.faults import Fault
@@ -69,7 +70,9 @@ class Town:
         )
         self.notes = {name: Notes() for name in everybody}
         self.catalog = Catalog(":memory:")
-        self.hub: Standing | None = None
+        self.board: Board | None = None
+        self.watchers: tuple[Watcher, ...] = ()
+        self.hub: Majority | None = None
         """Whose word counts how much, as the hub sees it; None before it runs."""
         self._places = places
 
@@ -106,7 +109,7 @@ class Town:
         return self.world.run({HUB: self._hub, **{NodeId(name): main(name) for name in mains}}, until_s=until_s)
 
     async def _hub(self) -> None:
-        hub = Hub(self.world.transport(HUB), self.world.clock(HUB), self.catalog, self.notes[HUB])
+        hub = Hub(self.world.transport(HUB), self.world.clock(HUB), self.catalog, self.notes[HUB], self.board, self.watchers)
         self.hub = hub._standing
 
 

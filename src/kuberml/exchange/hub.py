@@ -1,41 +1,84 @@
 """The hub: where nodes meet. It keeps the catalog and the verdict board, and brokers; it never sees data and runs no rounds.
 
 Requests that it serves: `announce` (I hold this), `find` (who serves this want best?), `verdict` (what my test showed),
-`verdicts` (what do others say of these cards?), `fraud` (this claim is false, and here is the proof). What is announced or
-accused it passes on to who subscribes to `cards/<task>` or `fraud/<task>`.
+`verdicts` (what do others say of these cards?), `fraud` (this claim is false, and here is the proof), `withdraw` (I take back
+what I published). What is announced, accused or withdrawn it passes on to who subscribes to `cards/<task>`, `fraud/<task>` or
+`withdrawn/<task>`.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from kuberml.core import canonical
 from kuberml.core.errors import RemoteError
-from kuberml.core.ids import Digest, NodeId
+from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Recorder, Transport
 from kuberml.exchange import wire
 from kuberml.exchange.broker import rank
-from kuberml.exchange.standing import Standing
+from kuberml.exchange.majority import Majority
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.fraud import DOMAIN as FRAUD
 from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.pack import check_limits
 from kuberml.knowledge.signing import check_card, check_signature
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
+from kuberml.knowledge.withdrawal import SignedWithdrawal, check_withdrawal
+from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 
-MAX_WITNESSES = 256
-"""Verdicts kept per card; one per witness, the newest."""
+BOARD_ANSWER_BYTES = 3 << 20
+"""Verdicts in one answer, at most: below what a reader accepts. The rest comes when it asks again."""
+
+
+class Watcher(Protocol):
+    """Is told of what a hub has accepted, after it is done: for who keeps copies and for who shows what goes on."""
+
+    def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
+        """`holder` has this; is_new: no hub request has named this card here before."""
+        ...
+
+    def judged(self, witness: NodeId, signed: SignedVerdict) -> None:
+        """A verdict counts."""
+        ...
+
+    def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
+        """So many cards went."""
+        ...
 
 
 class Hub:
     """The services of a hub over a node's Transport."""
 
-    def __init__(self, transport: Transport, clock: Clock, catalog: Catalog, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        clock: Clock,
+        catalog: Catalog,
+        recorder: Recorder,
+        board: Board | None = None,
+        watchers: tuple[Watcher, ...] = (),
+    ) -> None:
+        """Serve, from now on.
+
+        Args:
+            transport, clock, recorder: of the hub's node.
+            catalog: what is known of cards.
+            board: what witnesses said, read once now; None: an empty one in memory. Whoever opened it closes it.
+            watchers: who is told of what was accepted.
+        """
         self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
-        self._board: dict[Digest, dict[str, tuple[int, SignedVerdict]]] = {}
-        self._standing = Standing()
+        self._board = Board() if board is None else board
+        self._watchers = watchers
+        self._standing = Majority()
+        for signed in self._board.verdicts():
+            self._standing.heard(signed.verdict)
         transport.serve("announce", self._announce)
         transport.serve("find", self._find)
         transport.serve("verdict", self._verdict)
         transport.serve("verdicts", self._verdicts)
         transport.serve("fraud", self._fraud)
+        transport.serve("withdraw", self._withdraw)
 
     async def _announce(self, asker: NodeId, body: bytes) -> bytes:
         news = wire.read(body, wire.Announcement)
@@ -43,8 +86,10 @@ class Hub:
             raise RemoteError(f"{asker} announces for {news.holder}: a node announces what it holds itself")
         check_limits(news.signed)
         check_card(news.signed)
-        self._catalog.add(news.signed, asker, keep=news.keep)
+        is_new = self._catalog.add(news.signed, asker, keep=news.keep)
         await self._transport.announce(f"cards/{news.signed.card.task}", body)
+        for watcher in self._watchers:
+            watcher.announced(asker, news.signed, is_new=is_new)
         return b""
 
     async def _find(self, asker: NodeId, body: bytes) -> bytes:
@@ -62,14 +107,13 @@ class Hub:
             raise RemoteError("a verdict on a card that is not in the catalog")
         if tested.card.author != verdict.verdict.author:
             raise RemoteError(f"a verdict about {verdict.verdict.author[:12]}... on a card by {tested.card.author[:12]}...")
-        card = self._board.setdefault(verdict.verdict.card, {})
-        if len(card) >= MAX_WITNESSES and verdict.verdict.witness not in card:
-            raise RemoteError(f"the board keeps {MAX_WITNESSES} verdicts on a card, no more")
-        _, before = card.get(verdict.verdict.witness, (0, verdict))
-        if verdict.verdict.at_ms < before.verdict.at_ms:
-            raise RemoteError("a verdict older than its witness's last one on this card")
-        card[verdict.verdict.witness] = (self._now_ms, verdict)
-        self._standing.heard(verdict.verdict)
+        taken = self._board.put(verdict, self._now_ms)
+        for card in taken.evicted:
+            self._standing.forget(card)
+        if taken.counts:
+            self._standing.heard(verdict.verdict)
+            for watcher in self._watchers:
+                watcher.judged(asker, verdict)
         return b""
 
     async def _fraud(self, asker: NodeId, body: bytes) -> bytes:
@@ -83,10 +127,34 @@ class Hub:
 
     async def _verdicts(self, asker: NodeId, body: bytes) -> bytes:
         about = wire.read(body, wire.About)
-        on_cards = [one for card in about.cards for _, one in sorted(self._board.get(card, {}).items())]
-        found = tuple(verdict for came_ms, verdict in on_cards if came_ms >= about.since_ms)
-        return wire.write(wire.Board(found, self._now_ms))
+        found, now_ms = self._board.about(about.cards, about.since_ms), self._now_ms
+        verdicts, as_of_ms = _fitting(found, now_ms)
+        return wire.write(wire.Board(verdicts, as_of_ms))
+
+    async def _withdraw(self, asker: NodeId, body: bytes) -> bytes:
+        """Forget what its author takes back, whoever brings the signed word. Saying it again changes nothing."""
+        signed = check_withdrawal(wire.read(body, SignedWithdrawal))
+        word = signed.withdrawal
+        gone = self._catalog.withdraw(word.author, word.slot, version=word.version)
+        await self._transport.announce(f"withdrawn/{word.task}", body)
+        for watcher in self._watchers:
+            watcher.withdrawn(signed, gone)
+        return b""
 
     @property
     def _now_ms(self) -> int:
         return self._clock.now_ns() // 1_000_000
+
+
+def _fitting(found: list[tuple[int, SignedVerdict]], now_ms: int) -> tuple[tuple[SignedVerdict, ...], int]:
+    """What goes into one answer, and from when on to ask next. If not all does: the oldest, and what came with the next."""
+    sizes = [(came_ms, len(canonical.encode(signed))) for came_ms, signed in found]
+    if sum(size for _, size in sizes) <= BOARD_ANSWER_BYTES:
+        return tuple(signed for _, signed in found), now_ms
+    total, oldest = 0, min(came_ms for came_ms, _ in sizes)
+    for came_ms, size in sorted(sizes):
+        total += size
+        if total > BOARD_ANSWER_BYTES:
+            until_ms = max(came_ms, oldest + 1)  # always some way on
+            break
+    return tuple(signed for came_ms, signed in found if came_ms < until_ms), until_ms

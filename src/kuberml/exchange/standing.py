@@ -6,7 +6,7 @@ and it also finds out whose data are like its own. A reader without (the hub) go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.trial import Tally
@@ -65,13 +65,13 @@ class Standing:
         for on_card in self._verdicts.values():
             expected = yardstick(on_card, witness) if witness in on_card else None
             if expected is not None:
-                same = expected == _good([on_card[witness]])
+                same = expected == is_good(on_card[witness])
                 agree, differ = agree + same, differ + (not same)
         return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else None
 
     def _consensus(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
         """What witnesses trusted so far say of a card, one voice each by trust; None if none of them tested it."""
-        voices = [(self._trust.get(who, 0), _good([verdict])) for who, verdict in sorted(on_card.items()) if who != witness]
+        voices = [(self._trust.get(who, 0), is_good(verdict)) for who, verdict in sorted(on_card.items()) if who != witness]
         yes, total = sum(trust for trust, good in voices if good), sum(trust for trust, _ in voices)
         return 2 * yes > total if total else None
 
@@ -92,24 +92,23 @@ class Standing:
             for witness, verdict in sorted(on_card.items()):
                 if verdict.author == author and witness != author:
                     trust = self.trust_ppm(witness)
-                    good, tested = good + trust * _good([verdict]), tested + trust
+                    good, tested = good + trust * is_good(verdict), tested + trust
         return PPM * (good + PPM) // (tested + 2 * PPM)
 
     def _yardstick(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
         if self._me is not None:
             mine = on_card.get(self._me)
-            return None if mine is None else _good([mine])
-        voices = [_good([verdict]) for who, verdict in on_card.items() if who not in (witness, verdict.author)]
+            return None if mine is None else is_good(mine)
+        voices = [is_good(verdict) for who, verdict in on_card.items() if who not in (witness, verdict.author)]
         good, bad = sum(voices), len(voices) - sum(voices)  # one voice each: a large test is no louder, it is only claimed
         return None if good == bad else good > bad
 
     def _disproved(self, author: str) -> bool:
         mine = [on_card[self._me] for on_card in self._verdicts.values() if self._me in on_card] if self._me else []
-        return any(verdict.author == author and not _good([verdict]) for verdict in mine)
+        return any(verdict.author == author and not is_good(verdict) for verdict in mine)
 
 
-def _good(verdicts: Iterable[Verdict]) -> bool:
-    items = list(verdicts)
-    correct = sum(sum(verdict.correct.values()) for verdict in items)
-    tested = sum(sum(verdict.tested.values()) for verdict in items)
-    return tested > 0 and correct >= GOOD * tested
+def is_good(verdict: Verdict) -> bool:
+    """Whether a tested package counts as good: recall over all its labels of GOOD or more."""
+    tested = sum(verdict.tested.values())
+    return tested > 0 and sum(verdict.correct.values()) >= GOOD * tested

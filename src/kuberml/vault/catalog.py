@@ -88,8 +88,14 @@ class Catalog:
 
         Returns:
             How many cards went.
+
+        Raises:
+            RemoteError: the version is not a number that can be kept, or the author has too many slots.
         """
+        if version is not None and version not in _INT64:
+            raise RemoteError(f"version of a withdrawal must be from 0 to 2^63 - 1, not {version}")
         with self._rows.write() as rows:
+            _check_slots(rows, author, slot)
             found = rows.execute("SELECT id, version FROM cards WHERE author = ? AND slot = ?", (author, slot)).fetchall()
             last = max((at for _, at in found), default=-1) if version is None else version
             gone = [row for row, at in found if at <= last]
@@ -202,18 +208,26 @@ def _insert(rows: sqlite3.Connection, card: Card, digest: Digest, encoded: bytes
 
 def _check_version(rows: sqlite3.Connection, card: Card, versions: list[int], keep: int) -> None:
     place, name = (card.author, card.slot), f"slot {card.slot!r} of {card.author[:12]}..."
-    slot = rows.execute("SELECT withdrawn FROM slots WHERE author = ? AND slot = ?", place).fetchone()
+    slot = _check_slots(rows, *place)
     if slot is None:
-        known = rows.execute("SELECT count(*) FROM slots WHERE author = ?", (card.author,)).fetchone()[0]
-        if known >= SLOTS_PER_AUTHOR:
-            raise RemoteError(f"{card.author[:12]}... has {known} slots here already: no more")
         rows.execute("INSERT INTO slots VALUES (?, ?, -1)", place)
-    elif card.version <= slot[0]:
+    elif card.version <= slot:
         raise RemoteError(f"version {card.version} of {name} was withdrawn by its author")
     if card.version in versions:
         raise RemoteError(f"two different cards are signed as version {card.version} of {name}: the first stays")
     if sum(version > card.version for version in versions) >= keep:
         raise RemoteError(f"version {card.version} of {name} is older than version {versions[0]}, which is here")
+
+
+def _check_slots(rows: sqlite3.Connection, author: str, slot: str) -> int | None:
+    """Up to which version a slot was withdrawn; None: it is new here, and there is room for it."""
+    found = rows.execute("SELECT withdrawn FROM slots WHERE author = ? AND slot = ?", (author, slot)).fetchone()
+    if found is not None:
+        return int(found[0])
+    known = rows.execute("SELECT count(*) FROM slots WHERE author = ?", (author,)).fetchone()[0]
+    if known >= SLOTS_PER_AUTHOR:
+        raise RemoteError(f"{author[:12]}... has {known} slots here already: no more")
+    return None
 
 
 def _delete(rows: sqlite3.Connection, gone: list[int]) -> None:
