@@ -70,7 +70,14 @@ async def at_hub(
             node = f"visitor-{keys.public[:12]}"
         folder = vault or Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="kuberml-")))
         opening = LiveWorld.open(
-            address, node=node, role="visitor", keys=keys, vault=folder, realm=realm, mirrors=mirrors, limit_bytes_s=limit_bytes_s
+            address,
+            node=node,
+            role="visitor",
+            keys=keys,
+            vault=folder,
+            realm=realm,
+            mirrors=mirrors,
+            limit_bytes_s=limit_bytes_s,
         )
         async with opening as world:
             try:
