@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
-from kuberml.exchange import wire
-from kuberml.knowledge.signing import Keys, check_card
-from kuberml.knowledge.want import Offer
-from kuberml.worlds.member.naming import known_as
 
 if TYPE_CHECKING:
+    from kuberml.knowledge.want import Offer
     from kuberml.worlds.live.world import LiveWorld
 
 T = TypeVar("T")
@@ -59,7 +56,9 @@ async def at_hub(
         Unreachable: no hub answers.
         RemoteError: it does not let this key in.
     """
+    from kuberml.knowledge.signing import Keys
     from kuberml.worlds.live.world import LiveWorld
+    from kuberml.worlds.member.naming import known_as
 
     with contextlib.ExitStack() as leaving:
         if name or key is not None:
@@ -89,6 +88,8 @@ async def at_hub(
 
 async def ask(world: LiveWorld, name: str, body: bytes, sort: type[T]) -> T:
     """The hub's answer to a question. Raises Unreachable, RemoteError: as the seam says."""
+    from kuberml.exchange import wire
+
     return wire.read(await world.transport.ask(world.hub, name, body, timeout_s=ASK_S), sort)
 
 
@@ -98,6 +99,9 @@ async def one_card(world: LiveWorld, start: str) -> Offer:
     Raises:
         ConfigError: none does, or several, or too few characters.
     """
+    from kuberml.exchange import wire
+    from kuberml.knowledge.signing import check_card
+
     if len(start) < START or not set(start) <= set("0123456789abcdef"):
         raise ConfigError(f"a card is named by the first characters of its digest, {START} at least, not {start!r}")
     found = (await ask(world, "cards", wire.write(wire.Named(start)), wire.Offers)).offers

@@ -17,6 +17,9 @@ TELL_VARIABLE = "KUBERML_TELL"
 SHORT = 12
 """Characters of a digest that people are shown."""
 
+MAX_SAID = 4096
+"""Lines that are remembered, so as not to write them twice."""
+
 Fields = Mapping[str, Any]
 
 
@@ -25,18 +28,16 @@ class Telling:
 
     def __init__(self, recorder: Recorder, node: NodeId, write: Callable[[str], object] = sys.stderr.write) -> None:
         self._recorder, self._node, self._write = recorder, node, write
-        self._last = ""
+        self._said: set[str] = set()
 
     def record(self, event: str, **fields: Any) -> None:
         """See the seam."""
         self._recorder.record(event, **fields)
-        if event in _LINES:
-            self.say(_LINES[event](fields))
-
-    def say(self, line: str) -> None:
-        """Write a line; the same again is not written again."""
-        if line and line != self._last:
-            self._last = line
+        line = _LINES[event](fields) if event in _LINES else ""
+        if line and line not in self._said:  # what is looked at again is not told again
+            if len(self._said) >= MAX_SAID:
+                self._said.clear()
+            self._said.add(line)
             self._write(f"{self._node}: {line}\n")
 
 
@@ -47,10 +48,6 @@ def telling(recorder: Recorder, node: NodeId) -> Recorder:
 
 def _published(fields: Fields) -> str:
     return f"published {fields['kind']}{_of(fields)}, {show_bytes(fields['size_bytes'])}: {_card(fields)}"
-
-
-def _found(fields: Fields) -> str:
-    return f"found {len(fields['offers'])} to try" if fields["offers"] else ""
 
 
 def _fetched(fields: Fields) -> str:
@@ -83,7 +80,6 @@ def _hub(fields: Fields) -> str:
 
 _LINES: Mapping[str, Callable[[Fields], str]] = {
     "published": _published,
-    "found": _found,
     "fetched": _fetched,
     "tried": _tried,
     "absorbed": _absorbed,
