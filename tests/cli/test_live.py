@@ -89,7 +89,7 @@ def test_a_program_that_is_stopped_leaves_in_order(tmp_path, address, number, st
     program = tmp_path / "program.py"
     program.write_text(
         "import kuberml, time\n"
-        "with kuberml.join(task='t', labels=['a'], name='waits'):\n"
+        f"with kuberml.join(task='t', labels=['a'], name='waits-{status}'):\n"
         "    print('in', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -99,8 +99,20 @@ def test_a_program_that_is_stopped_leaves_in_order(tmp_path, address, number, st
     _, err = running.communicate(timeout=20)
     assert running.returncode == status
     assert "Traceback" not in err
-    with FolderStore(tmp_path / "waits.vault") as store:
+    with FolderStore(tmp_path / f"waits-{status}.vault") as store:
         assert store.sweep() == 0
+
+
+def test_a_name_that_is_somebody_elses_is_refused_at_once(tmp_path, address):
+    program = tmp_path / "program.py"
+    program.write_text("import kuberml\nwith kuberml.join(task='t', labels=['a'], name='taken'):\n    print('in')\n")
+    assert kuberml(tmp_path, "join", "--hub", address, "-q", program) == (0, "in\n", "")
+    (tmp_path / "taken.key").unlink()
+    began_s = time.monotonic()
+    status, _, err = kuberml(tmp_path, "join", "--hub", address, "-q", program)
+    assert status == 3
+    assert "belongs to another key" in err
+    assert time.monotonic() - began_s < 10
 
 
 def test_a_member_goes_on_while_its_hub_restarts(tmp_path):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 ASK_S = 30.0
 KEY_BYTES = 32
 START = 4
