@@ -47,13 +47,14 @@ def check_card(signed: SignedCard) -> SignedCard:
     return signed
 
 
-def check_signature(author: str, domain: bytes, message: bytes, signature: bytes) -> None:
-    """Check a signature made by `Keys.sign`.
+def check_signature(author: str, domain: bytes, message: bytes, signature: bytes, *, once: bool = False) -> None:
+    """Check a signature made by `Keys.sign`. `once`: it will not come again, so it is not worth remembering.
 
     Raises:
         RemoteError: `author` is not a public key, or the signature is not its.
     """
-    if not _verified(author, domain, message, signature):
+    verified = _verified.__wrapped__ if once else _verified
+    if not verified(author, domain, message, signature):
         raise RemoteError(f"the signature is not by {author[:12]}...")
 
 

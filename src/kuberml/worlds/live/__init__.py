@@ -1,1 +1,1 @@
-"""The live world: real processes on a real network. A hub routes and keeps copies; nodes only dial out."""
+"""The live world: real processes on real networks. Zenoh carries what is said, HTTP byte ranges what is moved."""

@@ -24,7 +24,7 @@ _RIGHTS: dict[str, Right | None] = {
     **dict.fromkeys(("announce", "verdict", "fraud", "withdraw", "report", "keep"), "publish"),
     **dict.fromkeys(("find", "verdicts"), "find"),
     "read": "fetch",
-    **dict.fromkeys(("hello", "roll", "vouch"), None),
+    **dict.fromkeys(("door", "hello", "roll", "vouch"), None),
 }
 
 
@@ -42,6 +42,11 @@ class Trust(Protocol):
         Raises:
             RemoteError: it may not; the message says why. None asks only whether the key is revoked.
         """
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether blobs are for everybody, without a ticket."""
         ...
 
     def believes(self, node: NodeId, key: str) -> bool:
@@ -85,6 +90,11 @@ class OpenTrust:
         """`names`: names that belong to known keys from the start, for instance the hub's."""
         self._revoked = set(revoked)
         self._names = Names(names)
+
+    @property
+    def is_open(self) -> bool:
+        """See Trust."""
+        return True
 
     def check(self, key: str, right: Right | None) -> None:
         """See Trust."""

@@ -1,0 +1,139 @@
+"""Answering: each request is checked before a handler sees it: form, signature, for whom, by whom, once, and not too many."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kuberml import __version__
+from kuberml.core import canonical
+from kuberml.core.errors import KuberError, RemoteError, Unreachable
+from kuberml.core.ids import NodeId
+from kuberml.core.seam import Handler
+from kuberml.worlds.live.asking import Door
+from kuberml.worlds.live.envelope import Once, Request, Status, Voice, digest, opened
+from kuberml.worlds.live.trust.policy import Trust, right_for
+
+MAX_IN_FLIGHT = 256
+"""Requests that one node answers at a time; more are refused."""
+MAX_OF_ONE = 64
+"""The same of one key."""
+MAX_ERROR_CHARS = 1000
+
+log = logging.getLogger("kuberml.live")
+Watch = Callable[[str, str, float], None]
+"""Told of every request: (name, outcome, seconds)."""
+
+
+class Answering:
+    """One node's answers."""
+
+    def __init__(self, voice: Voice, trust: Trust, *, urls: tuple[str, ...] = ()) -> None:
+        self._voice, self._trust = voice, trust
+        self.handlers: dict[str, Handler] = {"door": self._door}
+        self.urls = urls
+        self.on_new_epoch: Callable[[], None] = lambda: None
+        self.watch: Watch = lambda name, outcome, seconds: None
+        self._once = Once()
+        self._open: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return sum(self._open.values())
+
+    def take_query(self, query: Any) -> None:
+        """A request came over Zenoh."""
+        data = b"" if query.payload is None else query.payload.to_bytes()
+        if len(self._tasks) >= 2 * MAX_IN_FLIGHT:
+            return  # not even worth a signature: whoever asks sees no answer and tries again
+        task = asyncio.get_running_loop().create_task(self._reply(query, data))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, query: Any, data: bytes) -> None:
+        answer = await self.answer(data, str(query.key_expr).rpartition("/")[2])
+        if answer is not None:
+            query.reply(query.key_expr, answer)
+
+    async def answer(self, data: bytes, name: str) -> bytes | None:
+        """The sealed answer to a sealed request; None where whoever asks cannot even be told why not."""
+        began_s, outcome = asyncio.get_running_loop().time(), "refused"
+        try:
+            request = opened(data, Request)
+        except RemoteError as error:
+            log.info("unreadable request for %r: %s", name[:64], error)
+            self.watch("unreadable", outcome, 0.0)
+            return None
+        known = request.name if request.name in self.handlers else "unknown"
+        try:
+            status, body = await self._judged(request)
+            outcome = status
+        finally:
+            self.watch(known, outcome, asyncio.get_running_loop().time() - began_s)
+        return self._voice.answer(digest(request), status, body)
+
+    async def _judged(self, request: Request) -> tuple[Status, bytes]:
+        if request.to == self._voice.node and request.realm == self._voice.realm and request.epoch != self._voice.epoch:
+            return "epoch", self._voice.epoch.encode()
+        try:
+            self.admit(request)
+            if request.number < 1:
+                raise RemoteError("a ticket is not a request")
+            self._once.admit(request.key, request.session, request.number)
+            if self._once.is_full:
+                self._new_epoch()
+            return "ok", await self._handled(request)
+        except KuberError as error:
+            why = str(error)[:MAX_ERROR_CHARS].encode()
+            return ("unreachable" if isinstance(error, Unreachable) else "refused"), why
+        except Exception as error:
+            log.exception("a handler of %s failed, asked %r by %s", self._voice.node, request.name, request.sender)
+            return "refused", f"{self._voice.node} failed: {type(error).__name__}".encode()
+
+    def admit(self, request: Request) -> None:
+        """Whether this key may ask this node that, at all.
+
+        Raises:
+            RemoteError: it is for somebody else, of another realm, by somebody else than it says, or not allowed.
+        """
+        voice = self._voice
+        if request.realm != voice.realm:
+            raise RemoteError(f"a request of realm {request.realm!r:.70}; this is {voice.realm!r}")
+        if request.to != voice.node or request.epoch != voice.epoch:
+            raise RemoteError(f"a request for {request.to}, not for {voice.node} as it is now")
+        if not self._trust.believes(request.sender, request.key):
+            raise RemoteError(f"the name {request.sender} belongs to another key than {request.key[:12]}...")
+        self._trust.check(request.key, right_for(request.name))
+
+    async def _handled(self, request: Request) -> bytes:
+        handler = self.handlers.get(request.name)
+        if handler is None:
+            raise RemoteError(f"{self._voice.node} serves no {request.name!r:.70}")
+        mine = self._open.get(request.key, 0)
+        if self.in_flight >= MAX_IN_FLIGHT or mine >= MAX_OF_ONE:
+            raise RemoteError(f"{self._voice.node} is busy: {self.in_flight} requests in flight, {mine} of yours")
+        self._open[request.key] = mine + 1
+        try:
+            return await handler(request.sender, request.body)
+        finally:
+            self._open[request.key] -= 1
+            if not self._open[request.key]:
+                del self._open[request.key]
+
+    async def _door(self, asker: NodeId, body: bytes) -> bytes:
+        return canonical.encode(Door(urls=self.urls, software=f"kuberml {__version__}"))
+
+    def _new_epoch(self) -> None:
+        self._once.clear()
+        self._voice.new_epoch()
+        self.on_new_epoch()
+
+    async def close(self) -> None:
+        """Let go of what is being answered."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,95 @@
+"""The outbox: what a node has told its hub, or could not yet. After each start of the hub it is told again.
+
+Announcements and verdicts are signed statements that a hub takes in any number of times with the same effect, so saying
+them again is always right; a publication made while the hub was away reaches it without anybody's help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import NodeId
+from kuberml.core.seam import Store
+from kuberml.exchange import wire
+from kuberml.knowledge.verdict import SignedVerdict
+from kuberml.worlds.live.names import HUB
+
+PREFIX = "outbox/"
+MAX_ITEMS = 4096
+"""Beyond so many, the oldest is no longer said again."""
+
+Send = Callable[[str, bytes], Awaitable[bytes]]
+
+
+class _Item(msgspec.Struct, frozen=True):
+    name: str
+    body: bytes
+    is_due: bool
+
+
+class Outbox:
+    """One node's, in its store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        memory = store.memory()
+        self._items = {key: msgspec.msgpack.decode(memory[key], type=_Item) for key in sorted(memory) if key.startswith(PREFIX)}
+
+    def asked(self, to: NodeId, name: str, body: bytes) -> None:
+        """Something is about to be said: keep it first, if it is for the hub."""
+        key = _key(name, body) if to == HUB else None
+        if key is None or (key in self._items and self._items[key].body == body):
+            return
+        self._put(key, _Item(name, body, True))
+        if len(self._items) > MAX_ITEMS:
+            oldest = next(iter(self._items))
+            del self._items[oldest]
+            self._store.remember({oldest: None})
+
+    def answered(self, to: NodeId, name: str, body: bytes, error: Exception | None) -> None:
+        """The hub has taken it, or refused it for good: it is not due any more. Unreachable: it stays due."""
+        key = _key(name, body) if to == HUB else None
+        if key is None or key not in self._items or self._items[key].body != body or isinstance(error, Unreachable):
+            return
+        if error is not None:
+            del self._items[key]
+            self._store.remember({key: None})
+        elif self._items[key].is_due:
+            self._put(key, _Item(name, body, False))
+
+    async def send_all(self, send: Send) -> None:
+        """Say everything again, what is due first. Raises Unreachable: the hub went away meanwhile."""
+        for key, item in sorted(self._items.items(), key=lambda pair: not pair[1].is_due):
+            try:
+                await send(item.name, item.body)
+            except RemoteError:
+                self._items.pop(key, None)
+                self._store.remember({key: None})
+
+    @property
+    def due(self) -> int:
+        """How many things the hub has not taken yet."""
+        return sum(item.is_due for item in self._items.values())
+
+    def _put(self, key: str, item: _Item) -> None:
+        self._items.pop(key, None)
+        self._items[key] = item
+        self._store.remember({key: msgspec.msgpack.encode(item)})
+
+
+def _key(name: str, body: bytes) -> str | None:
+    """One place for each slot that is announced and each card that is judged; None: this is not kept."""
+    readers: dict[str, Any] = {"announce": wire.Announcement, "verdict": SignedVerdict}
+    if name not in readers:
+        return None
+    try:
+        said = wire.read(body, readers[name])
+    except RemoteError:
+        return None
+    if name == "announce":
+        return f"{PREFIX}announce/{said.signed.card.author}/{said.signed.card.slot}"
+    return f"{PREFIX}verdict/{said.verdict.card}"

@@ -1,0 +1,67 @@
+"""Who is here: tokens of presence as they come and go, each believed only from the key that its name belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from kuberml.core.errors import RemoteError
+from kuberml.core.ids import NodeId
+from kuberml.worlds.live.names import Presence, read_here
+
+MAX_NODES = 100_000
+"""Beyond so many, newcomers are not noticed."""
+
+
+class Gathering:
+    """The nodes that are present now, as one of them knows."""
+
+    def __init__(self, own: NodeId, believes: Callable[[NodeId, str], bool]) -> None:
+        self._own, self._believes = own, believes
+        self._here: dict[NodeId, dict[str, Presence]] = {}  # by epoch: a process that restarts may be seen twice for a moment
+        self._last: dict[NodeId, Presence] = {}
+        self._changed = asyncio.Event()
+        self.on_arrival: Callable[[Presence], None] = lambda presence: None
+
+    def saw(self, key: str, is_there: bool) -> None:
+        """A token appeared or went."""
+        try:
+            presence = read_here(key)
+        except RemoteError:
+            return
+        epochs = self._here.get(presence.node, {})
+        if not is_there:
+            epochs.pop(presence.epoch, None)
+            if not epochs:
+                self._here.pop(presence.node, None)
+        elif len(self._here) < MAX_NODES and self._believes(presence.node, presence.key):
+            epochs.pop(presence.epoch, None)
+            self._here.setdefault(presence.node, epochs)[presence.epoch] = presence
+            self._last[presence.node] = presence
+            self.on_arrival(presence)
+        waiting, self._changed = self._changed, asyncio.Event()
+        waiting.set()
+
+    def find(self, node: NodeId) -> Presence | None:
+        """The newest token of a node that is here."""
+        epochs = self._here.get(node)
+        return next(reversed(epochs.values())) if epochs else None
+
+    def remembered(self, node: NodeId) -> Presence | None:
+        """The newest token of a node that is or was here."""
+        return self.find(node) or self._last.get(node)
+
+    async def wait_for(self, node: NodeId, timeout_s: float) -> Presence | None:
+        """The node's token once it is here; None: not within timeout_s."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (found := self.find(node)) is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            return None
+        return found
+
+    def alive(self, role: str | None) -> tuple[NodeId, ...]:
+        """Who is here, sorted, without oneself; of one role or of all."""
+        found = (self.find(node) for node in self._here if node != self._own)
+        return tuple(sorted(one.node for one in found if one is not None and role in (None, one.role)))

@@ -1,0 +1,113 @@
+"""Ranges of blobs: over HTTP where the holder can be dialled, through the router where not, from mirrors by their address.
+
+Which way works is found out by trying, and remembered for a while. Nothing is verified here: delivery does.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import Digest, NodeId
+from kuberml.worlds.live import names
+from kuberml.worlds.live.answering import Answering
+from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.blobs.windows import read_windowed
+from kuberml.worlds.live.envelope import Request, Voice, opened
+from kuberml.worlds.live.presence import Gathering
+from kuberml.worlds.live.session import Link
+
+if TYPE_CHECKING:
+    from kuberml.worlds.live.asking import Asking
+
+DIAL_S = 1.0
+"""Patience with an address that may not be reachable from here."""
+AGAIN_S = 60.0
+"""After which an address that could not be dialled is tried again."""
+
+
+class Ranges:
+    """One process's reading of others' blobs."""
+
+    def __init__(self, link: Link, voice: Voice, here: Gathering, asking: Asking, reader: BlobReader,
+                 mirrors: Mapping[NodeId, str]) -> None:  # fmt: skip
+        """`mirrors`: base addresses of files laid out like a vault, under the names that delivery uses for them."""
+        self._link, self._voice, self._here, self._asking = link, voice, here, asking
+        self._reader, self._mirrors = reader, dict(mirrors)
+        self._dead: dict[str, float] = {}  # addresses that could not be dialled, and since when
+        self._tickets: dict[tuple[NodeId, str], bytes] = {}
+
+    async def read(self, holder: NodeId, digest: Digest, start: int, stop: int, stall_s: float) -> bytes:
+        """See `Transport.read`. Raises Unreachable, RemoteError."""
+        if holder in self._mirrors:
+            return await self._reader.read_mirror(self._mirrors[holder], digest, start, stop, stall_s=stall_s)
+        urls = [url for url in (await self._asking.door(holder, stall_s)).urls if self._is_worth_a_try(url)]
+        presence = self._here.remembered(holder)
+        if presence is None:
+            raise Unreachable(f"{holder} is not here")
+        ticket = self._ticket(holder, presence.epoch)
+        for url in urls:
+            try:
+                text = base64.urlsafe_b64encode(ticket).decode()
+                return await self._reader.read(url, digest, start, stop, ticket=text, stall_s=stall_s)
+            except Unreachable:
+                self._dead[url] = time.monotonic()
+        key = names.blob_key(self._voice.realm, holder, digest)
+        if await self._here.wait_for(holder, min(stall_s, DIAL_S)) is None:
+            raise Unreachable(f"{holder} is not here")
+        return await read_windowed(self._link.session, key, start, stop, ticket=ticket, stall_s=stall_s)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._reader.close()
+
+    def _is_worth_a_try(self, url: str) -> bool:
+        return time.monotonic() - self._dead.get(url, float("-inf")) > AGAIN_S
+
+    def _ticket(self, holder: NodeId, epoch: str) -> bytes:
+        ticket = self._tickets.get((holder, epoch))
+        if ticket is None:
+            if len(self._tickets) > 4096:
+                self._tickets.clear()
+            ticket = self._tickets[holder, epoch] = self._voice.ticket(holder, epoch)
+        return ticket
+
+
+class Gate:
+    """Who may read blobs here: the bearer of a ticket, or anybody where the realm is open."""
+
+    def __init__(self, answering: Answering, *, open_to_all: bool) -> None:
+        self._answering, self._open_to_all = answering, open_to_all
+        self._good: dict[str | bytes, Request] = {}
+
+    def over_http(self, ticket: str | None, subject: str | None) -> None:
+        """See `BlobServer`. Raises RemoteError: no ticket, or not a good one."""
+        if ticket is None:
+            if not self._open_to_all:
+                raise RemoteError("a ticket is needed here: the header Kuberml-Ticket")
+            return
+        self._admit(ticket)
+
+    def over_router(self, ticket: bytes | None) -> None:
+        """See `serve_blobs`. Raises RemoteError: no ticket, or not a good one."""
+        if ticket is None:
+            raise RemoteError("a ticket is needed here")
+        self._admit(ticket)
+
+    def _admit(self, ticket: str | bytes) -> None:
+        request = self._good.get(ticket)
+        if request is None:
+            try:
+                sealed = base64.urlsafe_b64decode(ticket) if isinstance(ticket, str) else ticket
+            except ValueError as error:
+                raise RemoteError("a ticket that is not base64") from error
+            request = opened(sealed, Request)
+        if request.name != "read":
+            raise RemoteError("a request is not a ticket")
+        self._answering.admit(request)  # each time anew: a key may have been revoked, an epoch have ended
+        if len(self._good) > 4096:
+            self._good.clear()
+        self._good[ticket] = request
