@@ -19,6 +19,7 @@ from kuberml.worlds.live.blobs.windows import read_windowed
 from kuberml.worlds.live.envelope import Request, Voice, opened
 from kuberml.worlds.live.presence import Gathering
 from kuberml.worlds.live.session import Link
+from kuberml.worlds.live.trust.policy import Trust
 
 if TYPE_CHECKING:
     from kuberml.worlds.live.asking import Asking
@@ -79,14 +80,14 @@ class Ranges:
 class Gate:
     """Who may read blobs here: the bearer of a ticket, or anybody where the realm is open."""
 
-    def __init__(self, answering: Answering, *, open_to_all: bool) -> None:
-        self._answering, self._open_to_all = answering, open_to_all
+    def __init__(self, answering: Answering, trust: Trust) -> None:
+        self._answering, self._trust = answering, trust
         self._good: dict[str | bytes, Request] = {}
 
     def over_http(self, ticket: str | None, subject: str | None) -> None:
         """See `BlobServer`. Raises RemoteError: no ticket, or not a good one."""
         if ticket is None:
-            if not self._open_to_all:
+            if not self._trust.is_open:
                 raise RemoteError("a ticket is needed here: the header Kuberml-Ticket")
             return
         self._admit(ticket)

@@ -20,7 +20,7 @@ from kuberml.worlds.live.envelope import News, Voice, opened
 from kuberml.worlds.live.presence import Gathering
 from kuberml.worlds.live.ranges import Gate, Ranges
 from kuberml.worlds.live.session import Link, closed
-from kuberml.worlds.live.trust.policy import Trust
+from kuberml.worlds.live.trust.policy import Trust, right_to_announce
 from kuberml.worlds.simulated.subscription import Subscription
 
 MAX_SPEAKERS = 65536
@@ -57,7 +57,7 @@ class LiveTransport:
         self.link, self.voice, self.role, self.trust = link, voice, role, trust
         self.here = Gathering(voice.node, trust.believes)
         self.answering = Answering(voice, trust, urls=urls)
-        self.gate = Gate(self.answering, open_to_all=trust.is_open)
+        self.gate = Gate(self.answering, trust)
         self.asking = Asking(link, voice, self.here)
         self._ranges = Ranges(link, voice, self.here, self.asking, reader, mirrors or {})
         self._newest: dict[tuple[str, bytes], int] = {}
@@ -129,7 +129,7 @@ class LiveTransport:
         news = opened(data, News)
         if (news.realm, news.topic) != (self.voice.realm, topic) or not self.trust.believes(news.sender, news.key):
             raise RemoteError("not for this realm and topic, or not by whom it says")
-        self.trust.check(news.key, "publish")
+        self.trust.check(news.key, right_to_announce(topic))
         if news.number <= self._newest.get((news.key, news.session), 0):
             raise RemoteError("a replay")
         if len(self._newest) > MAX_SPEAKERS:

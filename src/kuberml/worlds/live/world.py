@@ -37,7 +37,9 @@ from kuberml.worlds.live.names import HUB, Presence
 from kuberml.worlds.live.outbox import Outbox
 from kuberml.worlds.live.session import Link, client
 from kuberml.worlds.live.transport import LiveTransport
-from kuberml.worlds.live.trust.policy import OpenTrust, Trust
+from kuberml.worlds.live.trust.beat import RollFollower, running
+from kuberml.worlds.live.trust.by_roll import RollTrust
+from kuberml.worlds.live.trust.policy import Trust
 from kuberml.worlds.live.trust.roll import read_roll
 from kuberml.worlds.live.welcome import Hello, Welcome
 
@@ -91,7 +93,8 @@ class LiveWorld:
             keys: what it signs with.
             vault: its folder; made if it is not there.
             realm: the realm of the hub that it enters.
-            trust: whom it believes what; default: whoever has a name first.
+            trust: whom it believes what; default: what the hub's roll says, whoever signs the first one. A keyring's
+                `trust_in(realm)` pins the owner and keeps the roll over a restart.
             tls: certificates, for `tls/` addresses and HTTPS.
             serve_http: host:port of its own HTTP door; None: none (behind NAT: others read through the router).
             advertise: how others dial that door, if not by that host and port.
@@ -101,7 +104,7 @@ class LiveWorld:
         Raises:
             ConfigError: an address, name, folder or port that cannot be.
         """
-        endpoints, believed = names.endpoints(address), trust or OpenTrust()
+        endpoints, believed = names.endpoints(address), trust or RollTrust(realm)
         link = Link(client(endpoints, tls.zenoh() if tls else None))
         async with contextlib.AsyncExitStack() as opening:
             store = opening.enter_context(FolderStore(vault))
@@ -126,6 +129,7 @@ class LiveWorld:
             world = cls(link, transport, store, ledger)
             opening.callback(world.compute.close)
             opening.push_async_callback(world._leave)
+            await opening.enter_async_context(running(RollFollower(transport, believed, hub=HUB).run()))
             link.dial()
             yield world
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.by_roll import RollTrust
-from kuberml.worlds.live.trust.policy import Names, OpenTrust, right_for
+from kuberml.worlds.live.trust.policy import Names, OpenTrust, right_for, right_to_announce
 from kuberml.worlds.live.trust.roll import RIGHTS, Member, Right, Roll, sign_roll
 
 from .test_roll import ANNA, BORIS, OWNER, ROLL
@@ -176,6 +176,18 @@ def test_a_pinned_owner_is_the_owner_from_the_start_and_else_the_first_one_stays
     assert first.take(stranger)
     with pytest.raises(RemoteError, match="belongs to"):
         first.take(sign_roll(msgspec.structs.replace(ROLL, serial=99), OWNER))
+
+
+def test_before_the_first_roll_of_a_pinned_owner_nobody_else_may_do_anything() -> None:
+    trust = RollTrust("ward-7", owner=OWNER.public)
+    assert not trust.is_open
+    assert "no roll of realm 'ward-7' has come yet" in refused(trust, ANNA.public)
+    trust.check(OWNER.public, "publish")
+    trust.check(ANNA.public, None)
+
+
+def test_what_makes_a_stale_roll_fresh_needs_no_right() -> None:
+    assert (right_to_announce("roll"), right_to_announce("cards/digits")) == (None, "publish")
 
 
 def test_names_are_the_rolls_then_first_come() -> None:

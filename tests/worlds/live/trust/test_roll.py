@@ -21,10 +21,10 @@ ROLL = Roll(
     members={ANNA.public: Member(NodeId("anna"), ("find", "fetch"))},
     revoked=(BORIS.public,),
 )
-GOLDEN_DIGEST = "701c5d40df47125a2956be36be9a3d9037a04cb8c1e002b5de390750131bd8f4"
+GOLDEN_DIGEST = "9d7d85dc6ee5ec7bea5b82e347b51af92752a5bfd1acc28a588f98c45efc3595"
 GOLDEN_SIGNATURE = (
-    "09c08f3a1aeefc59f730053a66837c4e701baafc4c5ee02809db2851961f72aa"
-    "374c614af7612e1e453b8aa40bf1c9f1c7eb0071650134b678d1399e7e9f4e06"
+    "087eb85a8bb90c31a24a7fbd9e8ba216a381eccfbf1f0ea95ef12419fb72403a"
+    "d297ba91da1f7e7619a25744eac4e87a38e6340be849872a3e52ee665a2aee0e"
 )
 
 
@@ -89,6 +89,7 @@ def test_noise_is_the_peers_fault(noise: bytes) -> None:
         ({"members": {ANNA.public: Member(NodeId("a")), BORIS.public: Member(NodeId("a"))}}, "one name to two keys"),
         ({"members": {ANNA.public: Member(NodeId("a"), ("find", "find"))}}, "a right twice"),
         ({"members": {ANNA.public: Member(NodeId("a"), ("rule",))}}, "not a roll"),  # type: ignore[arg-type]
+        ({"members": {ANNA.public: Member(NodeId("a"), by="f" * 64)}}, "a voucher that is not on it"),
         ({"policy": "closed"}, "not a roll"),
         ({"members": {f"{i:064x}": Member(NodeId(f"n{i}")) for i in range(MEMBERS_MAX + 1)}}, "at most 4096 members"),
     ],

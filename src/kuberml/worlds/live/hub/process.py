@@ -37,7 +37,10 @@ from kuberml.worlds.live.hub.keeper import Keeper
 from kuberml.worlds.live.names import HUB, Endpoint
 from kuberml.worlds.live.session import Link, router
 from kuberml.worlds.live.transport import LiveTransport
-from kuberml.worlds.live.trust.policy import OpenTrust, Trust
+from kuberml.worlds.live.trust.beat import RollService, running
+from kuberml.worlds.live.trust.policy import Trust
+from kuberml.worlds.live.trust.realm import Realm
+from kuberml.worlds.live.trust.roll import Policy
 from kuberml.worlds.live.welcome import Hello, Welcome
 from kuberml.worlds.member.keyfile import keys_in
 
@@ -62,6 +65,7 @@ class HubProcess:
         self.members: dict[NodeId, Hello] = {}
         """Who has said hello since this process began."""
         self._closing = asyncio.Event()
+        self._realm: Realm | None = None
         transport.serve("hello", self._hello)
         transport.serve("keep", self.keeper.answer)
 
@@ -80,6 +84,7 @@ class HubProcess:
         http: str = f"127.0.0.1:{names.HTTP_PORT}",
         advertise_http: str | None = None,
         realm: str = "default",
+        policy: Policy = "open",
         trust: Trust | None = None,
         tls: Tls | None = None,
         keep_bytes: int = KEEP_BYTES,
@@ -93,7 +98,8 @@ class HubProcess:
             http: host:port of its HTTP door.
             advertise_http: how members dial that door, if not by that host and port.
             realm: the realm it serves.
-            trust: whom it lets in; default: everybody, and a name belongs to the key that took it first.
+            policy: of a realm that is founded now; of one that was here before, the roll in the folder says it.
+            trust: whom it lets in; default: what the roll in its folder says (`trust.realm`).
             tls: certificates; members need theirs.
             keep_bytes: how much of what is published it keeps copies of; the oldest go first.
             limit_bytes_s: bandwidth for blobs.
@@ -118,7 +124,11 @@ class HubProcess:
             await link.open()
             reader = BlobReader(ssl=tls.client_context() if tls else None, limit_bytes_s=limit_bytes_s)
             voice = Voice(HUB, keys_in(path / "hub.key"), realm)
-            transport = LiveTransport(link, voice, "hub", trust or OpenTrust(), store, reader, urls=(url,))
+            own = None
+            if trust is None:
+                own = Realm(path, realm, voice.key, policy=policy)
+                trust = own.trust
+            transport = LiveTransport(link, voice, "hub", trust, store, reader, urls=(url,))
             opening.push_async_callback(transport.close)
             poster = Poster(tls.client_context() if tls else None)
             opening.push_async_callback(poster.close)
@@ -127,6 +137,9 @@ class HubProcess:
             hub = cls(endpoint, url, transport, store, catalog, board, ledger, door, keep_bytes=keep_bytes)
             opening.push_async_callback(door.close)
             await door.open(host, port, tls.server_context() if tls else None)
+            if own is not None:
+                hub._realm = own
+                await opening.enter_async_context(running(RollService(transport, own).run()))
             hub.keeper.start()
             opening.push_async_callback(hub.keeper.close)
             yield hub
@@ -149,5 +162,6 @@ class HubProcess:
         self.members[asker] = hello
         if hello.urls:
             self.transport.asking.meet(asker, Door(urls=hello.urls[:8]))
-        welcome = Welcome(self.transport.voice.key, (self.http_url,), software=f"kuberml {__version__}")
+        roll = b"" if self._realm is None else canonical.encode(self._realm.signed)
+        welcome = Welcome(self.transport.voice.key, (self.http_url,), roll, f"kuberml {__version__}")
         return canonical.encode(welcome)

@@ -1,7 +1,7 @@
 """The rule of a realm that has a roll. See `policy` for what the three policies mean.
 
-Without a roll the realm is open, and the owner of the first roll that comes is its owner from then on (trust on first use),
-unless one is pinned.
+Where no owner is pinned, the realm is open until a roll comes, and whoever signed that one is its owner from then on (trust on
+first use). Where one is pinned, nobody but the owner may do anything before its first roll is here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kuberml.worlds.live.trust.roll import Right, Roll, SignedRoll
 
 
 class RollTrust:
-    """What a roll says. Without a first roll it is open, and takes the owner of the first that comes (pin one to be sure)."""
+    """What a realm's roll says, now and whenever a newer one comes."""
 
     def __init__(
         self,
@@ -67,6 +67,11 @@ class RollTrust:
         return self._signed
 
     @property
+    def is_open(self) -> bool:
+        """Whether whoever is not revoked may do everything, at this moment."""
+        return self.owner is None if self.roll is None else self.roll.policy == "open"
+
+    @property
     def stale_s(self) -> float:
         """Seconds since the hub last confirmed this roll; infinite before it first did."""
         return self._now_s() - self._heard_at_s
@@ -107,8 +112,10 @@ class RollTrust:
         if self.revoked(key):
             raise RemoteError(f"the key {key[:12]}... is revoked in realm {self.realm!r}")
         roll = self.roll
-        if right is None or roll is None or roll.policy == "open" or key == roll.owner:
+        if right is None or self.is_open or key == self.owner:
             return
+        if roll is None:
+            raise RemoteError(f"no roll of realm {self.realm!r} has come yet from its owner {str(self.owner)[:12]}...")
         if self.stale_s > self.max_stale_s:
             raise RemoteError(self._stale())
         member = roll.members.get(key)
@@ -124,8 +131,8 @@ class RollTrust:
             return False
         if node in self._on_roll:
             return self._on_roll[node] == key
-        roll = self.roll
-        return (roll is None or roll.policy != "listed" or key == roll.owner) and self._names.belongs(node, key)
+        is_listed = self.roll is not None and self.roll.policy == "listed"
+        return (not is_listed or key == self.owner) and self._names.belongs(node, key)
 
     def revoked(self, key: str) -> bool:
         """See Trust."""

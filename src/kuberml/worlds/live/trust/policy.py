@@ -15,7 +15,7 @@ from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.roll import Right, SignedRoll
 
-__all__ = ["OpenTrust", "Right", "Trust", "right_for"]
+__all__ = ["OpenTrust", "Right", "Trust", "right_for", "right_to_announce"]
 
 NAMES_MAX = 65536
 """Node names that are remembered with their keys; names are first come, so a flood of them must end somewhere."""
@@ -33,8 +33,18 @@ def right_for(name: str) -> Right | None:
     return _RIGHTS.get(name, "ask")
 
 
+def right_to_announce(topic: str) -> Right | None:
+    """The right that an announcement needs. The roll itself needs none: a stale one could never become fresh again."""
+    return None if topic == "roll" else "publish"
+
+
 class Trust(Protocol):
     """What the live world asks before it lets a key do anything."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever is not revoked may do everything, at this moment. Then blobs are for everybody, without a ticket."""
+        ...
 
     def check(self, key: str, right: Right | None) -> None:
         """Nothing, if `key` may.
@@ -42,11 +52,6 @@ class Trust(Protocol):
         Raises:
             RemoteError: it may not; the message says why. None asks only whether the key is revoked.
         """
-        ...
-
-    @property
-    def is_open(self) -> bool:
-        """Whether blobs are for everybody, without a ticket."""
         ...
 
     def believes(self, node: NodeId, key: str) -> bool:

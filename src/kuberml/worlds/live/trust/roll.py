@@ -36,10 +36,11 @@ STALE_BOUND_S = 30 * 86400
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One key's place on the roll: the node name that belongs to it, and what it may do."""
+    """One key's place on the roll: the node name that belongs to it, what it may do, and who vouched for it (a key, or "")."""
 
     name: NodeId
     rights: tuple[Right, ...] = RIGHTS
+    by: str = ""
 
 
 class Roll(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,5 +117,7 @@ def _check_bounds(roll: Roll) -> None:
     names = [check_node(member.name) for member in roll.members.values()]
     if len(set(names)) != len(names):
         raise RemoteError("a roll gives one name to two keys")
+    if any(member.by and member.by not in roll.members and member.by not in roll.revoked for member in roll.members.values()):
+        raise RemoteError("a roll names a voucher that is not on it")
     if any(len(set(member.rights)) != len(member.rights) for member in roll.members.values()):
         raise RemoteError("a roll states a right twice")
