@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
 from kuberml.exchange.standing import is_good
 from kuberml.knowledge.card import SignedCard
@@ -81,19 +81,19 @@ class Scene:
     def present(self, here: Iterable[tuple[NodeId, str, str]]) -> None:
         """These are here now, and nobody else: (node, role, key)."""
         now_ms, found = self.now_ms(), {node: (role, key) for node, role, key in here}
-        for node, (role, key) in found.items():
-            person = self.people.get(node)
-            if person is None or person.key != key:
-                person = Person(node, role[:64], key, now_ms, now_ms, credit=REPORTS_AT_ONCE, credited_ms=now_ms)
-                self._welcome(person)
-            elif not person.here:
-                person.here, person.since_ms, person.role = True, now_ms, role[:64]
-                self.version += 1
-            person.seen_ms = now_ms
         for node, person in self.people.items():
             if person.here and node not in found:
                 person.here = False
                 self.version += 1
+        for node, (role, key) in found.items():
+            known = self.people.get(node)
+            if known is None or known.key != key:
+                self._welcome(Person(node, role[:64], key, now_ms, now_ms, credit=REPORTS_AT_ONCE, credited_ms=now_ms))
+                continue
+            if not known.here:
+                known.here, known.since_ms, known.role = True, now_ms, role[:64]
+                self.version += 1
+            known.seen_ms = now_ms
 
     def name_of(self, key: str) -> str:
         """Who has this key, as far as it was seen here; else how it begins."""
@@ -101,7 +101,9 @@ class Scene:
 
     def _welcome(self, person: Person) -> None:
         if person.node not in self.people and len(self.people) >= PEOPLE:
-            gone = min(self.people.values(), key=lambda one: (one.here, one.seen_ms))
+            gone = min((one for one in self.people.values() if not one.here), key=lambda one: one.seen_ms, default=None)
+            if gone is None:
+                return  # more are here than a page can show
             del self.people[gone.node]
         self.people[person.node] = person
         _put(self._names, person.key, person.node, 2 * PEOPLE)
@@ -113,11 +115,12 @@ class Scene:
         """Request `report`: what has happened at the asker.
 
         Raises:
-            RemoteError: not a report, too many of them, or by somebody who is not here.
+            RemoteError: not a report, or too many of them.
+            Unreachable: the asker has not been seen here yet.
         """
         person = self.people.get(asker)
         if person is None:
-            raise RemoteError(f"{asker} is not among those who are here: a report is about oneself")
+            raise Unreachable(f"{asker} has not been seen here yet: try again")
         now_ms = self.now_ms()
         person.credit = min(REPORTS_AT_ONCE, person.credit + (now_ms - person.credited_ms) / 1000 * REPORTS_PER_S)
         person.credited_ms = now_ms

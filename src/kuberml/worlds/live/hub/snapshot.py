@@ -49,11 +49,13 @@ def _labels(people: list[Person]) -> list[str]:
     """Those that most people know, in the order in which people count."""
     known = Counter(label for one in people for label in one.knows(256))
     most = sorted(known, key=lambda label: (-known[label], label))[:SHOWN_LABELS]
-    return sorted(most, key=lambda label: [(int(part), "") if part.isdecimal() else (-1, part) for part in _parts(label)])
+    return sorted(most, key=_place)
 
 
-def _parts(label: str) -> list[str]:
-    return [part for part in re.split(r"([0-9]{1,15})", label) if part]
+def _place(label: str) -> list[tuple[int, int, str]]:
+    """Numbers by their size, before text."""
+    parts = re.findall(r"[0-9]{1,15}|[^0-9]+", label)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
 def _person(one: Person, labels: list[str]) -> dict[str, Any]:
