@@ -16,9 +16,11 @@ from kuberml.exchange import wire
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.pack import make
 from kuberml.knowledge.signing import Keys
+from kuberml.knowledge.withdrawal import Withdrawal, sign_withdrawal
 from kuberml.worlds.live.hub import people
 from kuberml.worlds.live.hub import scene as scenes
 from kuberml.worlds.live.hub import snapshot as snapshots
+from kuberml.worlds.live.hub.people import About
 from kuberml.worlds.live.hub.scene import Scene
 from kuberml.worlds.live.hub.snapshot import snapshot
 from kuberml.worlds.live.reports import BATCH, Happening, Report
@@ -49,12 +51,18 @@ class Stage:
     def here(self, *names: str) -> None:
         self.scene.present([(NodeId(name), "peer", keys_of(name).public) for name in names])
 
+    def knows(self, name: str, *labels: str) -> None:
+        """Without the trouble of making a package."""
+        author = keys_of(name).public
+        self.scene.works(author).publishes(About(author, "statistics", labels, 1000))
+
     def announce(self, holder: str, signed: SignedCard) -> None:
         self.cards[signed.digest] = signed
         self.scene.announced(NodeId(holder), signed, is_new=True)
 
     def tell(self, node: str, *happenings: Happening) -> None:
-        asyncio.run(self.scene.report(NodeId(node), wire.write(Report(happenings))))
+        with pytest.raises(StopIteration):  # it never waits, so a loop that runs already need not be asked
+            self.scene.report(NodeId(node), wire.write(Report(happenings))).send(None)
         self.now_ms += 1000
 
     def shows(self) -> dict[str, Any]:
@@ -211,10 +219,9 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_of_a_large_realm_stays_small() -> None:
     names = [f"node-{i:05}-{'x' * 50}" for i in range(2048)]
     stage = Stage(*names)
-    labels = {"".join(chr(0x4E00 + i) for _ in range(200)): 5 for i in range(people.LABELS)}
+    labels = [chr(0x4E00 + i) * people.LABEL_CHARS for i in range(people.LABELS)]
     for i, name in enumerate(names[:400]):
-        for label in labels:
-            stage.scene.people[NodeId(name)].own[label + str(i % 7)[:0]] = None
+        stage.knows(name, *labels)
         stage.scene.lessons[keys_of(names[i + 1]).public, NodeId(name)] = 1
     text = snapshot(stage.scene)
     shown = json.loads(text)
@@ -230,8 +237,7 @@ def test_a_page_of_a_large_realm_stays_small() -> None:
 
 def test_labels_stand_in_the_order_in_which_people_count() -> None:
     stage = Stage("a")
-    for label in ("10", "2", "class 11", "class 9", "b", "A", "1"):
-        stage.scene.people[NodeId("a")].own[label] = None
+    stage.knows("a", "10", "2", "class 11", "class 9", "b", "A", "1")
     assert stage.shows()["labels"] == ["1", "2", "10", "A", "b", "class 9", "class 11"]
 
 
@@ -253,3 +259,15 @@ def test_a_name_with_new_keys_is_somebody_new() -> None:
     assert stage.person("a")["knows"] == []
     assert stage.scene.name_of(keys_of("other").public) == "a"
     assert stage.scene.about(Digest("0" * 64)) is None
+
+
+def test_what_was_announced_before_its_author_was_seen_counts_and_what_is_taken_back_does_not() -> None:
+    stage = Stage("b")
+    stage.announce("b", card("a"))  # a copy, or the token of presence is late
+    stage.here("a", "b")
+    assert (stage.person("a")["knows"], stage.person("b")["knows"]) == ([people.OWN] * 3, [0] * 3)
+    stage.announce("a", card("a"))
+    assert stage.person("a")["published"] == 1
+    word = Withdrawal(keys_of("a").public, "digits", "shard", 0)
+    stage.scene.withdrawn(sign_withdrawal(word, keys_of("a")), 1)
+    assert stage.person("a")["knows"] == []

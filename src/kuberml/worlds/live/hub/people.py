@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,9 +12,10 @@ from kuberml.core.ids import Digest, LabelId, NodeId
 from kuberml.knowledge.card import SignedCard
 
 LABELS = 64
-"""Labels remembered of one person's own knowledge, and of one card."""
-LEARNED = 256
-"""Cards remembered that one person has absorbed."""
+"""Remembered of one card."""
+LABEL_CHARS = 80
+LEARNED, SLOTS = 256, 256
+"""Cards remembered that one person has absorbed, and slots of one author."""
 SILENT = frozenset({"probe", "extractor"})
 """Kinds that everybody shares: holding one is not knowing its labels."""
 
@@ -28,13 +29,43 @@ class About(msgspec.Struct, frozen=True):
     kind: str
     labels: tuple[LabelId, ...]
     size_bytes: int
+    slot: str = ""
+    version: int = 0
 
 
 def about(signed: SignedCard) -> About:
     """The first LABELS labels, in order, and the rest."""
     card = signed.card
-    labels = () if card.kind in SILENT else tuple(sorted(label for label, count in card.labels.items() if count > 0)[:LABELS])
-    return About(card.author, card.kind, labels, card.size_bytes)
+    labels = (
+        ()
+        if card.kind in SILENT
+        else tuple(label[:LABEL_CHARS] for label in sorted(name for name, count in card.labels.items() if count > 0)[:LABELS])
+    )
+    return About(card.author, card.kind, labels, card.size_bytes, card.slot, card.version)
+
+
+@dataclass(slots=True)
+class Works:
+    """What one author has published: the newest of each slot."""
+
+    newest: dict[str, About] = field(default_factory=dict)
+    published: int = 0
+
+    def publishes(self, card: About) -> None:
+        """A card of this author was announced, by whomever; the same one again changes nothing."""
+        before = self.newest.get(card.slot)
+        if before is None or card.version > before.version:
+            self.published += 1
+            self.newest.pop(card.slot, None)
+            self.newest[card.slot] = card
+            if len(self.newest) > SLOTS:
+                del self.newest[next(iter(self.newest))]
+
+    def withdraws(self, slot: str, version: int) -> None:
+        """It took this back."""
+        before = self.newest.get(slot)
+        if before is not None and before.version <= version:
+            del self.newest[slot]
 
 
 @dataclass(slots=True)
@@ -47,8 +78,7 @@ class Person:
     since_ms: int
     seen_ms: int
     here: bool = True
-    published: int = 0
-    own: dict[LabelId, None] = field(default_factory=dict)
+    works: Works = field(default_factory=Works)
     learned: dict[Digest, tuple[LabelId, ...]] = field(default_factory=dict)
     accuracy_ppm: int | None = None
     credit: float = 0.0  # reports that it may send now
@@ -56,19 +86,13 @@ class Person:
 
     def knows(self, label_limit: int) -> dict[LabelId, int]:
         """Labels that it knows of itself (OWN), from others (LEARNED_IT), or both."""
-        found = dict.fromkeys(self.own, OWN)
+        own = (label for card in self.works.newest.values() for label in card.labels)
+        found = dict.fromkeys(itertools.islice(own, label_limit), OWN)
         for labels in self.learned.values():
             for label in labels:
                 if label in found or len(found) < label_limit:
                     found[label] = found.get(label, 0) | LEARNED_IT
         return found
-
-    def publishes(self, labels: Iterable[LabelId]) -> None:
-        """It has announced knowledge of its own."""
-        self.published += 1
-        for label in labels:
-            if len(self.own) < LABELS:
-                self.own[label] = None
 
     def absorbs(self, card: Digest, labels: tuple[LabelId, ...]) -> None:
         """It has taken in somebody's knowledge."""

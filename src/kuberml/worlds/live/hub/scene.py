@@ -16,7 +16,7 @@ from kuberml.exchange.standing import is_good
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.withdrawal import SignedWithdrawal
-from kuberml.worlds.live.hub.people import About, Delivery, Person, Trial, about
+from kuberml.worlds.live.hub.people import About, Delivery, Person, Trial, Works, about
 from kuberml.worlds.live.reports import Happening, read_report
 
 PEOPLE, CARDS, DELIVERIES, TRIALS, LESSONS = 2048, 8192, 512, 256, 4096
@@ -54,6 +54,7 @@ class Scene:
         self.counts: Counter[str] = Counter()
         """Since the start: trials accepted and refused, verdicts good and bad, deliveries done and failed, their bytes ..."""
         self._cards: OrderedDict[str, About] = OrderedDict()
+        self._works: OrderedDict[str, Works] = OrderedDict()
         self._names: OrderedDict[str, NodeId] = OrderedDict()
 
     # --- what the hub accepts -----------------------------------------------------------------------------------------
@@ -61,9 +62,7 @@ class Scene:
     def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
         """See `exchange.hub.Watcher`."""
         card = self._remember(signed)
-        person = self.people.get(holder)
-        if person is not None and person.key == card.author:
-            person.publishes(card.labels)
+        self.works(card.author).publishes(card)
         self.counts["announced"] += is_new
         self.version += 1
 
@@ -73,6 +72,7 @@ class Scene:
 
     def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
         """See `exchange.hub.Watcher`."""
+        self.works(signed.withdrawal.author).withdraws(signed.withdrawal.slot, signed.withdrawal.version)
         self.counts["withdrawn"] += cards
         self.version += 1
 
@@ -99,12 +99,21 @@ class Scene:
         """Who has this key, as far as it was seen here; else how it begins."""
         return self._names.get(key) or f"{key[:8]}…"
 
+    def works(self, author: str) -> Works:
+        """What an author has published, whether it is here or not."""
+        found = self._works.get(author)
+        if found is None:
+            found = Works()
+            _put(self._works, author, found, 2 * PEOPLE)
+        return found
+
     def _welcome(self, person: Person) -> None:
         if person.node not in self.people and len(self.people) >= PEOPLE:
             gone = min((one for one in self.people.values() if not one.here), key=lambda one: one.seen_ms, default=None)
             if gone is None:
                 return  # more are here than a page can show
             del self.people[gone.node]
+        person.works = self.works(person.key)
         self.people[person.node] = person
         _put(self._names, person.key, person.node, 2 * PEOPLE)
         self.version += 1

@@ -62,7 +62,7 @@ def _person(one: Person, labels: list[str]) -> dict[str, Any]:
     known = one.knows(256)
     return {
         "node": one.node, "role": one.role, "here": one.here, "since_ms": one.since_ms, "seen_ms": one.seen_ms,
-        "published": one.published, "learned": len(one.learned), "accuracy_ppm": one.accuracy_ppm,
+        "published": one.works.published, "learned": len(one.learned), "accuracy_ppm": one.accuracy_ppm,
         "knows": [known.get(label, 0) for label in labels],
     }  # fmt: skip
 
