@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kuberml.cli.at_hub import KeyOption, RealmOption, ask, at_hub, wait_for
+from kuberml.cli.at_hub import KeyOption, RealmOption, TlsOption, ask, at_hub, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.cli.show import cards_out, row_of
 
@@ -31,6 +31,7 @@ def find(
     *,
     hub: Annotated[str, typer.Option("--hub", help="host:port of a hub, in place of a vault.")] = "",
     realm: RealmOption = "default",
+    tls: TlsOption = "",
     key: KeyOption = None,
     labels: Annotated[str, typer.Option("--labels", help="Wanted labels with commas; weights as 3=0.5. Empty: any.")] = "",
     kinds: Annotated[str, typer.Option("--kinds", help="Kinds you can use, with commas. Empty: any.")] = "",
@@ -59,7 +60,7 @@ def find(
         limit=limit,
     )
     if hub:
-        offers_out(wait_for(_offers(hub, realm, key, want)), hub, json=json)
+        offers_out(wait_for(_offers(hub, realm, tls, key, want)), hub, json=json)
         return
     vault = Path(where[0])
     found = _candidates(vault, want)
@@ -82,14 +83,14 @@ def offers_out(offers: Sequence[Offer], hub: str, *, json: bool) -> None:
         say(f"the hub at {hub} knows nothing that answers this want")
 
 
-async def _offers(hub: str, realm: str, key: Path | None, want: Want) -> Sequence[Offer]:
+async def _offers(hub: str, realm: str, tls: str, key: Path | None, want: Want) -> Sequence[Offer]:
     """What the hub offers; cards that are not what they say are left out."""
     from kuberml.core.errors import RemoteError
     from kuberml.exchange import wire
     from kuberml.knowledge.signing import check_card
 
     good = []
-    async with at_hub(hub, realm=realm, key=key) as world:
+    async with at_hub(hub, realm=realm, tls=tls, key=key) as world:
         for offer in (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers:
             try:
                 check_card(offer.signed)
