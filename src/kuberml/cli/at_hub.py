@@ -31,6 +31,9 @@ RealmOption = Annotated[str, typer.Option("--realm", envvar="KUBERML_REALM", hel
 TlsOption = Annotated[
     str, typer.Option("--tls", envvar="KUBERML_TLS", help="Folder with your certificates, of `kuberml keys certify`.")
 ]
+NameOption = Annotated[
+    str, typer.Option("--name", help="Your name there, where a realm lists you; also NAME.key. Default: made from the key.")
+]
 KeyOption = Annotated[
     Path | None, typer.Option("--key", help="Your secret key: a file, drawn at first use, or its name in your keyring.")
 ]
@@ -43,6 +46,7 @@ async def at_hub(
     realm: str = "default",
     tls: str = "",
     name: str = "",
+    stem: str = "",
     key: Path | None = None,
     vault: Path | None = None,
     mirrors: tuple[str, ...] = (),
@@ -54,8 +58,9 @@ async def at_hub(
         address: of the hub.
         realm: its realm.
         tls: folder with certificates; "": none.
-        name: who one is there, with `NAME.key`; "" and no key: nobody in particular, with keys that are thrown away.
-        key: file of the secret key.
+        name: who one is there, with `NAME.key`.
+        stem: what a name that is made from the key begins with, with `STEM.key`.
+        key: file of the secret key; without it, and name and stem, one is nobody in particular, with keys that are thrown away.
         vault: folder for what is published and fetched; None: one that is thrown away.
         mirrors, limit_bytes_s: see `LiveWorld.open`.
 
@@ -69,8 +74,8 @@ async def at_hub(
     from kuberml.worlds.member.naming import known_as
 
     with contextlib.ExitStack() as leaving:
-        if name or key is not None:
-            me = known_as(key=key, stem=name or "visitor")
+        if name or stem or key is not None:
+            me = known_as(name, key=key, stem=stem or "visitor")
             node, keys = str(me.node), me.keys
         else:
             keys = Keys(secrets.token_bytes(KEY_BYTES))

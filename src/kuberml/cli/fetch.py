@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import HubOption, KeyOption, RealmOption, TlsOption, ask, at_hub, one_card, wait_for
+from kuberml.cli.at_hub import HubOption, KeyOption, NameOption, RealmOption, TlsOption, ask, at_hub, one_card, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.core.errors import ConfigError, RemoteError
 
@@ -41,6 +41,7 @@ def fetch(
     region: Annotated[str, typer.Option("--region", help="Where you are; terms may ask for it.")] = "",
     mirror: Annotated[list[str] | None, typer.Option("--mirror", help="URL of a folder with blobs/; repeatable.")] = None,
     limit: Annotated[str, typer.Option("--limit", help='Bandwidth, a second, as "20 MB". Empty: none.')] = "",
+    name: NameOption = "",
     realm: RealmOption = "default",
     tls: TlsOption = "",
     key: KeyOption = None,
@@ -61,12 +62,15 @@ def fetch(
     want = Want(
         task, weights_ppm(labels), kinds=tuple(filter(None, kinds.split(","))), purpose=purpose, region=region, limit=best
     )
-    came = wait_for(
-        _fetch(
-            hub, out, card, want, realm=realm, tls=tls, key=key, mirrors=tuple(mirror or ()),
-            limit_bytes_s=parse_size_bytes(limit) if limit else None, quiet=quiet or json,
-        )
-    )  # fmt: skip
+    visit: dict[str, Any] = {
+        "name": name,
+        "key": key,
+        "realm": realm,
+        "tls": tls,
+        "mirrors": tuple(mirror or ()),
+        "limit_bytes_s": parse_size_bytes(limit) if limit else None,
+    }
+    came = wait_for(_fetch(hub, out, card, want, visit, quiet=quiet or json))
     if json:
         from kuberml.cli.show import row_of
 
@@ -75,21 +79,17 @@ def fetch(
         say(f"in {out}/: {', '.join(signed.digest[:12] for signed in came)}; `kuberml show {out}` lists it")
 
 
-async def _fetch(
-    hub: str, out: Path, card: str, want: Want, *, realm: str, tls: str, key: Path | None, mirrors: tuple[str, ...],
-    limit_bytes_s: int | None, quiet: bool,
-) -> list[SignedCard]:  # fmt: skip
+async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, Any], *, quiet: bool) -> list[SignedCard]:
     from kuberml.exchange import wire
 
-    visit = at_hub(hub, realm=realm, tls=tls, key=key, vault=out, mirrors=mirrors, limit_bytes_s=limit_bytes_s)
-    async with visit as world:
+    async with at_hub(hub, vault=out, **visit) as world:
         if card:
             offers = [await one_card(world, card)]
         else:
             offers = list((await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers[: want.limit])
         if not offers:
             raise RemoteError(f"the hub at {hub} knows nothing that answers this want; `kuberml find` says what there is")
-        return [await _one(world, offer, want, len(mirrors), quiet=quiet) for offer in offers]
+        return [await _one(world, offer, want, len(visit["mirrors"]), quiet=quiet) for offer in offers]
 
 
 async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quiet: bool) -> SignedCard:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import HubOption, RealmOption, TlsOption, at_hub, one_card, wait_for
+from kuberml.cli.at_hub import HubOption, NameOption, RealmOption, TlsOption, at_hub, one_card, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.core.errors import ConfigError
 
@@ -30,6 +30,7 @@ def forget(
     key: Annotated[
         Path, typer.Option("--key", help="File of the secret key that published it, or a key of your keyring.")
     ] = Path("me.key"),
+    name: NameOption = "",
     realm: RealmOption = "default",
     tls: TlsOption = "",
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
@@ -39,14 +40,14 @@ def forget(
     The withdrawal is signed, so only its author can. Whoever has absorbed it is told, and asked to forget it; that cannot be
     forced.
     """
-    word = wait_for(_forget(card, hub, key, realm, tls))
+    word = wait_for(_forget(card, hub, key, {"name": name, "realm": realm, "tls": tls}))
     if json:
         json_out(word)
     else:
         say(f"{word.slot!r} of {word.task!r} is taken back up to version {word.version}; the hub at {hub} offers it no more")
 
 
-async def _forget(start: str, hub: str, key: Path, realm: str, tls: str) -> Withdrawal:
+async def _forget(start: str, hub: str, key: Path, me: dict[str, Any]) -> Withdrawal:
     from kuberml.exchange import wire
     from kuberml.knowledge.withdrawal import Withdrawal, sign_withdrawal
     from kuberml.worlds.member.keyfile import keys_in
@@ -55,7 +56,7 @@ async def _forget(start: str, hub: str, key: Path, realm: str, tls: str) -> With
     file = key_file(key)
     if not file.is_file():
         raise ConfigError(f"there is no key {key}: give with --key the file of the key that published it")
-    async with at_hub(hub, realm=realm, tls=tls, key=file) as world:
+    async with at_hub(hub, key=file, **me) as world:
         card = (await one_card(world, start)).signed.card
         keys = keys_in(file)
         if card.author != keys.public:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import HubOption, RealmOption, TlsOption, at_hub, wait_for
+from kuberml.cli.at_hub import HubOption, NameOption, RealmOption, TlsOption, at_hub, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 
 if TYPE_CHECKING:
     from kuberml.knowledge.card import SignedCard
     from kuberml.worlds.live.world import LiveWorld
+
+ME = "me"
+"""What a name begins with that nobody chose, and the key's file: me.key."""
 
 ANNOUNCE_S = 30.0
 KEEP_S = 30.0
@@ -33,7 +36,7 @@ def publish(
     what: Annotated[list[str], typer.Argument(metavar="FILE | VAULT CARD", help="A .safetensors file, or a card of a vault.")],
     *,
     hub: HubOption = "127.0.0.1:7447",
-    name: Annotated[str, typer.Option("--name", help="Begins your name there; also NAME.key and NAME.vault.")] = "me",
+    name: NameOption = "",
     key: Annotated[
         Path | None, typer.Option("--key", help="File of your secret key; default NAME.key, drawn at first use.")
     ] = None,
@@ -49,9 +52,8 @@ def publish(
     """
     if len(what) != 2:
         raise ConfigError(f"{' '.join(what)!r}: right is `kuberml publish VAULT CARD`")
-    signed = wait_for(
-        _publish(hub, Path(what[0]), what[1], name=name, key=key, realm=realm, tls=tls, stay=stay, quiet=quiet or json)
-    )
+    me = {"name": name, "key": key, "realm": realm, "tls": tls}
+    signed = wait_for(_publish(hub, Path(what[0]), what[1], me, stay=stay, quiet=quiet or json))
     if json:
         from kuberml.cli.show import row_of
 
@@ -68,7 +70,7 @@ async def _publish(hub: str, vault: Path, start: str, me: dict[str, Any], *, sta
         missing = [ref.digest[:12] for ref in signed.card.blobs if store.size_bytes(ref.digest) is None]
     if missing:
         raise ConfigError(f"{vault} has the card {signed.digest[:12]}, but not its blobs {', '.join(missing)}")
-    async with at_hub(hub, vault=vault, **me) as world:
+    async with at_hub(hub, vault=vault, stem=ME, **me) as world:
         kept = await hand_over(world, signed, quiet=quiet)
         if stay or not kept:
             if not quiet:

@@ -43,7 +43,8 @@ def known_as(name: str = "", *, key: Path | str | None = None, vault: Path | str
         key: file of the secret key, or the name of one in the user's keyring; default `NAME.key` in the current folder
             (`STEM.key` for a made name).
         vault: default `NAME.vault`, or `STEM.vault`.
-        stem: what a made name begins with, whatever $KUBERML_NAME says; default: the program and its arguments.
+        stem: what a made name begins with where `name` is "", whatever $KUBERML_NAME says; default: the program and its
+            arguments.
 
     Raises:
         ConfigError: the name cannot be one, or the key file cannot be used.
