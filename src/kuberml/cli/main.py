@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kuberml.cli import compare, doctor, find, new, run, show, verify
+from kuberml.cli import compare, doctor, fetch, find, forget, hub, join, keys, new, publish, run, show, verify
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
@@ -25,7 +25,21 @@ app = typer.Typer(
     ),
     epilog="Exit status: 0 done, 2 a setting of yours, 3 a peer's data, 4 unreachable, 70 our fault, 130 stopped.",
 )
-for _module in (run, compare, new, show, verify, find, doctor):
+for _module in (
+    hub,
+    join,
+    publish,
+    find,
+    fetch,
+    forget,
+    keys,
+    run,
+    compare,
+    new,
+    show,
+    verify,
+    doctor,
+):
     _module.register(app)
 
 

@@ -127,6 +127,14 @@ class Catalog:
                     break
         return found
 
+    def named(self, start: str, *, limit: int) -> list[tuple[SignedCard, tuple[NodeId, ...]]]:
+        """Cards whose digest begins with `start` (hex characters), at most `limit`, each with its holders, sorted."""
+        last = start + "g"  # beyond every digest that begins so
+        found = self._rows.read(
+            "SELECT id FROM cards WHERE digest BETWEEN ? AND ? ORDER BY digest LIMIT ?", (start, last, limit)
+        )
+        return [(self._signed(row), self._holders(row)) for (row,) in found]
+
     def card(self, digest: Digest) -> SignedCard | None:
         """The card of this digest, or None."""
         row = self._id(digest)
@@ -140,6 +148,10 @@ class Catalog:
     def cards(self) -> Iterator[SignedCard]:
         """All cards, sorted by digest."""
         return (_decoder.decode(row[0]) for row in self._rows.read("SELECT signed FROM cards ORDER BY digest"))
+
+    def count(self) -> int:
+        """How many cards there are."""
+        return int(self._rows.read("SELECT count(*) FROM cards")[0][0])
 
     def holders(self, digest: Digest) -> tuple[NodeId, ...]:
         """Who has a card, sorted; () if nobody or no such card."""

@@ -87,10 +87,7 @@ class FolderStore:
 
     def read(self, digest: Digest, start: int, stop: int) -> bytes:
         """Bytes start..stop of a blob, not verified. Raises KeyError: not here. ValueError: outside the blob."""
-        try:
-            descriptor = os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise KeyError(digest) from None
+        descriptor = self.descriptor(digest)
         try:
             size = os.fstat(descriptor).st_size
             if not 0 <= start <= stop <= size:
@@ -98,6 +95,17 @@ class FolderStore:
             return os.pread(descriptor, stop - start, start)
         finally:
             os.close(descriptor)
+
+    def descriptor(self, digest: Digest) -> int:
+        """The blob's file, opened for reading; the caller closes it, and may read on after the blob is forgotten.
+
+        Raises:
+            KeyError: not here.
+        """
+        try:
+            return os.open(self._file(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise KeyError(digest) from None
 
     def size_bytes(self, digest: Digest) -> int | None:
         """Size of a blob, or None if it is not here."""

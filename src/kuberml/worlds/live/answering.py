@@ -14,41 +14,40 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Handler
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.envelope import Once, Request, Status, Voice, digest, opened
+from kuberml.worlds.live.trust.limits import Limits
 from kuberml.worlds.live.trust.policy import Trust, right_for
 
-MAX_IN_FLIGHT = 256
-"""Requests that one node answers at a time; more are refused."""
-MAX_OF_ONE = 64
-"""The same of one key."""
+MAX_UNREAD = 512
+"""Requests over Zenoh that wait to be read; more are dropped unread."""
 MAX_ERROR_CHARS = 1000
 
 log = logging.getLogger("kuberml.live")
-Watch = Callable[[str, str, float], None]
-"""Told of every request: (name, outcome, seconds)."""
+Watch = Callable[[str, str, float, str], None]
+"""Told of every request: (name, outcome, seconds, why it was not granted)."""
 
 
 class Answering:
     """One node's answers."""
 
-    def __init__(self, voice: Voice, trust: Trust, *, urls: tuple[str, ...] = ()) -> None:
-        self._voice, self._trust = voice, trust
+    def __init__(self, voice: Voice, trust: Trust, *, urls: tuple[str, ...] = (), limits: Limits | None = None) -> None:
+        """`limits`: how much one key, and all, may ask; default: those of `trust.limits`."""
+        self._voice, self._trust, self._limits = voice, trust, limits or Limits()
         self.handlers: dict[str, Handler] = {"door": self._door}
         self.urls = urls
         self.on_new_epoch: Callable[[], None] = lambda: None
-        self.watch: Watch = lambda name, outcome, seconds: None
+        self.watch: Watch = lambda name, outcome, seconds, why: None
         self._once = Once()
-        self._open: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
         """Requests that are being answered."""
-        return sum(self._open.values())
+        return self._limits.open
 
     def take_query(self, query: Any) -> None:
         """A request came over Zenoh."""
         data = b"" if query.payload is None else query.payload.to_bytes()
-        if len(self._tasks) >= 2 * MAX_IN_FLIGHT:
+        if len(self._tasks) >= MAX_UNREAD:
             return  # not even worth a signature: whoever asks sees no answer and tries again
         task = asyncio.get_running_loop().create_task(self._reply(query, data))
         self._tasks.add(task)
@@ -61,19 +60,19 @@ class Answering:
 
     async def answer(self, data: bytes, name: str) -> bytes | None:
         """The sealed answer to a sealed request; None where whoever asks cannot even be told why not."""
-        began_s, outcome = asyncio.get_running_loop().time(), "refused"
+        began_s, outcome, why = asyncio.get_running_loop().time(), "refused", ""
         try:
             request = opened(data, Request)
         except RemoteError as error:
             log.info("unreadable request for %r: %s", name[:64], error)
-            self.watch("unreadable", outcome, 0.0)
+            self.watch("unreadable", outcome, 0.0, str(error))
             return None
         known = request.name if request.name in self.handlers else "unknown"
         try:
             status, body = await self._judged(request)
-            outcome = status
+            outcome, why = status, "" if status == "ok" else body.decode("utf-8", "replace")
         finally:
-            self.watch(known, outcome, asyncio.get_running_loop().time() - began_s)
+            self.watch(known, outcome, asyncio.get_running_loop().time() - began_s, why)
         return self._voice.answer(digest(request), status, body)
 
     async def _judged(self, request: Request) -> tuple[Status, bytes]:
@@ -113,16 +112,11 @@ class Answering:
         handler = self.handlers.get(request.name)
         if handler is None:
             raise RemoteError(f"{self._voice.node} serves no {request.name!r:.70}")
-        mine = self._open.get(request.key, 0)
-        if self.in_flight >= MAX_IN_FLIGHT or mine >= MAX_OF_ONE:
-            raise RemoteError(f"{self._voice.node} is busy: {self.in_flight} requests in flight, {mine} of yours")
-        self._open[request.key] = mine + 1
+        self._limits.admit(request.key, len(request.body))
         try:
             return await handler(request.sender, request.body)
         finally:
-            self._open[request.key] -= 1
-            if not self._open[request.key]:
-                del self._open[request.key]
+            self._limits.release(request.key)
 
     async def _door(self, asker: NodeId, body: bytes) -> bytes:
         return canonical.encode(Door(urls=self.urls, software=f"kuberml {__version__}"))

@@ -11,6 +11,7 @@ from aiohttp import web
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.seam import Store
 from kuberml.worlds.live.answering import Answering
+from kuberml.worlds.live.blobs.door import Door
 from kuberml.worlds.live.blobs.server import BlobServer
 from kuberml.worlds.live.envelope import LIMIT_BYTES
 from kuberml.worlds.live.names import free_port
@@ -28,24 +29,17 @@ class HttpDoor:
         self.blobs = BlobServer(store, gate.over_http, limit_bytes_s=limit_bytes_s)
         self._answering = answering
         self.app.add_routes([*self.blobs.routes(), web.post(ASK, self._ask)])
-        self._runner: web.AppRunner | None = None
+        self._door: Door | None = None
 
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Listen. Raises ConfigError: the port is taken or not allowed."""
-        self._runner = web.AppRunner(
-            self.app, access_log=None, handler_cancellation=True, keepalive_timeout=60, shutdown_timeout=1.0
-        )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=4096)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}; give another port") from error
+        self._door = Door(self.app, tls=tls)
+        await self._door.open(host, port)
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._door is not None:
+            await self._door.close()
 
     async def _ask(self, request: web.Request) -> web.Response:
         answer = await self._answering.answer(await request.read(), request.match_info["name"])

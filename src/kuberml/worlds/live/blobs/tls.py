@@ -61,7 +61,7 @@ class Tls:
         return self._loaded(context)
 
     def zenoh(self) -> dict[str, Any]:
-        """Zenoh's configuration entries (key -> value) for `tls/` links: mutual, by name, link closed when one ends."""
+        """Zenoh's configuration entries (key -> value) for `tls/` links: mutual, by name, closed when a certificate ends."""
         return {
             "transport/link/tls/root_ca_certificate": str(self.ca),
             "transport/link/tls/listen_certificate": str(self.cert),

@@ -1,56 +1,210 @@
-"""Ranges of blobs through the router."""
+"""Ranges of blobs through the router, for holders that cannot be dialled: many small Zenoh gets, several on their way at once.
+
+One get is one chunk of at most 1 MiB. How many fly follows the bandwidth-delay product, as it is measured, and so does the size
+of a chunk on slow links. Zenoh reports neither a lost answer nor a cut link, so every chunk is checked for completeness and
+asked for again until nothing at all has come for `stall_s`: no answer is not proof of absence. All of it travels with the
+lowest priority: requests and announcements overtake it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Callable
+from typing import Any
 
 import zenoh
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import check_digest
 from kuberml.core.seam import Store
+from kuberml.worlds.live.blobs.pace import CHUNK_BYTES, Pace
+
+_RANGE = re.compile(r"start=(\d{1,15});stop=(\d{1,15})")
+_AGAIN_S = (0.02, 1.0)
+"""Waits before a chunk without an answer is asked for again: the first and the longest."""
+
+Gate = Callable[[bytes | None], None]
+"""(ticket) -> nothing, or RemoteError with the reason."""
 
 
 class ServedBlobs:
-    """What is served until it is closed."""
+    """Blobs that are served until this is closed."""
 
-    def __init__(self, queryable: zenoh.Queryable[None]) -> None:
-        self._queryable = queryable
+    def __init__(self, store: Store, gate: Gate) -> None:
+        self._store, self._gate = store, gate
+        self._queryable: Any = None
+        self.sent_bytes = 0
+
+    def declare(self, session: zenoh.Session, key_prefix: str) -> None:
+        """Answer for every digest under `key_prefix`."""
+        self._queryable = session.declare_queryable(f"{key_prefix}/*", self._answer)
 
     def close(self) -> None:
-        """Serve no more."""
-        self._queryable.undeclare()  # type: ignore[no-untyped-call]
+        """Answer no more."""
+        with contextlib.suppress(zenoh.ZError):  # the session has gone before
+            self._queryable.undeclare()
 
-
-def serve_blobs(session: zenoh.Session, prefix: str, store: Store, gate: Callable[[bytes | None], None]) -> ServedBlobs:
-    """Answer ranges of what is in the store."""
-
-    def answer(query: zenoh.Query) -> None:
+    def _answer(self, query: zenoh.Query) -> None:
+        """On Zenoh's thread: the event loop is not troubled."""
         try:
-            gate(query.attachment.to_bytes() if query.attachment else None)
-            asked = dict(part.split("=") for part in str(query.parameters).split(";"))
-            digest = check_digest(str(query.key_expr).rpartition("/")[2])
-            content = store.read(digest, int(asked["start"]), int(asked["stop"]))
-        except (KuberError, KeyError, ValueError) as error:
-            query.reply_err(f"{type(error).__name__}: {error}".encode())
+            data = self._range(query)
+        except RemoteError as error:
+            query.reply_err(str(error)[:200])
+        except Exception as error:
+            query.reply_err(f"cannot read here: {type(error).__name__}")
         else:
-            query.reply(query.key_expr, content)
+            self.sent_bytes += len(data)
+            query.reply(query.key_expr, data)
 
-    return ServedBlobs(session.declare_queryable(f"{prefix}/*", answer))
+    def _range(self, query: zenoh.Query) -> bytes:
+        self._gate(query.attachment.to_bytes() if query.attachment is not None else None)
+        digest = check_digest(str(query.key_expr).rpartition("/")[2])
+        asked = _RANGE.fullmatch(str(query.parameters))
+        start, stop = (int(asked[1]), int(asked[2])) if asked else (0, 0)
+        if not 0 < stop - start <= CHUNK_BYTES:
+            raise RemoteError(f"a range must be start=..;stop=.. of 1 to {CHUNK_BYTES} bytes, not {query.parameters!s:.80}")
+        try:
+            return self._store.read(digest, start, stop)
+        except KeyError:
+            raise RemoteError(f"blob {digest[:12]}... is not here") from None
+        except ValueError as error:
+            raise RemoteError(str(error)) from None
+
+
+def serve_blobs(session: zenoh.Session, key_prefix: str, store: Store, gate: Gate) -> ServedBlobs:
+    """Answer gets of ranges of this store's blobs under `key_prefix`/DIGEST, from Zenoh's own thread."""
+    serving = ServedBlobs(store, gate)
+    serving.declare(session, key_prefix)
+    return serving
 
 
 async def read_windowed(
-    session: zenoh.Session, key: str, start: int, stop: int, *, ticket: bytes | None = None, stall_s: float = 5.0
+    session: zenoh.Session,
+    key: str,
+    start: int,
+    stop: int,
+    *,
+    ticket: bytes | None = None,
+    stall_s: float = 30.0,
+    pace: Pace | None = None,
 ) -> bytes:
-    """Bytes start..stop. Raises Unreachable, RemoteError."""
+    """Bytes start..stop of the blob that is served under `key`, not verified.
 
-    def ask() -> bytes:
-        for reply in session.get(f"{key}?start={start};stop={stop}", timeout=stall_s, attachment=ticket):
-            if reply.ok is not None:
-                return bytes(reply.ok.payload.to_bytes())
-            if reply.err is not None:
-                raise RemoteError(reply.err.payload.to_bytes().decode("utf-8", "replace")[:1000])
-        raise Unreachable(f"no answer under {key}")
+    Args:
+        ticket: opens the holder's gate.
+        stall_s: longest time in which nothing at all comes.
+        pace: what is known of the way to this holder; reads that share it learn from each other, and share its room.
 
-    return await asyncio.to_thread(ask)
+    Raises:
+        RemoteError: refused, or an answer of another length.
+        Unreachable: nothing came for stall_s.
+    """
+    reading = _Reading(session, key, start, stop, ticket, stall_s, pace or Pace())
+    try:
+        return await reading.run()
+    finally:
+        reading.end()
+
+
+class _Reading:
+    """One `read_windowed`; everything but `_asked` runs on the event loop."""
+
+    def __init__(
+        self, session: zenoh.Session, key: str, start: int, stop: int, ticket: bytes | None, stall_s: float, pace: Pace
+    ) -> None:
+        self._session, self._key, self._ticket = session, key, ticket
+        self._next, self._stop, self._stall_s, self._pace = start, stop, stall_s, pace
+        self._loop = asyncio.get_running_loop()
+        self._moved = asyncio.Event()
+        self._parts: dict[int, bytes] = {}
+        self._missing: list[tuple[float, int, int, int]] = []  # (not before, start, stop, attempt)
+        self._flying: dict[int, tuple[int, float]] = {}  # start -> (size, asked at)
+        self._cancel = zenoh.CancellationToken()
+        self._problem: KuberError | None = None
+        self._last_s = self._loop.time()
+
+    async def run(self) -> bytes:
+        while self._next < self._stop or self._missing or self._flying:
+            self._launch()
+            patience_s = self._last_s + self._stall_s - self._loop.time()
+            if patience_s <= 0:
+                raise Unreachable(f"{self._key}: nothing came through the router for {self._stall_s:g} s")
+            if self._missing:
+                patience_s = min(patience_s, max(0.0, self._missing[0][0] - self._loop.time()) + 0.001)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._moved.wait()
+            self._moved.clear()
+            if self._problem is not None:
+                raise self._problem
+        return b"".join(self._parts[at] for at in sorted(self._parts))
+
+    def end(self) -> None:
+        """Answers that still come find nobody."""
+        for size_bytes, _ in self._flying.values():
+            self._pace.landed(size_bytes)
+        self._flying.clear()
+        self._cancel.cancel()  # type: ignore[no-untyped-call]
+
+    def _launch(self) -> None:
+        self._missing.sort()
+        while (self._pace.has_room() or not self._flying) and self._problem is None:
+            if self._missing and self._missing[0][0] <= self._loop.time():
+                _, start, stop, attempt = self._missing.pop(0)
+            elif self._next < self._stop:
+                start, attempt = self._next, 0
+                self._next = stop = min(start + self._pace.chunk_bytes, self._stop)
+            else:
+                return
+            self._ask(start, stop, attempt)
+
+    def _ask(self, start: int, stop: int, attempt: int) -> None:
+        self._flying[start] = (stop - start, self._loop.time())
+        self._pace.flew(stop - start)
+        box: list[bytes | str] = []
+
+        def replied(reply: zenoh.Reply) -> None:  # on Zenoh's thread
+            if reply.ok is not None and not box:
+                box.append(reply.ok.payload.to_bytes())
+            elif reply.err is not None and not box:
+                box.append(reply.err.payload.to_bytes()[:200].decode("utf-8", "replace"))
+
+        def ended() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
+                self._loop.call_soon_threadsafe(self._landed, start, stop, attempt, box)
+
+        try:
+            self._session.get(
+                f"{self._key}?start={start};stop={stop}",
+                zenoh.handlers.Callback(replied, ended),
+                attachment=self._ticket,
+                timeout=min(self._stall_s, self._pace.patience_s(attempt)),
+                priority=zenoh.Priority.BACKGROUND,
+                congestion_control=zenoh.CongestionControl.BLOCK,
+                cancellation_token=self._cancel,
+            )
+        except zenoh.ZError as error:
+            self._problem = Unreachable(f"{self._key}: {str(error).split(' at /')[0]}")
+
+    def _landed(self, start: int, stop: int, attempt: int, box: list[bytes | str]) -> None:
+        flight = self._flying.pop(start, None)
+        if flight is None:
+            return  # the reading has ended
+        now_s = self._loop.time()
+        if not box:
+            self._pace.landed(stop - start)
+            first_s, longest_s = _AGAIN_S
+            self._missing.append((now_s + min(first_s * 2**attempt, longest_s), start, stop, attempt + 1))
+        elif isinstance(box[0], str):
+            self._pace.landed(stop - start)
+            self._problem = RemoteError(f"{self._key[-64:][:12]}...: {box[0]}")
+        elif len(box[0]) != stop - start:
+            self._pace.landed(stop - start)
+            self._problem = RemoteError(f"{len(box[0])} bytes came, {stop - start} were asked for")
+        else:
+            self._pace.landed(stop - start, after_s=now_s - flight[1], now_s=now_s)
+            self._parts[start] = box[0]
+            self._last_s = now_s
+        self._moved.set()

@@ -1,0 +1,151 @@
+"""One request for one range, in a thread: sent, answered, checked, received."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from kuberml.core.errors import KuberError, Unreachable
+from kuberml.worlds.live.blobs.answer import HEAD_BYTES, Answer, answer_of, refusal
+from kuberml.worlds.live.blobs.bucket import Bucket
+from kuberml.worlds.live.blobs.connection import Connection, Place, Pool
+
+RECEIVE_BYTES = 1 << 20
+REFUSAL_BYTES = 4096
+DRIP_BYTES = 4096
+"""Less than this within the stall time is silence too: a byte now and then keeps nobody waiting for ever."""
+
+
+class _WentStale(Exception):
+    """A kept connection had been closed by its server meanwhile."""
+
+
+class Call:
+    """Use once: `run` in a thread, `cancel` from anywhere."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        bucket: Bucket,
+        place: Place,
+        request: bytes,
+        *,
+        start: int,
+        stop: int,
+        stall_s: float,
+        whole_bytes: int,
+    ) -> None:
+        """`whole_bytes`: if the server sends the whole file instead of the range, up to this size is acceptable."""
+        self._pool, self._bucket, self._place, self._request = pool, bucket, place, request
+        self._start, self._stop, self._stall_s, self._whole_bytes = start, stop, stall_s, whole_bytes
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: the thread comes back at once."""
+        with self._lock:
+            self._cancelled = True
+            if self._connection is not None:
+                self._connection.interrupt()
+
+    def run(self) -> bytearray:
+        """The bytes.
+
+        Raises:
+            RemoteError: a refusal, or an answer to another question.
+            Unreachable: nobody there, silent, cut off, busy, or cancelled.
+        """
+        kept = self._pool.take(self._place)
+        if kept is not None:
+            try:
+                return self._over(kept)
+            except _WentStale:
+                pass
+        try:
+            return self._over(Connection(self._place, self._stall_s))
+        except _WentStale as error:
+            raise Unreachable(f"{self._where}: {error}") from None
+
+    @property
+    def _where(self) -> str:
+        return f"{self._place[0]}:{self._place[1]}"
+
+    def _over(self, connection: Connection) -> bytearray:
+        with self._lock:
+            self._connection = connection
+            cancelled = self._cancelled
+        keep = False
+        try:
+            if cancelled:
+                raise Unreachable("nobody waits for this any more")
+            answer, early = self._ask(connection)
+            data, keep = self._body(connection, answer, early)
+            if isinstance(data, KuberError):
+                raise data
+            return data
+        except TimeoutError:
+            raise Unreachable(f"{self._where}: nothing came for {self._stall_s:g} s") from None
+        except OSError as error:
+            raise Unreachable(f"{self._where}: cut off: {error}") from error
+        finally:
+            with self._lock:
+                self._connection = None
+                keep = keep and not self._cancelled
+            if keep:
+                self._pool.give(connection)
+            else:
+                connection.close()
+
+    def _ask(self, connection: Connection) -> tuple[Answer, bytes]:
+        """Send the request and read the head of the answer, with what came of the body."""
+        wire, got, by_s = connection.socket, b"", time.monotonic() + self._stall_s
+        wire.settimeout(self._stall_s)
+        try:
+            wire.sendall(self._request)
+            got = wire.recv(HEAD_BYTES)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise _WentStale(f"cut off: {error}") from error
+        if not got:
+            raise _WentStale("closed without an answer")
+        while b"\r\n\r\n" not in got and len(got) < HEAD_BYTES:
+            more = wire.recv(HEAD_BYTES)
+            if not more or time.monotonic() > by_s:
+                raise Unreachable(f"{self._where}: cut off in the head of an answer")
+            got += more
+        return answer_of(got, self._where)
+
+    def _body(self, connection: Connection, answer: Answer, early: bytes) -> tuple[bytearray | KuberError, bool]:
+        """The range or the refusal, and whether the connection can be used again."""
+        if answer.status not in (200, 206):
+            size_bytes = min(answer.size_bytes or 0, REFUSAL_BYTES)
+            text = self._receive(connection, early, size_bytes) if answer.status >= 400 else bytearray()
+            return refusal(answer, bytes(text), self._where), answer.keeps and len(text) == answer.size_bytes
+        skip_bytes = answer.offset_of(self._start, self._stop, self._whole_bytes)
+        size_bytes = skip_bytes + self._stop - self._start
+        data = self._receive(connection, early, size_bytes)
+        if skip_bytes:
+            del data[:skip_bytes]
+        return data, answer.keeps and size_bytes == answer.size_bytes
+
+    def _receive(self, connection: Connection, early: bytes, size_bytes: int) -> bytearray:
+        wire, data = connection.socket, bytearray(size_bytes)
+        got = min(len(early), size_bytes)
+        marked_s, marked = time.monotonic(), got
+        with memoryview(data) as view:
+            view[:got] = early[:got]
+            while got < size_bytes:
+                came = wire.recv_into(view[got : got + self._bucket.slice_bytes(RECEIVE_BYTES)])
+                if not came:
+                    raise Unreachable(f"{self._where}: cut off after {got} of {size_bytes} bytes")
+                got += came
+                now_s = time.monotonic()
+                if now_s - marked_s > self._stall_s and got < size_bytes:
+                    if got - marked < DRIP_BYTES:
+                        raise TimeoutError
+                    marked_s, marked = now_s, got
+                if wait_s := self._bucket.take(came):
+                    time.sleep(wait_s)
+        return data
