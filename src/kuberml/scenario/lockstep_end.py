@@ -13,7 +13,7 @@ from kuberml.worlds.simulated.links import Traffic
 
 
 class NodeEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """One node.
+    """Everything that can be compared about one of the nodes.
 
     Attributes:
         trace_hash: BLAKE3 over everything that it computed and received, in order, with times and contents.

@@ -31,11 +31,11 @@ class Lines:
         """Nothing is asked yet.
 
         Args:
-        session: the conductor's own.
-        run: see `keys`.
-        check: raises if a process is gone.
-        start_s: how long a process may take to be there.
-        stall_s: see STALL_S.
+            session: the conductor's own.
+            run: see `keys`.
+            check: raises if a process is gone.
+            start_s: how long a process may take to be there.
+            stall_s: see STALL_S.
         """
         self._session, self._run, self._check = session, run, check
         self._start_s, self._stall_s = start_s, stall_s
