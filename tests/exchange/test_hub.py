@@ -341,6 +341,20 @@ def test_an_accusation_with_a_bad_signature_is_not_passed_on(what: str) -> None:
 # --- withdrawals --------------------------------------------------------------------------------------------------------------
 
 
+def test_cards_are_found_by_the_beginning_of_their_digest() -> None:
+    async def main(node: Node) -> None:
+        signed = package().signed
+        await tell(node, "announce", announcement(signed, "a"))
+        for start, cards in ((signed.digest[:4], [signed]), (signed.digest, [signed]), ("0" * 64, [])):
+            answer = wire.read(await tell(node, "cards", wire.write(wire.Named(start))), wire.Offers)
+            assert [(offer.signed, offer.holders) for offer in answer.offers] == [(one, (NodeId("a"),)) for one in cards]
+        for start in ("", "abc", "xxxx", "%" * 8, "f" * 65):
+            with pytest.raises(RemoteError):
+                await tell(node, "cards", wire.write(wire.Named(start)))
+
+    alone(main)
+
+
 def withdrawal(author: str = "b", version: int = 1) -> SignedWithdrawal:
     return sign_withdrawal(Withdrawal(keys(author).public, "digits", "shard", version), keys(author))
 

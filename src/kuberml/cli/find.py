@@ -1,4 +1,4 @@
-"""`kuberml find`: a want, asked of a vault."""
+"""`kuberml find`: a want, asked of a vault or of a hub."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kuberml.cli.at_hub import KeyOption, RealmOption, ask, at_hub, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.cli.show import cards_out, row_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kuberml.knowledge.card import SignedCard
-    from kuberml.knowledge.want import Want
+    from kuberml.knowledge.want import Offer, Want
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: [bold]kuberml find my-vault digits --labels 3,7 --kinds statistics[/bold]")(find)
+    app.command(
+        epilog="Examples: [bold]kuberml find my-vault digits --labels 3,7 --kinds statistics[/bold] ·"
+        " [bold]kuberml find digits --labels 8 --hub 127.0.0.1:7447[/bold]"
+    )(find)
 
 
 def find(
-    vault: Annotated[Path, typer.Argument(help="A vault folder.")],
-    task: Annotated[str, typer.Argument(help="What the knowledge is about, for instance digits.")],
+    where: Annotated[list[str], typer.Argument(metavar="[VAULT] TASK", help="A vault folder, or --hub; and the task.")],
     *,
+    hub: Annotated[str, typer.Option("--hub", help="host:port of a hub, in place of a vault.")] = "",
+    realm: RealmOption = "default",
+    key: KeyOption = None,
     labels: Annotated[str, typer.Option("--labels", help="Wanted labels with commas; weights as 3=0.5. Empty: any.")] = "",
     kinds: Annotated[str, typer.Option("--kinds", help="Kinds you can use, with commas. Empty: any.")] = "",
     purpose: Annotated[str, typer.Option("--purpose", help="What it is for; terms may ask for it.")] = "",
@@ -34,9 +42,13 @@ def find(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Cards at most.")] = 32,
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
-    """Find cards by need: which packages in a vault know what you lack, under terms that you can meet."""
+    """Find cards by need: which packages know what you lack, under terms that you can meet; a hub's best first."""
+    from kuberml.core.errors import ConfigError
     from kuberml.knowledge.want import Want
 
+    if len(where) != (1 if hub else 2):
+        raise ConfigError(f"{' '.join(where)!r}: right are `kuberml find VAULT TASK` and `kuberml find TASK --hub HOST:PORT`")
+    task = where[-1]
     want = Want(
         task=task,
         labels_ppm=weights_ppm(labels),
@@ -46,6 +58,10 @@ def find(
         region=region,
         limit=limit,
     )
+    if hub:
+        offers_out(wait_for(_offers(hub, realm, key, want)), hub, json=json)
+        return
+    vault = Path(where[0])
     found = _candidates(vault, want)
     if json:
         json_out([row_of(signed) for signed in found])
@@ -53,6 +69,34 @@ def find(
         cards_out(found)
     else:
         say(f"nothing in {vault} answers this want; `kuberml show {vault}` lists what is there")
+
+
+def offers_out(offers: Sequence[Offer], hub: str, *, json: bool) -> None:
+    """What a hub offers, to stdout."""
+    if json:
+        json_out([{**row_of(offer.signed), "holders": offer.holders, "gain_ppm": offer.gain_ppm} for offer in offers])
+    elif offers:
+        cards_out([offer.signed for offer in offers])
+        say(f"`kuberml fetch --hub {hub} CARD` brings one")
+    else:
+        say(f"the hub at {hub} knows nothing that answers this want")
+
+
+async def _offers(hub: str, realm: str, key: Path | None, want: Want) -> Sequence[Offer]:
+    """What the hub offers; cards that are not what they say are left out."""
+    from kuberml.core.errors import RemoteError
+    from kuberml.exchange import wire
+    from kuberml.knowledge.signing import check_card
+
+    good = []
+    async with at_hub(hub, realm=realm, key=key) as world:
+        for offer in (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers:
+            try:
+                check_card(offer.signed)
+                good.append(offer)
+            except RemoteError as error:
+                say(f"left out {offer.signed.digest[:12]}: {error}")
+    return good
 
 
 def weights_ppm(text: str) -> dict[str, int]:

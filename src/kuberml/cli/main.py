@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kuberml.cli import compare, doctor, find, keys, new, run, show, verify
+from kuberml.cli import compare, doctor, find, hub, join, keys, new, run, show, verify
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
@@ -25,7 +25,18 @@ app = typer.Typer(
     ),
     epilog="Exit status: 0 done, 2 a setting of yours, 3 a peer's data, 4 unreachable, 70 our fault, 130 stopped.",
 )
-for _module in (run, compare, new, show, verify, find, keys, doctor):
+for _module in (
+    hub,
+    join,
+    find,
+    keys,
+    run,
+    compare,
+    new,
+    show,
+    verify,
+    doctor,
+):
     _module.register(app)
 
 

@@ -1,9 +1,9 @@
 """The hub: where nodes meet. It keeps the catalog and the verdict board, and brokers; it never sees data and runs no rounds.
 
 Requests that it serves: `announce` (I hold this), `find` (who serves this want best?), `verdict` (what my test showed),
-`verdicts` (what do others say of these cards?), `fraud` (this claim is false, and here is the proof), `withdraw` (I take back
-what I published). What is announced, accused or withdrawn it passes on to who subscribes to `cards/<task>`, `fraud/<task>` or
-`withdrawn/<task>`.
+`verdicts` (what do others say of these cards?), `cards` (which are named so?), `fraud` (this claim is false, and here is the
+proof), `withdraw` (I take back what I published). What is announced, accused or withdrawn it passes on to who subscribes to
+`cards/<task>`, `fraud/<task>` or `withdrawn/<task>`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.pack import check_limits
 from kuberml.knowledge.signing import check_card, check_signature
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
+from kuberml.knowledge.want import Offer
 from kuberml.knowledge.withdrawal import SignedWithdrawal, check_withdrawal
 from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 
 BOARD_ANSWER_BYTES = 3 << 20
 """Verdicts in one answer, at most: below what a reader accepts. The rest comes when it asks again."""
+
+
+NAMED = 8
+"""Cards in one answer to `cards`: more than one shows already that the name is too short."""
 
 
 class Watcher(Protocol):
@@ -79,6 +84,7 @@ class Hub:
         transport.serve("verdicts", self._verdicts)
         transport.serve("fraud", self._fraud)
         transport.serve("withdraw", self._withdraw)
+        transport.serve("cards", self._cards)
 
     async def _announce(self, asker: NodeId, body: bytes) -> bytes:
         news = wire.read(body, wire.Announcement)
@@ -130,6 +136,12 @@ class Hub:
         found, now_ms = self._board.about(about.cards, about.since_ms), self._now_ms
         verdicts, as_of_ms = _fitting(found, now_ms)
         return wire.write(wire.Board(verdicts, as_of_ms))
+
+    async def _cards(self, asker: NodeId, body: bytes) -> bytes:
+        """Cards by the first characters of their digest, as people write them, with who holds them. Terms are on the card."""
+        named = wire.read(body, wire.Named)
+        found = self._catalog.named(named.start, limit=NAMED)
+        return wire.write(wire.Offers(tuple(Offer(signed, holders, 0, 0, 0) for signed, holders in found)))
 
     async def _withdraw(self, asker: NodeId, body: bytes) -> bytes:
         """Forget what its author takes back, whoever brings the signed word. Saying it again changes nothing."""

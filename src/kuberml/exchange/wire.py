@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import zstandard
@@ -27,6 +27,12 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A want, put to a hub."""
 
     want: Want
+
+
+class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cards whose digest begins with some characters."""
+
+    start: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
 
 
 class Offers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

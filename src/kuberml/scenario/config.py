@@ -104,6 +104,7 @@ class World(Section, frozen=True, kw_only=True):
     curve_points: Count = 24  # measurements of accuracy along a run
     workers: Whole = 0  # worker processes; 0 = one a core. Never changes a result.
     audit: bool = False  # fail a paradigm that touches clocks, files, threads or global randomness
+    schedule: Literal["free", "lockstep"] = "free"  # lockstep: in steps, as real processes play it too; no links, no faults
 
 
 class Fault(Section, frozen=True, kw_only=True):

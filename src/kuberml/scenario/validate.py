@@ -121,6 +121,8 @@ def _check_world(config: Config) -> None:
         known("world.target", target, config.paradigms)
     elif target is not None and not 0 < target <= 1:
         raise ConfigError(f"world.target = {target!r}: an accuracy is over 0 and at most 1 (0.9 for 90 %)")
+    if config.world.schedule == "lockstep" and config.faults:
+        raise ConfigError("world.schedule = 'lockstep': nothing fails in it; leave out [[faults]], or set it to 'free'")
     for i, fault in enumerate(config.faults):
         if fault.until_s is not None and fault.until_s <= fault.at_s:
             raise ConfigError(f"faults[{i}].until_s = {fault.until_s}: it must end after at_s = {fault.at_s}")

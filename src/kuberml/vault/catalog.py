@@ -127,6 +127,14 @@ class Catalog:
                     break
         return found
 
+    def named(self, start: str, *, limit: int) -> list[tuple[SignedCard, tuple[NodeId, ...]]]:
+        """Cards whose digest begins with `start` (hex characters), at most `limit`, each with its holders, sorted."""
+        last = start + "g"  # beyond every digest that begins so
+        found = self._rows.read(
+            "SELECT id FROM cards WHERE digest BETWEEN ? AND ? ORDER BY digest LIMIT ?", (start, last, limit)
+        )
+        return [(self._signed(row), self._holders(row)) for (row,) in found]
+
     def card(self, digest: Digest) -> SignedCard | None:
         """The card of this digest, or None."""
         row = self._id(digest)

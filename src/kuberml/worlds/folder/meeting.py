@@ -8,6 +8,7 @@ from kuberml.core.ids import NodeId
 from kuberml.knowledge.want import Offer
 from kuberml.worlds.folder.compute import HereCompute
 from kuberml.worlds.folder.world import HUB, FolderWorld
+from kuberml.worlds.member.telling import telling
 
 
 class FolderMeeting:
@@ -25,7 +26,7 @@ class FolderMeeting:
         try:
             self.clock, self.compute = world.clock, HereCompute()
             self.transport, self.store = world.enter(node, "peer", author)
-            self.recorder = world.ledger.recorder(node, world.clock.now_ns)
+            self.recorder = telling(world.ledger.recorder(node, world.clock.now_ns), node)
         except BaseException:
             world.close()
             raise

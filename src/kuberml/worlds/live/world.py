@@ -62,7 +62,7 @@ class LiveWorld:
         """What the hub said last; None: it has not been reached yet."""
         self.joined = asyncio.Event()
         self._joining: asyncio.Task[None] | None = None
-        self._refused = ""
+        self._refused, self._answered = "", asyncio.Event()
         transport.here.on_arrival = self._arrived
         transport.asking.on_ask, transport.asking.on_answer = self.outbox.asked, self.outbox.answered
 
@@ -146,13 +146,12 @@ class LiveWorld:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await self.joined.wait()
+                await self._answered.wait()
         except TimeoutError:
-            if self._refused:
-                raise RemoteError(f"the hub does not let {self.transport.node} in: {self._refused}") from None
             why = "" if self.link.opened.is_set() else f": {self.link.why}"
             raise Unreachable(f"no hub answered within {timeout_s:g} s{why}") from None
-        assert self.welcome is not None
+        if self._refused or self.welcome is None:
+            raise RemoteError(f"the hub does not let {self.transport.node} in: {self._refused}")
         return self.welcome
 
     def _arrived(self, presence: Presence) -> None:
@@ -175,9 +174,12 @@ class LiveWorld:
                 await self.outbox.send_all(lambda name, item: transport.ask(HUB, name, item, timeout_s=HELLO_S))
                 self._refused = ""
                 self.joined.set()
+                self._answered.set()
                 return
             except (KuberError, msgspec.ValidationError) as error:
-                self._refused = "" if isinstance(error, Unreachable) else str(error)
+                if not isinstance(error, Unreachable):
+                    self._refused = str(error)
+                    self._answered.set()
                 log.info("%s has not joined yet: %s", transport.node, error)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, 5.0)

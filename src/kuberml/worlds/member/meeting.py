@@ -56,11 +56,10 @@ class Meeting(Protocol):
         ...
 
     async def handed_over(self, offer: Offer, keep: int) -> None:
-        """Return once others get what I published even if I leave now.
+        """Return once others get what I published even if I leave now; or, with a warning, if nobody answers for long.
 
         Raises:
             RemoteError: the place refuses it, and says why.
-            Unreachable: nobody answered in time. It is handed over later, as soon as somebody does.
         """
         ...
 
@@ -110,4 +109,6 @@ async def enter(where: Path | str, node: NodeId, keys: Keys, vault: Path) -> Mee
         from kuberml.worlds.folder.meeting import FolderMeeting
 
         return FolderMeeting(where, node, keys.public)
-    raise ConfigError(f"{where}: hubs cannot be joined yet; give a folder")
+    from kuberml.worlds.live.meeting import LiveMeeting
+
+    return await LiveMeeting.enter(where, node, keys, vault)

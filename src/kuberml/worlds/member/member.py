@@ -160,6 +160,11 @@ class Member:
         counts = self._seat.known() if known is None else known
         return soften(answers_NC, self._seat.labels, known=counts, probe=probe_of(probe), sample_ids_N=ids_N)
 
+    def known(self) -> dict[LabelId, int]:
+        """Samples of each label behind what is known here: my own, and those of the packages that were absorbed."""
+        self._wait(self._seat.desk())
+        return self._seat.known()
+
     def publish(self, content: Any, *, slot: str = "", terms: Terms | None = None) -> Offer:
         """Pack, sign and share a value of any kind; it replaces what I published in this slot. The same again stays one.
 

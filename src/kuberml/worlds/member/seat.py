@@ -20,7 +20,7 @@ from kuberml.exchange.integrator import Integrator
 from kuberml.exchange.node import Node
 from kuberml.exchange.parcel import Trial, distinct
 from kuberml.exchange.place import LocalData, Place
-from kuberml.exchange.public import public
+from kuberml.exchange.public import public_package
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import Claim, Knowledge, Terms, decode_card
@@ -151,13 +151,10 @@ class Seat:
     def _check_versions(self, cards: Iterable[Digest], content: Statistics) -> None:
         """Refuse to publish what, beside any version before, would show single samples of mine."""
         for card in cards:
-            try:
-                signed = decode_card(self._store.card(card))
-                before = open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
-            except (KeyError, InternalError, RemoteError):
-                continue  # gone or spoiled here; who fetched it meanwhile checks for himself
+            before = self._held(card)  # if it is gone: who fetched it meanwhile checks for himself
             if isinstance(before, Statistics) and (problem := version_problem(before, content)):
-                raise ConfigError(f"this version is not published beside version {signed.card.version}: {problem}")
+                version = decode_card(self._store.card(card)).card.version
+                raise ConfigError(f"this version is not published beside version {version}: {problem}")
 
     async def want(self, labels: Collection[LabelId]) -> list[Offer]:
         """See `member.Member.want`."""
@@ -189,11 +186,26 @@ class Seat:
         return bool(await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)))
 
     async def _public(self, kind: str) -> Any:
-        if not await self._is_offered(kind):
-            raise ConfigError(
-                f"nobody has published an {kind} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
-            )
-        return await public(self.node, kind)
+        """The public thing that is offered; where nobody offers one now (the hub is away), the one that was used before."""
+        before: dict[str, Digest] = self.node.memory.get("public", {})
+        if await self._is_offered(kind):
+            signed, content = await public_package(self.node, kind)
+            if before.get(kind) != signed.digest:
+                self.node.memory.update(public={**before, kind: signed.digest})
+            return content
+        if kind in before and (content := self._held(before[kind])) is not None:
+            return content
+        raise ConfigError(
+            f"nobody has published an {kind} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
+        )
+
+    def _held(self, known: Digest) -> Any:
+        """The content of a package in the own store; None: it is gone or spoiled."""
+        try:
+            signed = decode_card(self._store.card(known))
+            return open_value(Knowledge(signed, tuple(self._store.get(ref.digest) for ref in signed.card.blobs)))
+        except (KeyError, InternalError, RemoteError):
+            return None
 
     def _need_data(self) -> None:
         if self.node.place.data is None:

@@ -11,8 +11,12 @@ from kuberml.worlds.simulated.compute import SimulatedCompute
 from kuberml.worlds.simulated.devices import Device, LinkSpec
 from kuberml.worlds.simulated.energy import empty_at_ns, spent_mj
 from kuberml.worlds.simulated.links import Port
+from kuberml.worlds.simulated.lockstep_door import LockstepDoor
 from kuberml.worlds.simulated.store import SimulatedStore
+from kuberml.worlds.simulated.trace import Trace
 from kuberml.worlds.simulated.transport import SimulatedTransport
+
+Door = SimulatedTransport | LockstepDoor
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -31,8 +35,9 @@ class Body:
     place: Place
     port: Port
     store: SimulatedStore
-    door: SimulatedTransport
+    door: Door
     compute: SimulatedCompute
+    trace: Trace
 
     def energy_mj(self, elapsed_ns: int) -> int:
         """Energy spent since the world began, millijoules. A node that is down still idles."""

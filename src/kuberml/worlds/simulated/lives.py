@@ -16,6 +16,7 @@ from kuberml.worlds.simulated.faults import Faults
 from kuberml.worlds.simulated.links import Network
 from kuberml.worlds.simulated.loop import NODE, VirtualLoop
 from kuberml.worlds.simulated.trace import Trace
+from kuberml.worlds.simulated.transport import SimulatedTransport
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -90,7 +91,9 @@ class Lives:
 
     def corrupt_reads(self, node: NodeId, on: bool) -> None:
         """See faults.Breakable."""
-        self._bodies[node].door.is_lying = on
+        door = self._bodies[node].door
+        assert isinstance(door, SimulatedTransport), "there are no faults in lockstep"
+        door.is_lying = on
         self._note("corrupt", node, int(on))
 
     def fill_disk(self, node: NodeId, on: bool) -> None:
@@ -158,8 +161,11 @@ class Lives:
             self._finish(True)
 
     def _finish(self, finished: bool) -> None:
+        self._loop.at_step_end(self._end, finished)
+
+    def _end(self, finished: bool) -> None:
         if not self._over.done():
-            self._over.set_result(finished)
+            self._over.set_result(finished or all(self._is_over(node) for node in self._waited))
 
     def _note(self, what: str, node: NodeId, *integers: int) -> None:
         self._trace.commit(what, node, self._loop.now_ns, integers)

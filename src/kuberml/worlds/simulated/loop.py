@@ -33,17 +33,18 @@ _Entry = tuple[int, int, "_Timer", Callable[..., object], tuple[Any, ...], conte
 class NodeTask(asyncio.Task[Any]):
     """A task that knows its creation number and its node."""
 
-    __slots__ = ("node", "number")
+    __slots__ = ("node", "number", "place")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: VirtualLoop, **options: Any) -> None:
         context: contextvars.Context | None = options.get("context")
         self.number = loop.next_number()
         self.node = NODE.get() if context is None else context.get(NODE, "")
+        self.place = loop.place_of_task(self)
         super().__init__(coro, loop=loop, **options)
 
     def __hash__(self) -> int:
         # asyncio keeps tasks in sets (TaskGroup, wait): by address their order would change from process to process.
-        return self.number
+        return self.place
 
 
 class _Timer(asyncio.TimerHandle):
@@ -87,6 +88,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The next creation number: it orders timers and tasks."""
         return next(self._numbers)
 
+    def place_of_task(self, task: NodeTask) -> int:
+        """What a new task's place in sets of tasks depends on."""
+        return task.number
+
+    def at_step_end(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call back when the current step ends. A free schedule has no steps: now."""
+        callback(*args)
+
     def time(self) -> float:
         """Virtual seconds; exact to the nanosecond for 104 days, then to the nearest float."""
         return to_seconds(self.now_ns)
@@ -107,11 +116,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when_ns: int, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Call back at `when_ns` (now, if that is past), after everything already scheduled for that instant."""
-        when_ns = max(when_ns, self.now_ns)
         context = contextvars.copy_context() if context is None else context
+        return self._push(max(when_ns, self.now_ns), next(self._numbers), callback, args, context)
+
+    def _push(
+        self, when_ns: int, number: int, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context
+    ) -> asyncio.TimerHandle:
         timer = _Timer(when_ns / NS, callback, args, self, context)
         timer.pending = True
-        heapq.heappush(self._timers, (when_ns, next(self._numbers), timer, callback, args, context))
+        heapq.heappush(self._timers, (when_ns, number, timer, callback, args, context))
         return timer
 
     async def sleep_ns(self, duration_ns: int) -> None:

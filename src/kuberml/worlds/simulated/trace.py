@@ -59,3 +59,16 @@ class Trace:
         self._integer.update(bytes(self._integer_bytes))
         self._whole_bytes.clear()
         self._integer_bytes.clear()
+
+
+class NodeTrace(Trace):
+    """What one node did; it is also committed to the trace of its world."""
+
+    def __init__(self, world: Trace) -> None:
+        super().__init__()
+        self._world = world
+
+    def commit(self, kind: str, node: str, time_ns: int, integers: Sequence[int] = (), content: bytes | str = b"") -> None:
+        """See Trace."""
+        super().commit(kind, node, time_ns, integers, content)
+        self._world.commit(kind, node, time_ns, integers, content)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,16 +21,18 @@ from kuberml.core.ids import Digest, NodeId, check_node
 from kuberml.core.seam import Recorder
 from kuberml.core.units import to_ns
 from kuberml.worlds.simulated.audit import audit as audited
-from kuberml.worlds.simulated.bodies import Body, Place
+from kuberml.worlds.simulated.bodies import Body, Door, Place
 from kuberml.worlds.simulated.clock import SimulatedClock
 from kuberml.worlds.simulated.compute import SimulatedCompute
 from kuberml.worlds.simulated.faults import Fault, Faults
 from kuberml.worlds.simulated.links import Network, Traffic
 from kuberml.worlds.simulated.lives import Lives, Main
+from kuberml.worlds.simulated.lockstep_loop import LockstepLoop
+from kuberml.worlds.simulated.lockstep_post import SimulatedPost
 from kuberml.worlds.simulated.loop import VirtualLoop
 from kuberml.worlds.simulated.results import JobCache, Remembering
 from kuberml.worlds.simulated.store import SharedBlobs, SimulatedStore
-from kuberml.worlds.simulated.trace import Trace
+from kuberml.worlds.simulated.trace import NodeTrace, Trace
 from kuberml.worlds.simulated.transport import SimulatedTransport, Switchboard
 from kuberml.worlds.simulated.workers import Workers, make_workers
 
@@ -85,6 +87,7 @@ class SimulatedWorld:
         job_cache: JobCache | None = None,
         recorder: Callable[[NodeId, Callable[[], int]], Recorder] | None = None,
         audit: bool = False,
+        schedule: Literal["free", "lockstep"] = "free",
     ) -> None:
         """Build it; nothing runs yet.
 
@@ -98,12 +101,20 @@ class SimulatedWorld:
             recorder: makes the Recorder of a node from its name and clock, for instance `Ledger.recorder`. The world itself
                 records who went down, came back, was cut off or slowed. None: nothing is recorded.
             audit: fail a paradigm that touches the wall clock, global randomness, threads or files.
+            schedule: "lockstep": messages arrive when the next step begins, whatever the links; nobody fails and no battery
+                runs empty. It comes out as the same run of real processes (`worlds.live.lockstep`).
 
         Raises:
             ConfigError: two nodes of one name, or a device, link, fault or number of workers that cannot be.
         """
-        self.loop = VirtualLoop()
+        if schedule == "lockstep" and faults:
+            raise ConfigError(
+                f"faults ({faults[0].what!r}, ...) have no place in schedule 'lockstep': leave out one of the two"
+            )
+        self.loop = LockstepLoop() if schedule == "lockstep" else VirtualLoop()
         self.trace = Trace()
+        self._post = SimulatedPost(self.loop) if isinstance(self.loop, LockstepLoop) else None
+        self._cast = {place.node: place.role for place in places}
         self._network = Network(self.loop, seed)
         self._board = Switchboard(self.loop, self._network, self.trace)
         self._owned = make_workers(workers) if isinstance(workers, int) else None
@@ -129,7 +140,7 @@ class SimulatedWorld:
         """The node's Clock. All nodes have the same time."""
         return self._clock
 
-    def transport(self, node: NodeId) -> SimulatedTransport:
+    def transport(self, node: NodeId) -> Door:
         """The node's Transport."""
         return self._bodies[node].door
 
@@ -156,6 +167,17 @@ class SimulatedWorld:
     def flops(self, node: NodeId) -> int:
         """Floating point operations that the node's jobs have done so far."""
         return self._bodies[node].compute.flops
+
+    def node_hash(self, node: NodeId) -> Digest:
+        """BLAKE3 over what the node has computed and received so far: under "lockstep" the same in every world that keeps it.
+
+        Raises:
+            ConfigError: the schedule is free: a node's trace depends on the links.
+        """
+        trace = self._bodies[node].trace
+        if not isinstance(trace, NodeTrace):
+            raise ConfigError("node_hash: with schedule 'free' there is one trace for all nodes; set schedule 'lockstep'")
+        return trace.trace_hash()
 
     def run(
         self, mains: Mapping[NodeId, Main], *, until_s: float | None = None, wait_for: Collection[str] | None = None
@@ -201,11 +223,13 @@ class SimulatedWorld:
     def _body(self, place: Place, blobs: SharedBlobs) -> Body:
         node, store = place.node, SimulatedStore(blobs)
         port = self._network.add(node, place.link)
+        if self._post is not None:
+            return self._post.body(place, port, store, cast=self._cast, trace=self.trace, workers=self._workers)
         door = SimulatedTransport(self._board, port, place.role, store)
         compute = SimulatedCompute(node, place.device, self.loop, self.trace, self._workers)
         if place.device.battery_mj is not None:
             compute.on_worked = lambda: self._lives.check_battery(node)
-        return Body(place, port, store, door, compute)
+        return Body(place, port, store, door, compute, self.trace)
 
     def _waited(self, mains: Mapping[NodeId, Main], wait_for: Collection[str] | None) -> frozenset[NodeId]:
         roles = {body.place.role for body in self._bodies.values()}

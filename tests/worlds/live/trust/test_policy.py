@@ -40,8 +40,10 @@ def refused(trust: RollTrust | OpenTrust, key: str, right: Right | None = "find"
 
 
 def test_each_request_needs_its_right() -> None:
-    assert {name: right_for(name) for name in ("announce", "withdraw", "find", "verdicts", "read", "hello", "train", "")} == {
-        **{"announce": "publish", "withdraw": "publish", "find": "find", "verdicts": "find", "read": "fetch"},
+    assert {
+        name: right_for(name) for name in ("announce", "withdraw", "find", "verdicts", "cards", "read", "hello", "train", "")
+    } == {
+        **{"announce": "publish", "withdraw": "publish", "find": "find", "verdicts": "find", "cards": "find", "read": "fetch"},
         **{"hello": None, "train": "ask", "": "ask"},
     }
 

@@ -1,0 +1,119 @@
+"""A command's short visit to a hub: `find`, `fetch`, `publish` and `forget` share it. It never imports torch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
+
+if TYPE_CHECKING:
+    from kuberml.knowledge.want import Offer
+    from kuberml.worlds.live.world import LiveWorld
+
+T = TypeVar("T")
+
+PATIENCE_S = 5.0
+ASK_S = 30.0
+KEY_BYTES = 32
+START = 4
+"""Characters of a digest that name a card at least."""
+
+HubOption = Annotated[str, typer.Option("--hub", envvar="KUBERML_HUB", help="host:port of the hub; several with commas.")]
+RealmOption = Annotated[str, typer.Option("--realm", envvar="KUBERML_REALM", help="The hub's realm.")]
+KeyOption = Annotated[Path | None, typer.Option("--key", help="File of your secret key, drawn at first use.")]
+
+
+@contextlib.asynccontextmanager
+async def at_hub(
+    address: str,
+    *,
+    realm: str = "default",
+    name: str = "",
+    key: Path | None = None,
+    vault: Path | None = None,
+    mirrors: tuple[str, ...] = (),
+    limit_bytes_s: int | None = None,
+) -> AsyncIterator[LiveWorld]:
+    """Be at a hub until the end of the block.
+
+    Args:
+        address: of the hub.
+        realm: its realm.
+        name: who one is there, with `NAME.key`; "" and no key: nobody in particular, with keys that are thrown away.
+        key: file of the secret key.
+        vault: folder for what is published and fetched; None: one that is thrown away.
+        mirrors, limit_bytes_s: see `LiveWorld.open`.
+
+    Raises:
+        Unreachable: no hub answers.
+        RemoteError: it does not let this key in.
+    """
+    from kuberml.knowledge.signing import Keys
+    from kuberml.worlds.live.world import LiveWorld
+    from kuberml.worlds.member.naming import known_as
+
+    with contextlib.ExitStack() as leaving:
+        if name or key is not None:
+            me = known_as(key=key, stem=name or "visitor")
+            node, keys = str(me.node), me.keys
+        else:
+            keys = Keys(secrets.token_bytes(KEY_BYTES))
+            node = f"visitor-{keys.public[:12]}"
+        folder = vault or Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="kuberml-")))
+        opening = LiveWorld.open(
+            address,
+            node=node,
+            role="visitor",
+            keys=keys,
+            vault=folder,
+            realm=realm,
+            mirrors=mirrors,
+            limit_bytes_s=limit_bytes_s,
+        )
+        async with opening as world:
+            try:
+                await world.enter(PATIENCE_S)
+            except Unreachable as error:
+                raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
+            yield world
+
+
+async def ask(world: LiveWorld, name: str, body: bytes, sort: type[T]) -> T:
+    """The hub's answer to a question. Raises Unreachable, RemoteError: as the seam says."""
+    from kuberml.exchange import wire
+
+    return wire.read(await world.transport.ask(world.hub, name, body, timeout_s=ASK_S), sort)
+
+
+async def one_card(world: LiveWorld, start: str) -> Offer:
+    """The one card that begins with `start`, and who holds it.
+
+    Raises:
+        ConfigError: none does, or several, or too few characters.
+    """
+    from kuberml.exchange import wire
+    from kuberml.knowledge.signing import check_card
+
+    if len(start) < START or not set(start) <= set("0123456789abcdef"):
+        raise ConfigError(f"a card is named by the first characters of its digest, {START} at least, not {start!r}")
+    found = (await ask(world, "cards", wire.write(wire.Named(start)), wire.Offers)).offers
+    if len(found) != 1:
+        raise ConfigError(f"{len(found) or 'no'} cards begin with {start!r}: `kuberml find --hub ...` lists what there is")
+    offer = found[0]
+    check_card(offer.signed)
+    if not offer.signed.digest.startswith(start):
+        raise RemoteError(f"the hub answers {offer.signed.digest[:12]} where {start!r} was asked for")
+    return offer
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run a visit. Ctrl-C leaves in order: `asyncio.run` cancels it first."""
+    return asyncio.run(work)

@@ -1,0 +1,93 @@
+"""A live hub as the place where a member meets others (see `worlds.member.meeting`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Self
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import NodeId
+from kuberml.exchange import wire
+from kuberml.knowledge.signing import Keys
+from kuberml.knowledge.want import Offer
+from kuberml.worlds.live.names import endpoints
+from kuberml.worlds.live.world import LiveWorld
+from kuberml.worlds.member.telling import telling
+
+REALM_VARIABLE = "KUBERML_REALM"
+"""Environment variable with the hub's realm, if it is not "default"."""
+
+PATIENCE_S = 30.0
+"""How long a hub that does not answer is waited for, when joining and when publishing."""
+
+SLOWEST_BYTES_S = 1_000_000
+"""A package is handed over at least this fast, or a member does not wait for it any longer."""
+
+JOINED = "meeting/joined"
+
+log = logging.getLogger("kuberml")
+
+
+class LiveMeeting:
+    """One member's stay at a hub; made by `enter`."""
+
+    def __init__(self, world: LiveWorld, staying: contextlib.AsyncExitStack) -> None:
+        self._world, self._staying = world, staying
+        self.clock, self.transport, self.compute, self.store = world.clock, world.transport, world.compute, world.store
+        self.hub, self.recorder = world.hub, telling(world.recorder(), world.transport.node)
+
+    @classmethod
+    async def enter(cls, address: str, node: NodeId, keys: Keys, vault: Path) -> Self:
+        """Join a hub. Where it is away now, but this vault has met it before, what is here goes on without it.
+
+        Raises:
+            ConfigError: an address that cannot be, or a vault that cannot be used.
+            RemoteError: the hub does not let this member in.
+            Unreachable: no hub answers at the address.
+        """
+        near = all(endpoint.host in ("127.0.0.1", "localhost", "::1") for endpoint in endpoints(address))
+        async with contextlib.AsyncExitStack() as staying:
+            realm, http = os.environ.get(REALM_VARIABLE) or "default", "127.0.0.1:0" if near else None
+            opening = LiveWorld.open(address, node=node, role="peer", keys=keys, vault=vault, realm=realm, serve_http=http)
+            world = await staying.enter_async_context(opening)
+            try:
+                await world.enter(PATIENCE_S)
+            except Unreachable as error:
+                if JOINED not in world.store.memory():
+                    raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
+                log.warning("%s: the hub at %s is away; what is here goes on without it", node, address)
+            else:
+                world.store.remember({JOINED: b"\x01"})
+            return cls(world, staying.pop_all())
+        raise AssertionError
+
+    async def handed_over(self, offer: Offer, keep: int) -> None:
+        """See `Meeting`. A hub that keeps no copy of it is no error: it can be had here as long as this member stays."""
+        card = offer.signed
+        patience_s = PATIENCE_S + card.card.size_bytes / SLOWEST_BYTES_S
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._kept(offer, keep, patience_s)
+        except (TimeoutError, Unreachable):
+            log.warning("%s is published here, but the hub is away: it gets it as soon as it is back", card.digest[:12])
+
+    async def _kept(self, offer: Offer, keep: int, patience_s: float) -> None:
+        while True:
+            try:
+                await self.transport.ask(self.hub, "keep", offer.signed.digest.encode(), timeout_s=patience_s)
+                return
+            except Unreachable:
+                await asyncio.sleep(0.2)  # it has gone away meanwhile; when it is back, `LiveWorld` tells it again what is here
+            except RemoteError as error:
+                said = wire.write(wire.Announcement(offer.signed, self.transport.node, keep))
+                await self.transport.ask(self.hub, "announce", said, timeout_s=patience_s)  # raises what is wrong with it
+                log.warning("the hub keeps no copy of %s: %s", offer.signed.digest[:12], error)
+                return
+
+    async def close(self) -> None:
+        """See `Meeting`."""
+        await self._staying.aclose()

@@ -1,0 +1,147 @@
+"""The commands against a real hub, as separate processes: what a stranger types, and what may go wrong."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from kuberml.vault.folder import FolderStore
+from tests.cli.live import ROOT, hub, kuberml, start
+
+LEARNER = ROOT / "examples" / "learner.py"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running["address"]
+
+
+def cards(folder):
+    with FolderStore(folder) as store:
+        return list(store.cards())
+
+
+def test_two_learners_teach_each_other_all_ten_digits(tmp_path, address):
+    first = start(tmp_path, "join", "--hub", address, LEARNER, "6", "7", "8", "9")
+    second = start(tmp_path, "join", "--hub", address, LEARNER, *"0123456")
+    said = [process.communicate(timeout=60) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], said
+    right = [int(re.findall(r"(\d+)% right on digits that I have never seen", out)[0]) for out, _ in said]
+    assert right[0] >= 90
+    assert right[1] >= 80
+    assert "published statistics of 6, 7, 8, 9" in said[0][1]
+    assert "credit, other holders or the public probe confirm 7, 8, 9" in said[1][1]
+    again = kuberml(tmp_path, "join", "--hub", address, LEARNER, "6", "7", "8", "9")  # the same member: nothing is new
+    assert again[0] == 0, again
+    assert "published statistics" not in again[2]
+    assert "tried" not in again[2]
+
+
+def test_nobody_answers_is_said_with_what_to_do(tmp_path):
+    status, _, err = kuberml(tmp_path, "find", "digits", "--hub", "127.0.0.1:9")
+    assert status == 4
+    assert "127.0.0.1:9" in err
+    assert "`kuberml hub` starts one" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("join", "none.py"), "there is no program none.py"),
+        (("hub", "--keep-bytes", "much"), "not a size"),
+        (("hub", "--listen", "udp/127.0.0.1:1"), "is not a hub's address"),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path, arguments, says):
+    status, _, err = kuberml(tmp_path, *arguments)
+    assert status == 2
+    assert says in err
+
+
+def test_two_hubs_on_one_port_are_refused_in_words(tmp_path, address):
+    status, _, err = kuberml(tmp_path, "hub", "--listen", address, "--http", "127.0.0.1:0")
+    assert status in (2, 4)
+    assert "Traceback" not in err
+    assert address.rpartition(":")[2] in err
+
+
+def test_what_a_program_raises_is_shown_as_python_shows_it_and_settings_in_one_line(tmp_path, address):
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nprint(sys.argv[1:], __name__)\nraise SystemExit(7)\n")
+    assert kuberml(tmp_path, "join", "--hub", address, program, "--labels", "3", "-q")[:2] == (
+        7,
+        "['--labels', '3', '-q'] __main__\n",
+    )
+    program.write_text("1 / 0\n")
+    status, _, err = kuberml(tmp_path, "join", "--hub", address, program)
+    assert (status, "ZeroDivisionError" in err) == (1, True)
+    program.write_text("import kuberml\nkuberml.join(task='t', labels=[])\n")
+    status, _, err = kuberml(tmp_path, "join", "--hub", address, "-q", program)
+    assert (status, err) == (2, "kuberml: labels = []: give the names of the classes, each once\n")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_program_that_is_stopped_leaves_in_order(tmp_path, address, number, status):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import kuberml, time\n"
+        f"with kuberml.join(task='t', labels=['a'], name='waits-{status}'):\n"
+        "    print('in', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    running = start(tmp_path, "join", "--hub", address, program)
+    assert running.stdout.readline() == "in\n"
+    running.send_signal(number)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == status
+    assert "Traceback" not in err
+    with FolderStore(tmp_path / f"waits-{status}.vault") as store:
+        assert store.sweep() == 0
+
+
+def test_a_name_that_is_somebody_elses_is_refused_at_once(tmp_path, address):
+    program = tmp_path / "program.py"
+    program.write_text("import kuberml\nwith kuberml.join(task='t', labels=['a'], name='taken'):\n    print('in')\n")
+    assert kuberml(tmp_path, "join", "--hub", address, "-q", program) == (0, "in\n", "")
+    (tmp_path / "taken.key").unlink()
+    began_s = time.monotonic()
+    status, _, err = kuberml(tmp_path, "join", "--hub", address, "-q", program)
+    assert status == 3
+    assert "belongs to another key" in err
+    assert time.monotonic() - began_s < 10
+
+
+def test_a_member_goes_on_while_its_hub_restarts(tmp_path):
+    """It is told nothing and needs no hand: what it publishes meanwhile is there afterwards, once."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import kuberml, sys\n"
+        "import numpy as np\n"
+        "from kuberml.knowledge.kinds.weights import Weights\n"
+        "with kuberml.join(task='t', labels=['a'], name='steady') as me:\n"
+        "    for k in range(3):\n"
+        "        me.publish(Weights({'w': np.full(3, k, np.float32)}, {'a': 5}), slot=f's{k}')\n"
+        "        print(k, flush=True)\n"
+        "        sys.stdin.readline()\n"
+    )
+    with hub(tmp_path / "place") as running:
+        address = running["address"]
+        member = start(tmp_path, "join", "--hub", address, program, stdin=-1)
+        assert member.stdout.readline() == "0\n"
+        os.kill(running["pid"], signal.SIGKILL)
+    member.stdin.write("\n")
+    member.stdin.flush()
+    time.sleep(0.5)
+    with hub(tmp_path / "place", listen=address):
+        assert member.stdout.readline() == "1\n"
+        member.stdin.write("\n")
+        member.stdin.flush()
+        assert member.stdout.readline() == "2\n"
+        member.stdin.write("\n")
+        _, err = member.communicate(timeout=20)
+        assert member.returncode == 0, err
+    assert len(cards(tmp_path / "place" / "kuberml-hub")) == 3
