@@ -14,12 +14,11 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Handler
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.envelope import Once, Request, Status, Voice, digest, opened
+from kuberml.worlds.live.trust.limits import Limits
 from kuberml.worlds.live.trust.policy import Trust, right_for
 
-MAX_IN_FLIGHT = 256
-"""Requests that one node answers at a time; more are refused."""
-MAX_OF_ONE = 64
-"""The same of one key."""
+MAX_UNREAD = 512
+"""Requests over Zenoh that wait to be read; more are dropped unread."""
 MAX_ERROR_CHARS = 1000
 
 log = logging.getLogger("kuberml.live")
@@ -30,25 +29,25 @@ Watch = Callable[[str, str, float], None]
 class Answering:
     """One node's answers."""
 
-    def __init__(self, voice: Voice, trust: Trust, *, urls: tuple[str, ...] = ()) -> None:
-        self._voice, self._trust = voice, trust
+    def __init__(self, voice: Voice, trust: Trust, *, urls: tuple[str, ...] = (), limits: Limits | None = None) -> None:
+        """`limits`: how much one key, and all, may ask; default: those of `trust.limits`."""
+        self._voice, self._trust, self._limits = voice, trust, limits or Limits()
         self.handlers: dict[str, Handler] = {"door": self._door}
         self.urls = urls
         self.on_new_epoch: Callable[[], None] = lambda: None
         self.watch: Watch = lambda name, outcome, seconds: None
         self._once = Once()
-        self._open: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
         """Requests that are being answered."""
-        return sum(self._open.values())
+        return self._limits.open
 
     def take_query(self, query: Any) -> None:
         """A request came over Zenoh."""
         data = b"" if query.payload is None else query.payload.to_bytes()
-        if len(self._tasks) >= 2 * MAX_IN_FLIGHT:
+        if len(self._tasks) >= MAX_UNREAD:
             return  # not even worth a signature: whoever asks sees no answer and tries again
         task = asyncio.get_running_loop().create_task(self._reply(query, data))
         self._tasks.add(task)
@@ -113,16 +112,11 @@ class Answering:
         handler = self.handlers.get(request.name)
         if handler is None:
             raise RemoteError(f"{self._voice.node} serves no {request.name!r:.70}")
-        mine = self._open.get(request.key, 0)
-        if self.in_flight >= MAX_IN_FLIGHT or mine >= MAX_OF_ONE:
-            raise RemoteError(f"{self._voice.node} is busy: {self.in_flight} requests in flight, {mine} of yours")
-        self._open[request.key] = mine + 1
+        self._limits.admit(request.key, len(request.body))
         try:
             return await handler(request.sender, request.body)
         finally:
-            self._open[request.key] -= 1
-            if not self._open[request.key]:
-                del self._open[request.key]
+            self._limits.release(request.key)
 
     async def _door(self, asker: NodeId, body: bytes) -> bytes:
         return canonical.encode(Door(urls=self.urls, software=f"kuberml {__version__}"))

@@ -23,6 +23,12 @@ LEASE_MS = 2000
 OPEN_S = 2.0
 RETRY_S = (0.1, 2.0)
 """Waits between attempts to reach a router: the first, and the longest."""
+SESSIONS_MAX = 10_000
+"""Peers of one router (Zenoh's own default is 1,000)."""
+PENDING_MAX, ACCEPT_S = 2_000, 5.0
+"""Connections that have not said yet who they are, and how long they may take: slow ones must not keep others out."""
+MESSAGE_MAX_BYTES = 8 << 20
+"""Of one message on a link. The largest of ours is an envelope of 5 MiB; Zenoh's own default is 1 GiB."""
 
 Config = dict[str, Any]
 
@@ -52,13 +58,17 @@ def router(listen: Sequence[Endpoint], tls: Config | None = None, connect: Seque
         "mode": "router",
         "listen/endpoints": [str(endpoint) for endpoint in listen],
         "connect/endpoints": [str(endpoint) for endpoint in connect],
+        "transport/unicast/max_sessions": SESSIONS_MAX,
+        "transport/unicast/accept_pending": PENDING_MAX,
+        "transport/unicast/accept_timeout": int(ACCEPT_S * 1000),
         **_common(tls),
     }
 
 
 def _common(tls: Config | None) -> Config:
     quiet = {"scouting/multicast/enabled": False, "scouting/gossip/enabled": False}
-    return {**quiet, "transport/link/tx/lease": LEASE_MS, **(tls or {})}
+    bounds = {"transport/link/rx/max_message_size": MESSAGE_MAX_BYTES}
+    return {**quiet, **bounds, "transport/link/tx/lease": LEASE_MS, **(tls or {})}
 
 
 def open_session(config: Config) -> zenoh.Session:

@@ -38,6 +38,7 @@ from kuberml.worlds.live.names import HUB, Endpoint
 from kuberml.worlds.live.session import Link, router
 from kuberml.worlds.live.transport import LiveTransport
 from kuberml.worlds.live.trust.beat import RollService, running
+from kuberml.worlds.live.trust.limits import raise_open_files
 from kuberml.worlds.live.trust.policy import Trust
 from kuberml.worlds.live.trust.realm import Realm
 from kuberml.worlds.live.trust.roll import Policy
@@ -107,6 +108,7 @@ class HubProcess:
         Raises:
             ConfigError: a folder or port that cannot be used, or is in use.
         """
+        raise_open_files()
         path = Path(folder)
         endpoint = names.endpoints(listen)[0]
         if endpoint.port == 0:

@@ -7,12 +7,13 @@ what keeps one honest peer from being drowned by another, and say whom to blame.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 
 KEYS_MAX = 4096
 """Keys whose buckets are remembered; beyond, those that have been quiet longest are forgotten."""
@@ -29,10 +30,20 @@ class Bounds:
     burst_bytes: float
 
 
-PER_KEY = Bounds(requests_per_s=200, burst=1_000, open=64, bytes_s=32 << 20, burst_bytes=64 << 20)
-IN_ALL = Bounds(requests_per_s=4_000, burst=8_000, open=1_024, bytes_s=256 << 20, burst_bytes=512 << 20)
-SIZE_MAX_BYTES = 4 << 20
-"""Of one request."""
+PER_KEY = Bounds(requests_per_s=1_000, burst=5_000, open=64, bytes_s=32 << 20, burst_bytes=64 << 20)
+IN_ALL = Bounds(requests_per_s=5_000, burst=10_000, open=1_024, bytes_s=256 << 20, burst_bytes=512 << 20)
+SIZE_MAX_BYTES = 5 << 20
+"""Of one request: what an envelope may hold."""
+
+
+def raise_open_files() -> int:
+    """Let this process have as many files and sockets open as the system allows it; how many that is.
+
+    The usual default of 1,024 would end a hub at a thousand peers.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 class Bucket:
@@ -43,12 +54,10 @@ class Bucket:
         self._per_s, self._burst, self._tokens, self._at_s = per_s, burst, burst, now_s
 
     def lacks_s(self, tokens: float, now_s: float) -> float:
-        """Seconds until so many tokens are there; 0 if they are. More than the burst are never there: infinite."""
+        """Seconds until so many tokens are there; 0 if they are. At most the burst is ever there."""
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
-        if tokens <= self._tokens:
-            return 0.0
-        return (tokens - self._tokens) / self._per_s if tokens <= self._burst else float("inf")
+        return max(0.0, (tokens - self._tokens) / self._per_s)
 
     def take(self, tokens: float) -> None:
         """Spend tokens that are there."""
@@ -112,10 +121,12 @@ class Limits:
         """Let a request in; `release` it when it is answered. What is refused costs its key nothing.
 
         Raises:
-            RemoteError: it is too large, or too much now; the message says when to try again.
+            RemoteError: it is too large, now and later.
+            Unreachable: it is too much now; the message says when to try again.
         """
-        if size_bytes > self._size_max_bytes:
-            raise RemoteError(f"a request of {size_bytes} bytes; at most {self._size_max_bytes} are read")
+        limit_bytes = min(self._size_max_bytes, int(self._per_key.burst_bytes))
+        if size_bytes > limit_bytes:
+            raise RemoteError(f"a request of {size_bytes} bytes; at most {limit_bytes} are read")
         now_s = self._now_s()
         account = self._account(key, now_s)
         for objection, whose in (
@@ -123,7 +134,7 @@ class Limits:
             (self._all.objection(size_bytes, now_s), "all"),
         ):
             if objection:
-                raise RemoteError(f"too much at once: of {whose} requests, {objection}")
+                raise Unreachable(f"too much at once: of {whose} requests, {objection}")
         account.admit(size_bytes)
         self._all.admit(size_bytes)
 
@@ -145,5 +156,5 @@ class Limits:
             return
         idle = next((key for key, account in self._keys.items() if not account.open), None)
         if idle is None:
-            raise RemoteError(f"too much at once: {len(self._keys)} keys have requests open")
+            raise Unreachable(f"too much at once: {len(self._keys)} keys have requests open")
         del self._keys[idle]
