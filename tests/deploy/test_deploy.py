@@ -52,13 +52,13 @@ def here(words: list[str], folder: Path, ports: dict[int, int]) -> list[str]:
 def test_the_command_starts_a_hub_that_stops_when_it_is_told(words: list[str], tmp_path: Path) -> None:
     ports = {fixed: free_port("127.0.0.1") for fixed in (7447, 7448)}
     command = [sys.executable, "-m", "kuberml.cli", *here(words, tmp_path, ports)]
-    hub = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        assert "kuberml_" in healthy(ports[7448], hub)
-        hub.send_signal(signal.SIGTERM)
-        output, _ = hub.communicate(timeout=20)
-    finally:
-        hub.kill()
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as hub:
+        try:
+            assert "kuberml_" in healthy(ports[7448], hub)
+            hub.send_signal(signal.SIGTERM)
+            output, _ = hub.communicate(timeout=20)
+        finally:
+            hub.kill()
     assert hub.returncode == 0, output
     assert (tmp_path / "hub" / "catalog.sqlite").is_file()
 
