@@ -32,6 +32,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from blake3 import blake3
 from delivery_peers import certificates
 
 from kuberml.core.ids import NodeId
@@ -43,7 +44,6 @@ from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.transport import LiveTransport
 from kuberml.worlds.live.world import LiveWorld
-from kuberml.worlds.simulated.store import SimulatedStore
 
 MIB = 1 << 20
 TARGETS = {
@@ -53,6 +53,44 @@ TARGETS = {
     "ours, HTTP, disk": ("plain write, fsync", 0.90),
 }
 Contest = dict[str, Callable[[BlobRef], Awaitable[None]]]
+
+
+class Memory:
+    """A store that takes deliveries into memory, and checks the whole as the vault does."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytearray] = {}
+
+    def size_bytes(self, digest: str) -> None:
+        return None
+
+    def find_pieces(self, hashes: object) -> dict[bytes, Any]:
+        return {}
+
+    def part(self, digest: str, size_bytes: int) -> MemoryPart:
+        return MemoryPart(self.blobs, digest, size_bytes)
+
+
+class MemoryPart:
+    """One blob under way in memory: written in place, hashed at the end in a thread."""
+
+    is_new = True
+
+    def __init__(self, blobs: dict[str, bytearray], digest: str, size_bytes: int) -> None:
+        self._blobs, self._digest, self._content = blobs, digest, bytearray(size_bytes)
+
+    def write(self, start: int, content: memoryview) -> None:
+        self._content[start : start + len(content)] = content
+
+    def finish(self) -> None:
+        assert blake3(self._content).hexdigest() == self._digest
+        self._blobs[self._digest] = self._content
+
+    def close(self) -> None:
+        pass
+
+    async def beside(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(work)
 
 
 class Wire:
@@ -70,9 +108,9 @@ class Wire:
 async def ours(transport: Any, holder: str, ref: BlobRef, folder: Path | None = None) -> None:
     """Deliver into memory, or into a vault in a new folder."""
     if folder is None:
-        store = SimulatedStore()
-        await Delivery(transport, store).deliver(SimpleNamespace(blobs=(ref,)), [NodeId(holder)])
-        assert store.size_bytes(ref.digest) == ref.size_bytes
+        memory = Memory()
+        await Delivery(transport, memory).deliver(SimpleNamespace(blobs=(ref,)), [NodeId(holder)])
+        assert len(memory.blobs[ref.digest]) == ref.size_bytes
     else:
         with FolderStore(folder / "taken") as vault:
             await Delivery(transport, vault).deliver(SimpleNamespace(blobs=(ref,)), [NodeId(holder)])
