@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kuberml.core.errors import ConfigError
 from kuberml.paradigms import PARADIGMS as BUILT_IN
 from kuberml.scenario.config import Config, parse
 from kuberml.scenario.lockstep import LiveLockstep, simulated_lockstep
@@ -85,6 +86,12 @@ def test_time_ends_both_worlds_at_the_same_step(live: LiveLockstep) -> None:
     here, there = simulated_lockstep(config, "kuber-statistics", 2), live.run(config, "kuber-statistics", 2)
     assert there == here
     assert (there.finished, there.virtual_time_ns) == (False, 20_010_000_000)
+
+
+def test_a_run_never_begins_in_the_vaults_of_another(live: LiveLockstep) -> None:
+    live.run(scenario(), "local", 7)
+    with pytest.raises(ConfigError, match=r"local\.7 is there already"):
+        live.run(scenario(), "local", 7)
 
 
 def test_letters_that_come_late_and_out_of_order_change_nothing(tmp_path: Path) -> None:
