@@ -35,6 +35,8 @@ ANSWER_S = 30.0
 """How long `keep` waits before it says "not yet": who asked may have gone."""
 TRIM_S = 30.0
 """Between looks at what is over the limit."""
+TRIM_AGAIN_S = 1.0
+"""The same when something was withdrawn: a look goes through all copies, so many withdrawals share one."""
 
 
 class _Due:
@@ -62,6 +64,7 @@ class Keeper:
         self._queue: asyncio.Queue[_Due] = asyncio.Queue(QUEUE)
         self._here: frozenset[NodeId] = frozenset()
         self._workers: list[asyncio.Task[None]] = []
+        self._is_due = asyncio.Event()
 
     def start(self) -> None:
         """Begin, with what was announced before and is not here."""
@@ -83,9 +86,8 @@ class Keeper:
         """See `exchange.hub.Watcher`; nothing to keep."""
 
     def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
-        """See `exchange.hub.Watcher`: its copies go at once."""
-        with contextlib.suppress(OSError):  # the next trimming sees to it
-            self._trim()
+        """See `exchange.hub.Watcher`: its copies go soon."""
+        self._is_due.set()
 
     def _want(self, signed: SignedCard, holders: Iterable[NodeId]) -> _Due:
         """Have it got from any of these, as soon as one is here."""
@@ -179,11 +181,15 @@ class Keeper:
 
     async def _trimming(self) -> None:
         while True:
-            await asyncio.sleep(TRIM_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TRIM_S):
+                    await self._is_due.wait()
+            self._is_due.clear()
             with contextlib.suppress(OSError):  # the disk may be better next time
-                self._trim()
+                self.trim()
+            await asyncio.sleep(TRIM_AGAIN_S)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Forget copies of what is offered no more, and the oldest beyond the limit."""
         offered = [self._catalog.card(digest) for digest in self._store.cards()]
         gone = [digest for digest, signed in zip(self._store.cards(), offered, strict=True) if signed is None]
