@@ -68,7 +68,7 @@ class Town:
     async def open(self) -> None:
         """Start everything."""
         for sub in ("control", "status", "journal", "logs"):
-            (self.folder / sub).mkdir()
+            (self.folder / sub).mkdir(parents=True)
         self.set_phase(quiet=False)
         await self._http.open()
         for door in self._doors.values():
