@@ -170,6 +170,11 @@ class FolderStore:
                 else:
                     index.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, entry))
 
+    def pin_all(self) -> None:
+        """Let no sweep take a blob that a card refers to now, until this is closed: for who copies the folder meanwhile."""
+        with self._index.write() as index:
+            index.execute("INSERT OR IGNORE INTO pins SELECT DISTINCT blob, ? FROM refs", (self._session.name,))
+
     def sweep(self, keep: Iterable[Digest] = ()) -> int:
         """Delete the blobs that no card refers to, no living session has pinned, and `keep` does not name.
 
