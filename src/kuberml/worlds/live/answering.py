@@ -105,7 +105,8 @@ class Answering:
         if request.to != voice.node or request.epoch != voice.epoch:
             raise RemoteError(f"a request for {request.to}, not for {voice.node} as it is now")
         if not self._trust.believes(request.sender, request.key):
-            raise RemoteError(f"the name {request.sender} belongs to another key than {request.key[:12]}...")
+            whose = "the name belongs to another key, or to none here"
+            raise RemoteError(f"{request.key[:12]}... is not known to be the key of {request.sender}: {whose}")
         self._trust.check(request.key, right_for(request.name))
 
     async def _handled(self, request: Request) -> bytes:
