@@ -1,9 +1,9 @@
 """A hub's folder, saved while the hub serves, and brought back. Works for any vault folder.
 
-First the blobs are pinned, so that nobody sweeps them away. Each database is copied as it is at one moment (SQLite's backup),
-then the blobs. What was deleted nevertheless is struck out of the copies: they never name a blob that is not there. Blobs are
-linked where the file system allows it: they are never changed, only removed, so a link is as good as a copy and costs nothing;
-only a broken disk spoils both (`copy=True`).
+First the vault's index is copied, and in the same moment its blobs are pinned, so that nobody sweeps them away; then the other
+databases, each as it is at one moment (SQLite's backup), then the blobs. What was deleted nevertheless is struck out of the
+copies: they never name a blob that is not there. Blobs are linked where the file system allows it: they are never changed, only
+removed, so a link is as good as a copy and costs nothing; only a broken disk spoils both (`copy=True`).
 
 A backup holds the hub's secret keys: it is made for its owner's eyes only (mode 700).
 """
@@ -36,6 +36,7 @@ from kuberml.worlds.live.hub.saved_files import (
 from kuberml.worlds.live.names import HUB
 
 FORMAT = "kuberml.backup/1"
+INDEX = Path("index.sqlite")
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -72,13 +73,15 @@ def backup(folder: Path, target: Path, *, copy: bool = False) -> Summary:
         ConfigError: `folder` is not a vault, or `target` is taken.
         OSError: the disk is full or broken; nothing is left behind.
     """
-    if not (folder / "index.sqlite").is_file():
+    if not (folder / INDEX).is_file():
         raise ConfigError(f"{folder} is not a hub's folder and not a vault: there is no index.sqlite in it")
     with FolderStore(folder) as store, appearing(target) as made:
-        store.pin_all()
         databases, others = files_of(folder)
-        for name in sorted(databases, key=lambda one: one.name == "index.sqlite"):  # what names things, before the things
-            copy_database(folder / name, made / name)
+        with store.held_still():  # what the copy names is what is pinned
+            copy_database(folder / INDEX, made / INDEX)
+        for name in databases:
+            if name != INDEX:
+                copy_database(folder / name, made / name)
         for name in others:
             copy_file(folder / name, made / name)
         count, linked = take_blobs(folder / "blobs", made / "blobs", copy=copy)
@@ -142,7 +145,7 @@ def make_consistent(folder: Path) -> tuple[int, int]:
             if found != "ok":
                 raise ConfigError(f"{path} is damaged: {found:.200}")
     there = {path.name for path in blob_files(folder / "blobs")}
-    with _opened(folder / "index.sqlite") as rows:
+    with _opened(folder / INDEX) as rows:
         refs = rows.execute("SELECT blob, card FROM refs").fetchall()
         gone = sorted({card for blob, card in refs if blob not in there})
         rows.executemany("DELETE FROM refs WHERE card = ?", [(card,) for card in gone])
