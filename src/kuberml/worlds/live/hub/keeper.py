@@ -118,9 +118,7 @@ class Keeper:
             self._settle(signed.digest)
             return  # a newer version came, or it was withdrawn
         if not self._has(signed):
-            delivery = Delivery(self._transport, self._store, timeout_s=STALL_S, on_bytes=lambda count: None)
-            for blob in await delivery.fetch(signed.card, [holder]):
-                self._store.put(blob)
+            await Delivery(self._transport, self._store, timeout_s=STALL_S).deliver(signed.card, [holder])
         self._store.put_card(signed.digest, encode_card(signed))
         with contextlib.suppress(KuberError):  # it may just have been withdrawn
             self._catalog.add(signed, HUB, keep=1 << 30)
