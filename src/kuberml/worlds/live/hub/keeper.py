@@ -29,6 +29,8 @@ AGAIN_S = 5.0
 TRIES = 8
 TRIM_S = 30.0
 """Between looks at what is over the limit."""
+TRIM_AGAIN_S = 1.0
+"""The same when something was withdrawn: a look goes through all copies, so many withdrawals share one."""
 
 
 class Keeper:
@@ -42,6 +44,7 @@ class Keeper:
         self._queue: asyncio.Queue[tuple[SignedCard, NodeId, int]] = asyncio.Queue(QUEUE)
         self._waiting: dict[Digest, asyncio.Event] = {}
         self._workers: list[asyncio.Task[None]] = []
+        self._is_due = asyncio.Event()
 
     def start(self) -> None:
         """Begin, with what was announced before and is not here."""
@@ -62,8 +65,8 @@ class Keeper:
         """See `exchange.hub.Watcher`; nothing to keep."""
 
     def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
-        """See `exchange.hub.Watcher`: its copies go at once."""
-        self._trim()
+        """See `exchange.hub.Watcher`: its copies go soon."""
+        self._is_due.set()
 
     def _want(self, signed: SignedCard, holder: NodeId) -> None:
         if holder == HUB or signed.card.size_bytes > self._keep_bytes:
@@ -132,10 +135,14 @@ class Keeper:
 
     async def _trimming(self) -> None:
         while True:
-            await asyncio.sleep(TRIM_S)
-            self._trim()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TRIM_S):
+                    await self._is_due.wait()
+            self._is_due.clear()
+            self.trim()
+            await asyncio.sleep(TRIM_AGAIN_S)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Forget copies of what is offered no more, and the oldest beyond the limit."""
         offered = [self._catalog.card(digest) for digest in self._store.cards()]
         gone = [digest for digest, signed in zip(self._store.cards(), offered, strict=True) if signed is None]

@@ -14,12 +14,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 from kuberml import __version__
 from kuberml.core import canonical
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange.hub import Hub
 from kuberml.ledger.ledger import Ledger
@@ -34,6 +35,8 @@ from kuberml.worlds.live.blobs.tls import Tls
 from kuberml.worlds.live.envelope import Voice
 from kuberml.worlds.live.http import HttpDoor, Poster, listening
 from kuberml.worlds.live.hub.keeper import Keeper
+from kuberml.worlds.live.hub.outlook import Outlook
+from kuberml.worlds.live.hub.scene import Scene
 from kuberml.worlds.live.names import HUB, Endpoint
 from kuberml.worlds.live.session import Link, router
 from kuberml.worlds.live.transport import LiveTransport
@@ -62,7 +65,10 @@ class HubProcess:
         self.clock = SystemClock()
         recorder = ledger.recorder(HUB, self.clock.now_ns)
         self.keeper = Keeper(transport, store, catalog, recorder, keep_bytes=keep_bytes)
-        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper,))
+        self.scene = Scene(lambda: self.clock.now_ns() // 1_000_000, catalog.card, realm=transport.voice.realm)
+        known_as = [urlsplit(http_url).hostname or ""]
+        self.outlook = Outlook(transport, door, self.scene, catalog, board, store.path, hosts=known_as)
+        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper, self.scene))
         self.members: dict[NodeId, Hello] = {}
         """Who has said hello since this process began."""
         self._closing = asyncio.Event()
@@ -123,7 +129,7 @@ class HubProcess:
             ledger = opening.enter_context(contextlib.closing(Ledger(path / "ledger.sqlite")))
             link = Link(router([endpoint], tls.zenoh() if tls else None))
             opening.push_async_callback(link.close)
-            await link.open()
+            await _listening(link, endpoint)
             reader = BlobReader(ssl=tls.client_context() if tls else None, limit_bytes_s=limit_bytes_s)
             voice = Voice(HUB, keys_in(path / "hub.key"), realm)
             own = None
@@ -142,6 +148,7 @@ class HubProcess:
             if own is not None:
                 hub._realm = own
                 await opening.enter_async_context(running(RollService(transport, own).run()))
+            await opening.enter_async_context(running(hub.outlook.follow()))
             hub.keeper.start()
             opening.push_async_callback(hub.keeper.close)
             yield hub
@@ -167,3 +174,11 @@ class HubProcess:
         roll = b"" if self._realm is None else canonical.encode(self._realm.signed)
         welcome = Welcome(self.transport.voice.key, (self.http_url,), roll, f"kuberml {__version__}")
         return canonical.encode(welcome)
+
+
+async def _listening(link: Link, endpoint: Endpoint) -> None:
+    try:
+        await link.open()
+    except Unreachable as error:
+        why = "another hub, or something else, listens there" if "in use" in str(error) else str(error)
+        raise ConfigError(f"cannot listen on {endpoint.host}:{endpoint.port}: {why}; give another host:port") from error
