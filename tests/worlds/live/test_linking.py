@@ -110,7 +110,7 @@ async def the_other_hub_can_do_nothing_else(
         for signed in (secret, large):
             blob = signed.card.blobs[0].digest
             with pytest.raises(RemoteError, match="does not pass"):
-                await spy.transport.ask(HUB, "linked-read", wire.write(LinkRead(signed.digest, blob, 0, 10)), timeout_s=5)
+                await spy.transport.ask(HUB, "linked_read", wire.write(LinkRead(signed.digest, blob, 0, 10)), timeout_s=5)
             with pytest.raises(RemoteError, match="may not fetch"):
                 await spy.transport.read(HUB, blob, 0, 10, timeout_s=5)
         body = await spy.transport.ask(HUB, "linked", wire.write(LinkAsk()), timeout_s=5)

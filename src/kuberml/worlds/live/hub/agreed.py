@@ -46,7 +46,7 @@ class LinkNews(msgspec.Struct, frozen=True):
 
 
 class LinkRead(msgspec.Struct, frozen=True):
-    """Request `linked-read`: bytes start..stop of a blob of a card; at most RANGE_MAX_BYTES."""
+    """Request `linked_read`: bytes start..stop of a blob of a card; at most RANGE_MAX_BYTES."""
 
     card: Digest
     blob: Digest
@@ -88,7 +88,7 @@ class Giver:
         self._agreements, self._transport, self._store, self._catalog = agreements, transport, store, catalog
         self._begin()
         transport.serve("linked", self._linked)
-        transport.serve("linked-read", self._read)
+        transport.serve("linked_read", self._read)
 
     def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
         """See `exchange.hub.Watcher`."""

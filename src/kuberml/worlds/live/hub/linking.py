@@ -1,7 +1,7 @@
 """Linked hubs: what an agreement lets pass is mirrored, so that members find and fetch it at their own hub.
 
 The receiving hub dials the other one, asks again and again what is new (`linked`), and announces it at home as if a member
-`link-...` held it; the hub's keeper then makes a copy, range by range through the same link (`linked-read`), verified like any
+`link-...` held it; the hub's keeper then makes a copy, range by range through the same link (`linked_read`), verified like any
 delivery. The giving hub checks every card and every range against the agreement, the receiving hub checks every card again.
 The partner's hub is on the roll with no rights at all: these two requests are all that it can do.
 """
@@ -93,7 +93,7 @@ class Links:
                 parts = []
                 for at in range(start, stop, RANGE_MAX_BYTES):
                     asked = LinkRead(card, digest, at, min(stop, at + RANGE_MAX_BYTES))
-                    parts.append(await there.transport.ask(HUB, "linked-read", wire.write(asked), timeout_s=timeout_s))
+                    parts.append(await there.transport.ask(HUB, "linked_read", wire.write(asked), timeout_s=timeout_s))
                 return b"".join(parts)
 
             self._transport.proxies[node] = read
