@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.core.seam import Handler, Store
+from kuberml.core.seam import Handler, Reading, Store
 from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
 from kuberml.worlds.live.asking import Asking
@@ -29,6 +29,8 @@ MAX_SPEAKERS = 65536
 
 class LiveTransport:
     """`core.seam.Transport` of one process."""
+
+    reading = Reading(window_bytes=8 << 20, parallel=4, timeout_s=10.0, patience_s=20.0)
 
     def __init__(
         self,

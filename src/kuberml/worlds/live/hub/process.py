@@ -27,6 +27,7 @@ from kuberml.ledger.ledger import Ledger
 from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
+from kuberml.worlds.alone import alone
 from kuberml.worlds.folder.clock import SystemClock
 from kuberml.worlds.live import names
 from kuberml.worlds.live.asking import Door
@@ -124,6 +125,7 @@ class HubProcess:
         url = advertise_http or f"{'https' if tls else 'http'}://{host}:{port}"
         async with contextlib.AsyncExitStack() as opening:
             store = opening.enter_context(FolderStore(path))
+            opening.enter_context(alone(path, busy="a hub runs in this folder already; give another"))
             catalog = opening.enter_context(contextlib.closing(Catalog(path / "catalog.sqlite")))
             board = opening.enter_context(contextlib.closing(Board(path / "board.sqlite")))
             ledger = opening.enter_context(contextlib.closing(Ledger(path / "ledger.sqlite")))
