@@ -14,6 +14,7 @@ from kuberml.worlds.live.hub.metrics import Metrics, add_metrics, of_scene
 from kuberml.worlds.live.hub.page import add_page
 from kuberml.worlds.live.hub.prometheus import Family, one
 from kuberml.worlds.live.hub.scene import Scene
+from kuberml.worlds.live.hub.visitors import guarded
 from kuberml.worlds.live.transport import LiveTransport
 
 LOOK_S = 0.5
@@ -28,15 +29,15 @@ class Outlook:
         self, transport: LiveTransport, door: HttpDoor, scene: Scene, catalog: Catalog, board: Board, vault: Path,
         *, hosts: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """Add the page and `/metrics` to the door, and serve `report`. `hosts`: see `page.add_page`."""
+        """Add the page and `/metrics` to the door, and serve `report`. `hosts`: see `visitors.guarded`."""
         self._transport, self._door, self._scene, self._vault = transport, door, scene, vault
         self._catalog, self._board, self._blobs = catalog, board, (0, 0)
         self.metrics = Metrics()
         transport.answering.watch = self.metrics.answered
         transport.serve("report", scene.report)
-        known = tuple(hosts)
-        add_page(door.app, scene, hosts=known)
-        add_metrics(door.app, self.metrics, (self._look, lambda: of_scene(scene)), hosts=known)
+        only = guarded(hosts, lambda: transport.trust.is_open)
+        add_page(door.app, scene, only)
+        add_metrics(door.app, self.metrics, (self._look, lambda: of_scene(scene)), only)
 
     async def follow(self) -> None:
         """Keep the scene up to date with who is here, until cancelled."""
