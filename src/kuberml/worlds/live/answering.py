@@ -89,6 +89,9 @@ class Answering:
         except KuberError as error:
             why = str(error)[:MAX_ERROR_CHARS].encode()
             return ("unreachable" if isinstance(error, Unreachable) else "refused"), why
+        except OSError as error:  # a full disk, for instance: it may go well later, so nobody is to take it for a refusal
+            log.warning("%s cannot answer %r now: %s", self._voice.node, request.name, error)
+            return "unreachable", f"{self._voice.node} cannot now: {error.strerror or type(error).__name__}".encode()
         except Exception as error:
             log.exception("a handler of %s failed, asked %r by %s", self._voice.node, request.name, request.sender)
             return "refused", f"{self._voice.node} failed: {type(error).__name__}".encode()
