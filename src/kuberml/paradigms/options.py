@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kuberml.core.units import NS
 from kuberml.learning.types import FitPlan
 
 
@@ -22,3 +23,19 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def plan(self) -> FitPlan:
         """One fit's plan."""
         return FitPlan(self.lr, self.steps, self.epochs, self.batch, self.momentum, self.weight_decay, self.bf16)
+
+
+class Unpaced(Training, frozen=True, kw_only=True):
+    """Options of paradigms without common rounds: every node goes on at its own speed.
+
+    Attributes:
+        rounds: how often each node trains; fast ones then have finished early.
+        for_s: go on for this long instead, seconds, so that fast nodes train more often; 0: by `rounds`.
+    """
+
+    rounds: int = 20
+    for_s: float = 0.0
+
+    def goes_on(self, done: int, began_ns: int, now_ns: int) -> bool:
+        """Whether a node that has trained `done` times since `began_ns` trains again."""
+        return now_ns - began_ns < self.for_s * NS if self.for_s else done < self.rounds
