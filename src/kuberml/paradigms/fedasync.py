@@ -1,12 +1,12 @@
 """FedAsync: no rounds; every client trains all the time, and the server mixes in each model as it comes, old ones more weakly.
 
 C. Xie, S. Koyejo, I. Gupta: Asynchronous Federated Optimization. OPT 2020 (arXiv 1903.03934), algorithm 1:
-w <- (1 - a_t) w + a_t w_new with a_t = alpha s(staleness), where a client goes down F_k(w) + rho / 2 |w - w_base|^2 from the base
-that it was sent. Staleness is the number of models that were mixed in since that base; s is 1, or (1 + staleness)^-a, or 1 up to
-b and then 1 / (a (staleness - b) + 1).
+w <- (1 - a_t) w + a_t w_new with a_t = alpha s(staleness), where a client goes down F_k(w) + rho / 2 |w - w_base|^2 from the
+base that it was sent. Staleness is the number of models that were mixed in since that base; s is 1, or (1 + staleness)^-a, or
+1 up to b and then 1 / (a (staleness - b) + 1).
 
-The server drives, as the paper's scheduler does: it asks a client that is idle to fit the newest weights. So a client is that of
-`fedavg`, and who crashes is asked again when it is back. Clients count alike, however much data they have.
+The server drives, as the paper's scheduler does: it asks a client that is idle to fit the newest weights. So a client is that
+of `fedavg`, and who crashes is asked again when it is back. Clients count alike, however much data they have.
 """
 
 from __future__ import annotations

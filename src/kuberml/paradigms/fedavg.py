@@ -114,7 +114,6 @@ async def follow(
     """The client's side of `rounds`. It serves at once, also while its learner is still being delivered.
 
     Args:
-        node, cfg: as for every role.
         learner: what trains here, when it is there.
         answer: what it does when asked to fit; None: a plain fit of the base.
         reads: the tensors of the base that this takes.
