@@ -40,8 +40,8 @@ class Steering(msgspec.Struct, frozen=True, eq=False):
     shift_P: Array | None = None
     mask_P: npt.NDArray[np.bool_] | None = None
 
-    def check(self, size: int) -> None:
-        """Check it against a state of `size` numbers.
+    def check(self, count: int) -> None:
+        """Check it against a state of `count` numbers.
 
         Raises:
             ConfigError: a vector has another length or dtype, or `proximal` is negative or not finite.
@@ -51,8 +51,8 @@ class Steering(msgspec.Struct, frozen=True, eq=False):
         wanted = {"anchor_P": np.float32, "shift_P": np.float32, "mask_P": np.bool_}
         for name, dtype in wanted.items():
             vector = getattr(self, name)
-            if vector is not None and (vector.shape != (size,) or vector.dtype != dtype):
-                right = f"{np.dtype(dtype).name} [{size}], as long as a state"
+            if vector is not None and (vector.shape != (count,) or vector.dtype != dtype):
+                right = f"{np.dtype(dtype).name} [{count}], as long as a state"
                 raise ConfigError(f"steering: {name} must be {right}, not {vector.dtype} {list(vector.shape)}")
 
     def pulled(self, gradient_P: Array, weights_P: Array, start_P: Array) -> Array:
