@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from kuberml.knowledge.want import Offer, Want
     from kuberml.worlds.live.world import LiveWorld
 
-SILENCE_S = 10.0
-"""A source that says nothing for so long is left."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -94,12 +91,9 @@ async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, An
 
 async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quiet: bool) -> SignedCard:
     """Deliver one package. Raises RemoteError: it is not what it says, or its terms forbid it. Unreachable: nobody gives it."""
-    from typing import cast
-
-    from kuberml.cli.moving import Metered, moving
+    from kuberml.cli.moving import moving
     from kuberml.core.ids import NodeId
-    from kuberml.core.seam import Transport
-    from kuberml.exchange.delivery import Delivery
+    from kuberml.exchange.delivery import Delivery, Progress
     from kuberml.knowledge.card import encode_card
     from kuberml.knowledge.pack import check_limits
     from kuberml.knowledge.signing import check_card
@@ -111,12 +105,12 @@ async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quie
     if why := allowed(signed.card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms):
         raise RemoteError(f"{signed.digest[:12]}: {why}")
     holders = [*offer.holders, *(NodeId(f"mirror-{place}") for place in range(mirrors))]
-    there = sum(ref.size_bytes for ref in signed.card.blobs if world.store.size_bytes(ref.digest) is not None)
-    with moving(signed.digest[:12], signed.card.size_bytes, there, quiet=quiet) as moved:
-        transport = cast("Transport", Metered(world.transport, moved))
-        delivery = Delivery(transport, world.store, timeout_s=SILENCE_S, on_bytes=lambda count: None)
-        for blob in await delivery.fetch(signed.card, holders):
-            world.store.put(blob)
+    delivery = Delivery(world.transport, world.store)
+    with moving(signed.digest[:12], signed.card.size_bytes, quiet=quiet) as watch:
+        for ref in signed.card.blobs:
+            if world.store.size_bytes(ref.digest) == ref.size_bytes:
+                watch(Progress(ref.digest, ref.size_bytes, ref.size_bytes, {}))
+        await delivery.deliver(signed.card, holders, watch=watch)
     for liar, why in delivery.liars.items():
         say(f"{liar} gave wrong bytes and was avoided: {why}")
     world.store.put_card(signed.digest, encode_card(signed))
