@@ -22,6 +22,9 @@ from kuberml.worlds.member.telling import telling
 PATIENCE_S = 30.0
 """How long a hub that does not answer is waited for, when joining and when publishing."""
 
+KNOWN_S = 5.0
+"""The same when joining a hub that was met before: what is here can go on without it."""
+
 SLOWEST_BYTES_S = 1_000_000
 """A package is handed over at least this fast, or a member does not wait for it any longer."""
 
@@ -56,10 +59,11 @@ class LiveMeeting:
                 serve_http=http,
             )  # fmt: skip
             world = await staying.enter_async_context(opening)
+            was_here = JOINED in world.store.memory()
             try:
-                await world.enter(PATIENCE_S)
+                await world.enter(KNOWN_S if was_here else PATIENCE_S)
             except Unreachable as error:
-                if JOINED not in world.store.memory():
+                if not was_here:
                     raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
                 log.warning("%s: the hub at %s is away; what is here goes on without it", node, address)
             else:
