@@ -79,7 +79,7 @@ class LiveMeeting:
             async with asyncio.timeout(patience_s):
                 await self._kept(offer, keep, patience_s)
         except (TimeoutError, Unreachable):
-            log.warning("%s is published here, but the hub is away: it gets it as soon as it is back", card.digest[:12])
+            log.warning("%s is published here, and the hub has no copy yet: it gets one when it is back", card.digest[:12])
 
     async def _kept(self, offer: Offer, keep: int, patience_s: float) -> None:
         while True:
