@@ -61,6 +61,8 @@ class LiveTransport:
         self.asking = Asking(link, voice, self.here)
         self._ranges = Ranges(link, voice, self.here, self.asking, reader, mirrors or {})
         self._newest: dict[tuple[str, bytes], int] = {}
+        self.read_bytes = 0
+        """Of others' blobs, since the start."""
         key, prefix = names.ask_key(voice.realm, voice.node, "*"), names.blob_prefix(voice.realm, voice.node)
         self._undo = [
             link.on_token(names.here_keys(voice.realm), self.here.saw),
@@ -112,7 +114,9 @@ class LiveTransport:
 
     async def read(self, holder: NodeId, digest: Digest, start: int, stop: int, *, timeout_s: float) -> bytes:
         """See the seam. `timeout_s` is the longest silence, not the time for all."""
-        return await self._ranges.read(holder, digest, start, stop, timeout_s)
+        data = await self._ranges.read(holder, digest, start, stop, timeout_s)
+        self.read_bytes += len(data)
+        return data
 
     async def close(self) -> None:
         """Leave."""
