@@ -16,21 +16,22 @@ COMMAND = [sys.executable, "-W", "error", "-m", "kuberml.cli"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """As a stranger's, with this source tree."""
+    """As a stranger's."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KUBERML_")}
-    return {**clean, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
+    return {**clean, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
 
 
-def start(folder: Path, *arguments: object, **options: object) -> subprocess.Popen[str]:
-    """A command that goes on."""
+def start(folder: Path, *arguments: object, modules: str = "", **options: object) -> subprocess.Popen[str]:
+    """A command that goes on. `modules`: a folder whose Python modules stand before all others; the keyring is the folder's."""
     command = [*COMMAND, *map(str, arguments)]
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, (modules, str(ROOT / "src")))), "KUBERML_HOME": str(folder / "home")}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment(), text=True, stdout=pipe, stderr=pipe, **options)
+    return subprocess.Popen(command, cwd=folder, env=environment(**paths), text=True, stdout=pipe, stderr=pipe, **options)
 
 
-def kuberml(folder: Path, *arguments: object, timeout_s: float = 60) -> tuple[int, str, str]:
+def kuberml(folder: Path, *arguments: object, timeout_s: float = 60, modules: str = "") -> tuple[int, str, str]:
     """A command until its end: (exit status, stdout, stderr)."""
-    running = start(folder, *arguments)
+    running = start(folder, *arguments, modules=modules)
     try:
         out, err = running.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
@@ -41,10 +42,10 @@ def kuberml(folder: Path, *arguments: object, timeout_s: float = 60) -> tuple[in
 
 
 @contextmanager
-def hub(folder: Path, *options: object, listen: str = "127.0.0.1:0") -> Iterator[dict[str, str]]:
+def hub(folder: Path, *options: object, listen: str = "127.0.0.1:0", modules: str = "") -> Iterator[dict[str, str]]:
     """A hub's address, and what else it says of itself, until the end of the block; stopped as a service manager would."""
     folder.mkdir(exist_ok=True)
-    running = start(folder, "hub", "--listen", listen, "--http", "127.0.0.1:0", "--json", *options)
+    running = start(folder, "hub", "--listen", listen, "--http", "127.0.0.1:0", "--json", *options, modules=modules)
     try:
         lines = ""
         while not lines.endswith("}\n"):

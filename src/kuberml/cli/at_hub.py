@@ -28,7 +28,15 @@ START = 4
 
 HubOption = Annotated[str, typer.Option("--hub", envvar="KUBERML_HUB", help="host:port of the hub; several with commas.")]
 RealmOption = Annotated[str, typer.Option("--realm", envvar="KUBERML_REALM", help="The hub's realm.")]
-KeyOption = Annotated[Path | None, typer.Option("--key", help="File of your secret key, drawn at first use.")]
+TlsOption = Annotated[
+    str, typer.Option("--tls", envvar="KUBERML_TLS", help="Folder with your certificates, of `kuberml keys certify`.")
+]
+NameOption = Annotated[
+    str, typer.Option("--name", help="Your name there, where a realm lists you; also NAME.key. Default: made from the key.")
+]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", help="Your secret key: a file, drawn at first use, or its name in your keyring.")
+]
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +44,9 @@ async def at_hub(
     address: str,
     *,
     realm: str = "default",
+    tls: str = "",
     name: str = "",
+    stem: str = "",
     key: Path | None = None,
     vault: Path | None = None,
     mirrors: tuple[str, ...] = (),
@@ -47,8 +57,10 @@ async def at_hub(
     Args:
         address: of the hub.
         realm: its realm.
-        name: who one is there, with `NAME.key`; "" and no key: nobody in particular, with keys that are thrown away.
-        key: file of the secret key.
+        tls: folder with certificates; "": none.
+        name: who one is there, with `NAME.key`.
+        stem: what a name that is made from the key begins with, with `STEM.key`.
+        key: file of the secret key; without it, and name and stem, one is nobody in particular, with keys that are thrown away.
         vault: folder for what is published and fetched; None: one that is thrown away.
         mirrors, limit_bytes_s: see `LiveWorld.open`.
 
@@ -57,27 +69,22 @@ async def at_hub(
         RemoteError: it does not let this key in.
     """
     from kuberml.knowledge.signing import Keys
+    from kuberml.worlds.live.entry import tls_in, trust_for
     from kuberml.worlds.live.world import LiveWorld
     from kuberml.worlds.member.naming import known_as
 
     with contextlib.ExitStack() as leaving:
-        if name or key is not None:
-            me = known_as(key=key, stem=name or "visitor")
+        if name or stem or key is not None:
+            me = known_as(name, key=key, stem=stem or "visitor")
             node, keys = str(me.node), me.keys
         else:
             keys = Keys(secrets.token_bytes(KEY_BYTES))
             node = f"visitor-{keys.public[:12]}"
         folder = vault or Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="kuberml-")))
         opening = LiveWorld.open(
-            address,
-            node=node,
-            role="visitor",
-            keys=keys,
-            vault=folder,
-            realm=realm,
-            mirrors=mirrors,
-            limit_bytes_s=limit_bytes_s,
-        )
+            address, node=node, role="visitor", keys=keys, vault=folder, realm=realm, trust=trust_for(realm), tls=tls_in(tls),
+            mirrors=mirrors, limit_bytes_s=limit_bytes_s,
+        )  # fmt: skip
         async with opening as world:
             try:
                 await world.enter(PATIENCE_S)

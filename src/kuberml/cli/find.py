@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import KeyOption, RealmOption, ask, at_hub, wait_for
+from kuberml.cli.at_hub import KeyOption, NameOption, RealmOption, TlsOption, ask, at_hub, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.cli.show import cards_out, row_of
 
@@ -30,7 +30,9 @@ def find(
     where: Annotated[list[str], typer.Argument(metavar="[VAULT] TASK", help="A vault folder, or --hub; and the task.")],
     *,
     hub: Annotated[str, typer.Option("--hub", help="host:port of a hub, in place of a vault.")] = "",
+    name: NameOption = "",
     realm: RealmOption = "default",
+    tls: TlsOption = "",
     key: KeyOption = None,
     labels: Annotated[str, typer.Option("--labels", help="Wanted labels with commas; weights as 3=0.5. Empty: any.")] = "",
     kinds: Annotated[str, typer.Option("--kinds", help="Kinds you can use, with commas. Empty: any.")] = "",
@@ -59,7 +61,7 @@ def find(
         limit=limit,
     )
     if hub:
-        offers_out(wait_for(_offers(hub, realm, key, want)), hub, json=json)
+        offers_out(wait_for(_offers(hub, {"name": name, "realm": realm, "tls": tls, "key": key}, want)), hub, json=json)
         return
     vault = Path(where[0])
     found = _candidates(vault, want)
@@ -82,14 +84,14 @@ def offers_out(offers: Sequence[Offer], hub: str, *, json: bool) -> None:
         say(f"the hub at {hub} knows nothing that answers this want")
 
 
-async def _offers(hub: str, realm: str, key: Path | None, want: Want) -> Sequence[Offer]:
+async def _offers(hub: str, me: dict[str, Any], want: Want) -> Sequence[Offer]:
     """What the hub offers; cards that are not what they say are left out."""
     from kuberml.core.errors import RemoteError
     from kuberml.exchange import wire
     from kuberml.knowledge.signing import check_card
 
     good = []
-    async with at_hub(hub, realm=realm, key=key) as world:
+    async with at_hub(hub, **me) as world:
         for offer in (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers:
             try:
                 check_card(offer.signed)

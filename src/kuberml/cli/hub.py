@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kuberml.cli.at_hub import RealmOption, TlsOption
+from kuberml.cli.keys import Policy
 from kuberml.cli.output import json_out, say
 from kuberml.core.ids import NodeId
 
@@ -35,7 +37,11 @@ def hub(
         str | None, typer.Option("--advertise", help="URL under which members reach --http, if not http://HOST:PORT.")
     ] = None,
     folder: Annotated[Path, typer.Option("--folder", help="Where it keeps everything; made if missing.")] = Path("kuberml-hub"),
-    realm: Annotated[str, typer.Option("--realm", help="The realm that it serves.")] = "default",
+    realm: RealmOption = "default",
+    policy: Annotated[
+        Policy, typer.Option("--policy", help="Who may come into a realm that begins here: everybody, the known, the listed.")
+    ] = Policy.open,
+    tls: TlsOption = "",
     keep_bytes: Annotated[str, typer.Option("--keep-bytes", help="Copies that it keeps, oldest out first.")] = "10 GiB",
     limit: Annotated[str, typer.Option("--limit", help='Bandwidth for packages, a second, as "20 MB". Empty: none.')] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell who comes and what is published.")] = False,
@@ -44,15 +50,18 @@ def hub(
     """Run a hub: members find each other and their packages here. It needs no configuration and sees nobody's data.
 
     It keeps a copy of what is published, so that members may leave. Killed and started again on its folder it goes on where
-    it was. Without options only this machine can reach it.
+    it was. Without options only this machine can reach it. Who may do what is the business of [bold]kuberml keys[/bold].
     """
     from kuberml.core.units import parse_size_bytes
+    from kuberml.worlds.live.entry import tls_in
 
     settings: dict[str, Any] = {
         "listen": listen,
         "http": http,
         "advertise_http": advertise,
         "realm": realm,
+        "policy": policy.value,
+        "tls": tls_in(tls),
         "keep_bytes": parse_size_bytes(keep_bytes),
         "limit_bytes_s": parse_size_bytes(limit) if limit else None,
     }
@@ -78,13 +87,17 @@ async def _serve(folder: Path, settings: dict[str, Any], *, quiet: bool, json: b
 
 
 def _ready(running: HubProcess, folder: Path, realm: str, *, json: bool) -> None:
+    from kuberml.worlds.live.trust.realm import roll_in
+
     key, cards = running.transport.voice.key, sum(1 for _ in running.catalog.cards())
+    policy = roll_in(folder).roll.policy
     if json:
-        json_out({"address": running.address, "http": running.http_url, "realm": realm, "key": key, "folder": str(folder)})
+        where = {"address": running.address, "http": running.http_url, "folder": str(folder)}
+        json_out({**where, "realm": realm, "policy": policy, "key": key})
         return
     in_realm = "" if realm == "default" else f" --realm {realm}"
     say(
-        f"This is the hub of realm {realm!r}, key {key[:12]}..., {cards} packages in {folder}/\n"
+        f"This is the hub of realm {realm!r}, policy {policy}, key {key[:12]}..., {cards} packages in {folder}/\n"
         f"  join it   kuberml join --hub {running.address}{in_realm} PROGRAM.py\n"
         f"  watch it  {running.http_url}\n"
         "Ctrl-C stops it."

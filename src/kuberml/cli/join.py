@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kuberml.cli.at_hub import HubOption, KeyOption, RealmOption, TlsOption
 from kuberml.cli.output import say
 
 
@@ -22,11 +23,11 @@ def join(
     program: Annotated[Path, typer.Argument(help="A Python program that calls kuberml.join(task=..., labels=..., data=...).")],
     arguments: Annotated[list[str] | None, typer.Argument(help="Its own arguments.")] = None,
     *,
-    hub: Annotated[
-        str, typer.Option("--hub", envvar="KUBERML_HUB", help="host:port of the hub; several with commas.")
-    ] = "127.0.0.1:7447",
+    hub: HubOption = "127.0.0.1:7447",
     name: Annotated[str, typer.Option("--name", help="Who you are there. Default: program, arguments, key.")] = "",
-    realm: Annotated[str, typer.Option("--realm", help="The hub's realm.")] = "default",
+    key: KeyOption = None,
+    realm: RealmOption = "default",
+    tls: TlsOption = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell each step on stderr.")] = False,
 ) -> None:
     """Run a Python program as a member of a hub: where it calls [bold]kuberml.join(task=...)[/bold], it joins that hub.
@@ -42,8 +43,9 @@ def join(
 
     if not program.is_file():
         raise ConfigError(f"there is no program {program}; give the path of a Python file")
-    os.environ["KUBERML_HUB"], os.environ["KUBERML_REALM"] = hub, realm
-    os.environ["KUBERML_TELL"] = "" if quiet else "1"
+    os.environ.update(KUBERML_HUB=hub, KUBERML_REALM=realm, KUBERML_TLS=tls, KUBERML_TELL="" if quiet else "1")
+    if key is not None:
+        os.environ["KUBERML_KEY"] = str(key)
     if name:
         os.environ["KUBERML_NAME"] = name
     if not quiet:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kuberml.cli import compare, doctor, find, hub, join, keys, new, run, show, verify
+from kuberml.cli import compare, doctor, fetch, find, forget, hub, join, keys, new, publish, run, show, verify
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
@@ -28,7 +28,10 @@ app = typer.Typer(
 for _module in (
     hub,
     join,
+    publish,
     find,
+    fetch,
+    forget,
     keys,
     run,
     compare,

@@ -149,6 +149,10 @@ class Catalog:
         """All cards, sorted by digest."""
         return (_decoder.decode(row[0]) for row in self._rows.read("SELECT signed FROM cards ORDER BY digest"))
 
+    def count(self) -> int:
+        """How many cards there are."""
+        return int(self._rows.read("SELECT count(*) FROM cards")[0][0])
+
     def holders(self, digest: Digest) -> tuple[NodeId, ...]:
         """Who has a card, sorted; () if nobody or no such card."""
         row = self._id(digest)

@@ -28,6 +28,7 @@ from kuberml.scenario.live.standing import Standing
 from kuberml.scenario.live.status import ASK, Cue, Phase, Status
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.public_things import PublicThings
+from kuberml.worlds.live.energy import Modelled
 from kuberml.worlds.live.trust.by_roll import RollTrust
 from kuberml.worlds.live.world import LiveWorld
 
@@ -47,6 +48,7 @@ class Stand:
     def __init__(self, world: LiveWorld) -> None:
         self._world = world
         self.counted, self.computed = CountedTransport(world.transport), CountedCompute(world.compute)
+        self._energy = Modelled()
 
     def clock(self, node: NodeId) -> Clock:
         """The node's Clock."""
@@ -66,7 +68,7 @@ class Stand:
 
     def usage(self) -> dict[str, int]:
         """Of a USAGE event."""
-        energy_mj = round(1000 * self.energy_j)
+        energy_mj = round(1000 * self._energy.joules())
         return {"moved_bytes": self.counted.caused_bytes, "energy_mj": energy_mj, "flops": self.computed.flops}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ RESTARTS = 3
 """How often a process that died is started again."""
 END_S, LEAVE_S = 10.0, 10.0
 """Patience with those that were told to end, and with those that were asked to leave by a signal."""
+LOOK_S = 0.02
 TAIL_LINES = 6
 
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} | {
@@ -98,23 +100,23 @@ class Crew:
             lines = []
         return "\n".join(lines[-TAIL_LINES:]) or f"{node} said nothing"
 
-    def wait(self, nodes: Sequence[NodeId], timeout_s: float = END_S) -> None:
+    async def wait(self, nodes: Sequence[NodeId], timeout_s: float = END_S) -> None:
         """Until the processes of these have ended; those that have not by then are asked to leave, and then killed."""
         for patience_s, number in ((timeout_s, signal.SIGTERM), (LEAVE_S, signal.SIGKILL), (LEAVE_S, signal.SIGKILL)):
             until_s = time.monotonic() + patience_s
             while left := [node for node in nodes if self.pid(node) is not None]:
                 if time.monotonic() > until_s:
                     break
-                time.sleep(0.02)
+                await asyncio.sleep(LOOK_S)
             for node in left:
                 self._running[node].send_signal(number)
         for node in nodes:
             self._bury(node)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ask everybody to leave, the hub last; whoever does not is killed."""
-        self.wait([node for node in self._running if node != HUB], 0.0)
-        self.wait([node for node in self._running if node == HUB], 0.0)
+        await self.wait([node for node in self._running if node != HUB], 0.0)
+        await self.wait([node for node in self._running if node == HUB], 0.0)
 
     def kill(self) -> None:
         """End everybody at once."""

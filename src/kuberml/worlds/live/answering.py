@@ -22,8 +22,8 @@ MAX_UNREAD = 512
 MAX_ERROR_CHARS = 1000
 
 log = logging.getLogger("kuberml.live")
-Watch = Callable[[str, str, float], None]
-"""Told of every request: (name, outcome, seconds)."""
+Watch = Callable[[str, str, float, str], None]
+"""Told of every request: (name, outcome, seconds, why it was not granted)."""
 
 
 class Answering:
@@ -35,7 +35,7 @@ class Answering:
         self.handlers: dict[str, Handler] = {"door": self._door}
         self.urls = urls
         self.on_new_epoch: Callable[[], None] = lambda: None
-        self.watch: Watch = lambda name, outcome, seconds: None
+        self.watch: Watch = lambda name, outcome, seconds, why: None
         self._once = Once()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -60,19 +60,19 @@ class Answering:
 
     async def answer(self, data: bytes, name: str) -> bytes | None:
         """The sealed answer to a sealed request; None where whoever asks cannot even be told why not."""
-        began_s, outcome = asyncio.get_running_loop().time(), "refused"
+        began_s, outcome, why = asyncio.get_running_loop().time(), "refused", ""
         try:
             request = opened(data, Request)
         except RemoteError as error:
             log.info("unreadable request for %r: %s", name[:64], error)
-            self.watch("unreadable", outcome, 0.0)
+            self.watch("unreadable", outcome, 0.0, str(error))
             return None
         known = request.name if request.name in self.handlers else "unknown"
         try:
             status, body = await self._judged(request)
-            outcome = status
+            outcome, why = status, "" if status == "ok" else body.decode("utf-8", "replace")
         finally:
-            self.watch(known, outcome, asyncio.get_running_loop().time() - began_s)
+            self.watch(known, outcome, asyncio.get_running_loop().time() - began_s, why)
         return self._voice.answer(digest(request), status, body)
 
     async def _judged(self, request: Request) -> tuple[Status, bytes]:

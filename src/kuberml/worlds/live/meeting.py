@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from pathlib import Path
 from typing import Self
 
@@ -14,12 +13,10 @@ from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
+from kuberml.worlds.live.entry import realm_named, tls_in, trust_for
 from kuberml.worlds.live.names import endpoints
 from kuberml.worlds.live.world import LiveWorld
 from kuberml.worlds.member.telling import telling
-
-REALM_VARIABLE = "KUBERML_REALM"
-"""Environment variable with the hub's realm, if it is not "default"."""
 
 PATIENCE_S = 30.0
 """How long a hub that does not answer is waited for, when joining and when publishing."""
@@ -51,8 +48,11 @@ class LiveMeeting:
         """
         near = all(endpoint.host in ("127.0.0.1", "localhost", "::1") for endpoint in endpoints(address))
         async with contextlib.AsyncExitStack() as staying:
-            realm, http = os.environ.get(REALM_VARIABLE) or "default", "127.0.0.1:0" if near else None
-            opening = LiveWorld.open(address, node=node, role="peer", keys=keys, vault=vault, realm=realm, serve_http=http)
+            realm, http = realm_named(), "127.0.0.1:0" if near else None
+            opening = LiveWorld.open(
+                address, node=node, role="peer", keys=keys, vault=vault, realm=realm, trust=trust_for(realm), tls=tls_in(),
+                serve_http=http,
+            )  # fmt: skip
             world = await staying.enter_async_context(opening)
             try:
                 await world.enter(PATIENCE_S)

@@ -67,7 +67,8 @@ def router(listen: Sequence[Endpoint], tls: Config | None = None, connect: Seque
 
 def _common(tls: Config | None) -> Config:
     quiet = {"scouting/multicast/enabled": False, "scouting/gossip/enabled": False}
-    bounds = {"transport/link/rx/max_message_size": MESSAGE_MAX_BYTES}
+    # Shared memory between processes of one machine has segments for 351 sessions (Zenoh 1.10), and then nobody else gets in.
+    bounds = {"transport/link/rx/max_message_size": MESSAGE_MAX_BYTES, "transport/shared_memory/enabled": False}
     return {**quiet, **bounds, "transport/link/tx/lease": LEASE_MS, **(tls or {})}
 
 

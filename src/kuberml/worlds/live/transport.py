@@ -63,11 +63,12 @@ class LiveTransport:
         self._newest: dict[tuple[str, bytes], int] = {}
         self.read_bytes = 0
         """Of others' blobs, since the start."""
+        self._serving: list[ServedBlobs] = []  # one for each time that the link was opened
         key, prefix = names.ask_key(voice.realm, voice.node, "*"), names.blob_prefix(voice.realm, voice.node)
         self._undo = [
             link.on_token(names.here_keys(voice.realm), self.here.saw),
             link.on_query(key, self.answering.take_query),
-            link.declare(lambda session: _Blobs(serve_blobs(session, prefix, store, self.gate.over_router))),
+            link.declare(lambda session: self._served(serve_blobs(session, prefix, store, self.gate.over_router))),
         ]
         self._undo_token = link.token(self._token)
         self.answering.on_new_epoch = self._appear
@@ -76,6 +77,15 @@ class LiveTransport:
     def node(self) -> NodeId:
         """Whose door this is."""
         return self.voice.node
+
+    @property
+    def sent_bytes(self) -> int:
+        """Of blobs, over the router, since the start."""
+        return sum(serving.sent_bytes for serving in self._serving)
+
+    def _served(self, serving: ServedBlobs) -> _Blobs:
+        self._serving.append(serving)
+        return _Blobs(serving)
 
     @property
     def _token(self) -> str:

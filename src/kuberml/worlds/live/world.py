@@ -21,7 +21,6 @@ from kuberml import __version__
 from kuberml.core import canonical
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId, check_node
-from kuberml.core.seam import Recorder
 from kuberml.knowledge.signing import Keys
 from kuberml.ledger.ledger import Ledger
 from kuberml.vault.folder import FolderStore
@@ -35,6 +34,7 @@ from kuberml.worlds.live.envelope import Voice
 from kuberml.worlds.live.http import HttpDoor, Poster, listening
 from kuberml.worlds.live.names import HUB, Presence
 from kuberml.worlds.live.outbox import Outbox
+from kuberml.worlds.live.reports import Reporter
 from kuberml.worlds.live.session import Link, client
 from kuberml.worlds.live.transport import LiveTransport
 from kuberml.worlds.live.trust.beat import RollFollower, running
@@ -47,6 +47,8 @@ log = logging.getLogger("kuberml.live")
 
 HELLO_S = 10.0
 """Patience with the hub's welcome."""
+LAST_WORDS_S = 1.0
+"""For what the hub's page has not been told yet."""
 
 
 class LiveWorld:
@@ -54,10 +56,11 @@ class LiveWorld:
 
     hub = HUB
 
-    def __init__(self, link: Link, transport: LiveTransport, store: FolderStore, ledger: Ledger) -> None:
+    def __init__(self, link: Link, transport: LiveTransport, store: FolderStore, ledger: Ledger, *, reports: bool) -> None:
         self.link, self.transport, self.store, self.ledger = link, transport, store, ledger
         self.clock, self.compute = SystemClock(), LiveCompute()
         self.outbox = Outbox(store)
+        self._reporter = Reporter(ledger.recorder(transport.node, self.clock.now_ns), transport, HUB, on=reports)
         self.welcome: Welcome | None = None
         """What the hub said last; None: it has not been reached yet."""
         self.joined = asyncio.Event()
@@ -83,6 +86,7 @@ class LiveWorld:
         advertise: str | None = None,
         mirrors: Sequence[str] = (),
         limit_bytes_s: int | None = None,
+        reports: bool = True,
     ) -> AsyncIterator[LiveWorld]:
         """Enter; leaves at the end of the block.
 
@@ -100,6 +104,7 @@ class LiveWorld:
             advertise: how others dial that door, if not by that host and port.
             mirrors: base addresses of dumb mirrors.
             limit_bytes_s: bandwidth for blobs, each way.
+            reports: tell the hub what happens here, for its page (`reports.TOLD`); never data, never models.
 
         Raises:
             ConfigError: an address, name, folder or port that cannot be.
@@ -126,16 +131,17 @@ class LiveWorld:
                 door = HttpDoor(store, transport.answering, transport.gate, limit_bytes_s=limit_bytes_s)
                 opening.push_async_callback(door.close)
                 await door.open(*where, tls.server_context() if tls else None)
-            world = cls(link, transport, store, ledger)
+            world = cls(link, transport, store, ledger, reports=reports)
             opening.callback(world.compute.close)
             opening.push_async_callback(world._leave)
+            await opening.enter_async_context(running(world._reporter.run()))
             await opening.enter_async_context(running(RollFollower(transport, believed, hub=HUB).run()))
             link.dial()
             yield world
 
-    def recorder(self) -> Recorder:
-        """This node's Recorder: into its ledger."""
-        return self.ledger.recorder(self.transport.node, self.clock.now_ns)
+    def recorder(self) -> Reporter:
+        """This node's Recorder: into its ledger, and some of it to the hub's page."""
+        return self._reporter
 
     async def enter(self, timeout_s: float) -> Welcome:
         """Wait until the hub has let this node in.
@@ -185,6 +191,10 @@ class LiveWorld:
             wait_s = min(2 * wait_s, 5.0)
 
     async def _leave(self) -> None:
+        if self.joined.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self._reporter.flush()
         if self._joining is not None:
             self._joining.cancel()
             with contextlib.suppress(asyncio.CancelledError):

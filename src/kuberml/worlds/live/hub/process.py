@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,6 +35,8 @@ from kuberml.worlds.live.blobs.tls import Tls
 from kuberml.worlds.live.envelope import Voice
 from kuberml.worlds.live.http import HttpDoor, Poster, listening
 from kuberml.worlds.live.hub.keeper import Keeper
+from kuberml.worlds.live.hub.outlook import Outlook
+from kuberml.worlds.live.hub.scene import Scene
 from kuberml.worlds.live.names import HUB, Endpoint
 from kuberml.worlds.live.session import Link, router
 from kuberml.worlds.live.transport import LiveTransport
@@ -62,7 +65,10 @@ class HubProcess:
         self.clock = SystemClock()
         recorder = ledger.recorder(HUB, self.clock.now_ns)
         self.keeper = Keeper(transport, store, catalog, recorder, keep_bytes=keep_bytes)
-        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper,))
+        self.scene = Scene(lambda: self.clock.now_ns() // 1_000_000, catalog.card, realm=transport.voice.realm)
+        known_as = [urlsplit(http_url).hostname or ""]
+        self.outlook = Outlook(transport, door, self.scene, catalog, board, store.path, hosts=known_as)
+        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper, self.scene))
         self.members: dict[NodeId, Hello] = {}
         """Who has said hello since this process began."""
         self._closing = asyncio.Event()
@@ -142,6 +148,7 @@ class HubProcess:
             if own is not None:
                 hub._realm = own
                 await opening.enter_async_context(running(RollService(transport, own).run()))
+            await opening.enter_async_context(running(hub.outlook.follow()))
             hub.keeper.start()
             opening.push_async_callback(hub.keeper.close)
             yield hub

@@ -1,0 +1,143 @@
+"""`kuberml publish|find|fetch|forget` against a real hub, as separate processes in which torch cannot be imported."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kuberml.knowledge.card import Terms, encode_card
+from kuberml.knowledge.kinds.weights import Weights
+from kuberml.knowledge.pack import make
+from kuberml.vault.folder import FolderStore
+from kuberml.worlds.member.keyfile import keys_in
+from tests.cli.live import hub, kuberml
+
+
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory):
+    """A folder of modules in which torch and its like end the process that imports them."""
+    folder = tmp_path_factory.mktemp("without")
+    for name in ("torch", "sklearn", "matplotlib"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')\n")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, without_torch):
+    with hub(tmp_path_factory.mktemp("hub"), modules=without_torch) as running:
+        yield running["address"]
+
+
+def vault(folder, slot, *, version=0, terms=None, size=300_000):
+    """A vault with one package of weights, by the key in me.key: the digest of its card."""
+    content = Weights({"w": np.arange(size, dtype=np.float32) + version}, {"3": 120, "8": 80})
+    found = make(
+        "weights", content, keys=keys_in(folder / "me.key"), task="digits", slot=slot, version=version, learned_at_ms=1,
+        terms=terms or Terms(),
+    )  # fmt: skip
+    with FolderStore(folder / "mine") as store:
+        for blob in found.blobs:
+            store.put(blob)
+        store.put_card(found.signed.digest, encode_card(found.signed))
+    return found.signed.digest
+
+
+def listed(folder, address, *options, modules):
+    status, out, err = kuberml(folder, "find", "digits", "--hub", address, "--json", *options, modules=modules)
+    assert status == 0, err
+    return {row["digest"]: row["holders"] for row in json.loads(out)}
+
+
+def test_what_is_published_is_found_fetched_and_taken_back(tmp_path, address, without_torch):
+    def command(*arguments):
+        return kuberml(tmp_path, *arguments, "--hub", address, modules=without_torch)
+
+    card = vault(tmp_path, "there and back")
+    status, _, err = command("publish", "mine", card[:8])
+    assert (status, "the hub has a copy" in err) == (0, True), err
+    assert "hub" in listed(tmp_path, address, "--labels", "8", modules=without_torch)[card]
+    assert card not in listed(tmp_path, address, "--labels", "5", modules=without_torch)
+    assert card[:12] in command("find", "digits")[1]
+    status, _, err = command("fetch", card[:8], "--out", "got")
+    assert status == 0, err
+    assert "1.2 MB of 1.2 MB" in err
+    assert "from hub" in err
+    assert kuberml(tmp_path, "verify", "got")[0] == 0
+    status, out, err = command("fetch", card[:8], "--out", "got", "--json")  # once more: it is here
+    assert (status, json.loads(out)[0]["digest"]) == (0, card), err
+    status, _, err = command("forget", card[:8], "--key", "me.key")
+    assert (status, "offers it no more" in err) == (0, True), err
+    assert card not in listed(tmp_path, address, modules=without_torch)
+    assert command("fetch", card[:8])[0] == 2
+    status, _, err = command("publish", "mine", card[:8])
+    assert (status, "withdrawn by its author" in err) == (3, True), err
+
+
+def test_only_its_author_takes_a_package_back(tmp_path, address, without_torch):
+    card = vault(tmp_path, "not yours")
+    assert kuberml(tmp_path, "publish", "mine", card[:8], "--hub", address, modules=without_torch)[0] == 0
+    keys_in(tmp_path / "other.key")
+    status, _, err = kuberml(tmp_path, "forget", card[:8], "--key", "other.key", "--hub", address)
+    assert (status, "other.key is the key of" in err) == (2, True)
+    status, _, err = kuberml(tmp_path, "forget", card[:8], "--key", "none.key", "--hub", address)
+    assert (status, "there is no key none.key" in err) == (2, True)
+    assert card in listed(tmp_path, address, modules=without_torch)
+
+
+def test_terms_are_kept_before_a_byte_is_moved(tmp_path, address, without_torch):
+    card = vault(tmp_path, "for research", terms=Terms(purposes=("research",)))
+    assert kuberml(tmp_path, "publish", "mine", card[:8], "--hub", address, modules=without_torch)[0] == 0
+    status, _, err = kuberml(tmp_path, "fetch", card[:8], "--hub", address, "--out", "got", modules=without_torch)
+    assert (status, "it is for 'research'" in err) == (3, True)
+    assert list((tmp_path / "got" / "blobs").glob("*/*")) == []
+    again = ("fetch", card[:8], "--hub", address, "--out", "got", "--purpose", "research")
+    assert kuberml(tmp_path, *again, modules=without_torch)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("fetch",), 2, "say what to fetch"),
+        (("publish", "mine"), 2, "kuberml publish VAULT CARD"),
+        (("publish", "none", "3f9c"), 2, "none is not a vault"),
+        (("find", "a", "b"), 2, "kuberml find VAULT TASK"),
+        (("fetch", "abcd", "--limit", "fast"), 2, "not a size"),
+        (("fetch", "abcd", "--tls", "none"), 2, "none has no files *.tls.key"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(cli, arguments, status, says):
+    found, out, err = cli(*arguments, "--hub", "127.0.0.1:9")
+    assert (found, out, err.count("\n")) == (status, "", 1), err
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("fetch", "0000000000000000"), 2, "no cards begin with"),
+        (("fetch", "--task", "nothing"), 3, "knows nothing that answers this want"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_said(tmp_path, address, arguments, status, says):
+    found, out, err = kuberml(tmp_path, *arguments, "--hub", address)
+    assert (found, out, err.count("\n")) == (status, "", 1), err
+    assert says in err
+
+
+def test_a_listed_realm_lets_only_the_listed_do_what_they_may(tmp_path, without_torch):
+    keys_in(tmp_path / "me.key")
+    card = vault(tmp_path, "a")
+    with hub(tmp_path / "place", "--realm", "ward", "--policy", "listed", modules=without_torch) as running:
+        here = ("--hub", running["address"], "--realm", "ward")
+        assert running["policy"] == "listed"
+        status, _, err = kuberml(tmp_path, "publish", "mine", card[:8], *here, "--key", "me.key")
+        assert status == 3, err
+        assert "Traceback" not in err
+        admitted = keys_in(tmp_path / "me.key").public
+        folder = tmp_path / "place" / "kuberml-hub"
+        assert kuberml(tmp_path, "keys", "admit", admitted, "me", "--hub", folder, "--may", "publish", "--may", "find")[0] == 0
+        status, _, err = kuberml(tmp_path, "publish", "mine", card[:8], *here, "--key", "me.key", "--name", "me")
+        assert status == 0, err
+        assert kuberml(tmp_path, "find", "digits", *here, "--name", "me")[0] == 0
+        status, _, err = kuberml(tmp_path, "find", "digits", *here)  # nobody in particular
+        assert status == 3, err
