@@ -109,9 +109,7 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
     return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed, keys), tests, _public(config, dataset))
 
 
-def _services(
-    config: Config, dataset: Dataset, seed: int, keys: Callable[[int, NodeId], Keys]
-) -> dict[NodeId, Actor]:
+def _services(config: Config, dataset: Dataset, seed: int, keys: Callable[[int, NodeId], Keys]) -> dict[NodeId, Actor]:
     def service(node: NodeId, learner: Learner | None = None) -> Actor:
         return Actor(
             node=node,

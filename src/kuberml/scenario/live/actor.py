@@ -23,7 +23,7 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Compute, Store, Transport
 from kuberml.core.values import dumps
 from kuberml.scenario.live.counted import CountedCompute, CountedTransport
-from kuberml.scenario.live.playbill import PROMPTER, Playbill, read_playbill
+from kuberml.scenario.live.playbill import PROMPTER, read_playbill
 from kuberml.scenario.live.standing import Standing
 from kuberml.scenario.live.status import ASK, Cue, Phase, Status
 from kuberml.scenario.parts import Parts
@@ -79,9 +79,8 @@ class Actor:
         self._world, self._parts, self._node = world, parts, node
         self._stand = Stand(world)
         data = parts.cast[node][1].data
-        self._standing = Standing(
-            folder, world.recorder(), world.ledger, data and data.heldout, data.labels if data else (), self._stand.usage
-        )
+        heldout, labels = (data.heldout, data.labels) if data else (None, ())
+        self._standing = Standing(folder, world.recorder(), world.ledger, heldout, labels, self._stand.usage)
         self.leaving = asyncio.Event()
         self._part: asyncio.Task[None] | None = None
 
@@ -123,9 +122,7 @@ class Actor:
 
     async def _cue(self) -> Cue:
         """Say how it stands; what is to be done. The prompter answers at once when that has changed, else after a while."""
-        asking = asyncio.ensure_future(
-            self._world.transport.ask(PROMPTER, ASK, self._said(self._phase), timeout_s=CUE_S)
-        )
+        asking = asyncio.ensure_future(self._world.transport.ask(PROMPTER, ASK, self._said(self._phase), timeout_s=CUE_S))
         stop, over = asyncio.ensure_future(self.leaving.wait()), [self._part] if self._part and not self._part.done() else []
         try:
             await asyncio.wait([asking, stop, *over], return_when=asyncio.FIRST_COMPLETED)

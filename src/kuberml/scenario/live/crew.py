@@ -24,7 +24,7 @@ END_S, LEAVE_S = 10.0, 10.0
 LOOK_S = 0.02
 TAIL_LINES = 6
 
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} | {
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
     "OMP_WAIT_POLICY": "PASSIVE"  # spinning threads of several processes starve each other
 }
 

@@ -12,7 +12,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.seam import Recorder
 from kuberml.scenario.live.actor import WRONG, hang_on
 from kuberml.scenario.live.playbill import read_playbill
-from kuberml.scenario.live.standing import USAGE
+from kuberml.scenario.live.standing import THIS_PROCESS, USAGE
 from kuberml.worlds.live.hub.process import HubProcess
 from kuberml.worlds.live.names import HUB
 
@@ -41,7 +41,7 @@ async def _watch(hub: HubProcess, recorder: Recorder) -> None:
         await asyncio.sleep(LOOK_S)
         if hub.transport.read_bytes != said:
             said = hub.transport.read_bytes
-            recorder.record(USAGE, moved_bytes=said, energy_mj=0, flops=0)
+            recorder.record(USAGE, process=THIS_PROCESS, moved_bytes=said, energy_mj=0, flops=0)
         hub.ledger.flush()
 
 

@@ -1,14 +1,14 @@
 """One live run: one paradigm, one seed, from the first process to the last; what it came to is read by `ending`.
 
-    run = LiveRun(config, "kuber", 0, folder)
-    await run.play(tell)
+run = LiveRun(config, "kuber", 0, folder)
+await run.play(tell)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -77,6 +77,7 @@ class LiveRun:
         parts: who plays what.
         finished: all that are waited for have ended; False: `until_s` came first.
         began_ns, ended_ns: of the system's clock.
+        heard: what each node said last; `deaths`: how often its process died.
         joules: (time_ns, millijoules of this machine since the beginning), where the machine measures them.
     """
 
@@ -92,8 +93,10 @@ class LiveRun:
         self.parts = Parts(config, label, seed, PublicThings(config), self.keys)
         self.finished, self.began_ns, self.ended_ns = False, 0, 0
         self.joules: list[tuple[int, int]] = []
+        self.heard: dict[NodeId, Status] = {}
+        self.deaths: dict[NodeId, int] = {}
         self._meters: list[Meter] = []
-        self._deaths: dict[NodeId, Death] = {}
+        self._last: dict[NodeId, Death] = {}
         self._news: list[str] = []
         (folder / PREDICTORS).mkdir(parents=True)
         port, http_port, realm = names.free_port("127.0.0.1"), names.free_port("127.0.0.1"), f"up-{secret[:4].hex()}"
@@ -127,16 +130,17 @@ class LiveRun:
             self.crew.start([HUB, *cast])
             async with self._joined() as world:
                 prompter = Prompter(world.transport, world.clock, cast, self.parts.waited)
+                self.heard = prompter.heard
                 await self._watch(prompter, world, tell, stop)
+                self.ended_ns = world.clock.now_ns()
                 prompter.end()
                 self._check(prompter)
-                self.ended_ns = world.clock.now_ns()
                 await self.crew.wait(list(cast))
         finally:
             await self.crew.stop()
 
     @contextlib.asynccontextmanager
-    async def _joined(self):  # type: ignore[no-untyped-def]
+    async def _joined(self) -> AsyncIterator[LiveWorld]:
         bill = self.playbill
         opening = LiveWorld.open(
             bill.address, node=PROMPTER, role=PROMPTER, keys=self.keys(self.seed, PROMPTER), realm=bill.realm,
@@ -154,7 +158,9 @@ class LiveRun:
             now_ns, began_ns = world.clock.now_ns(), prompter.began_ns
             time_s = None if began_ns is None else (now_ns - began_ns) / NS
             if time_s is None and loop.time() - began_s > START_S:
-                raise Unreachable(f"{', '.join(prompter.missing())}: not there {START_S:g} s after the start; see {self.folder}/logs")
+                raise Unreachable(
+                    f"{', '.join(prompter.missing())}: not there {START_S:g} s after the start; see {self.folder}/logs"
+                )
             if loop.time() - told_s >= TELL_S:
                 told_s = loop.time()
                 self._measure(now_ns)
@@ -168,7 +174,7 @@ class LiveRun:
         tell(self._view(prompter, (world.clock.now_ns() - self.began_ns) / NS if self.began_ns else None))
 
     def _died(self, death: Death, prompter: Prompter) -> None:
-        self._deaths[death.node] = death
+        self._last[death.node], self.deaths[death.node] = death, death.times
         what = "is started again" if death.again else "is not started again"
         self._news.append(f"{death.node} {death.how} and {what} ({self.crew.log(death.node)})")
         if death.again:
@@ -182,7 +188,7 @@ class LiveRun:
         """Raise what the first gave up for, if all that the run waits for have."""
         waited = [node for node, (role, _) in self.parts.cast.items() if role == self.parts.waited]
         gone = {node: status.why for node, status in prompter.heard.items() if status.phase == "gave up"}
-        gone |= {node: f"{self._deaths[node].how}, {self._deaths[node].times} times" for node in prompter.lost}
+        gone |= {node: f"{self._last[node].how}, {self._last[node].times} times" for node in prompter.lost}
         if self.finished and set(waited) <= gone.keys():
             raise Unreachable(f"{waited[0]}: {gone[waited[0]]}; see {self.crew.log(waited[0])}")
 
@@ -193,10 +199,8 @@ class LiveRun:
     def _view(self, prompter: Prompter, time_s: float | None) -> View:
         rows = []
         for node, (role, _) in self.parts.cast.items():
-            death = self._deaths.get(node)
-            rows.append(
-                Row(node, role, prompter.heard.get(node), death.times if death else 0, node in prompter.lost, self.crew.pid(node))
-            )
+            status, deaths, lost = prompter.heard.get(node), self.deaths.get(node, 0), node in prompter.lost
+            rows.append(Row(node, role, status, deaths, lost, self.crew.pid(node)))
         return View(
             paradigm=self.label, seed=self.seed, time_s=time_s, until_s=self.config.world.until_s,
             moved_bytes=sum(status.moved_bytes for status in prompter.heard.values()),

@@ -7,7 +7,9 @@ node's ledger, which is written at once where a summary needs it: a process that
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,8 @@ from kuberml.scenario.live.playbill import PREDICTORS
 from kuberml.scenario.notes import KEPT
 
 USAGE = "usage"
-"""Event with what a node has caused so far: moved_bytes, energy_mj, flops. Counts begin anew with each of its processes."""
+"""Event with what one process of a node has caused so far: process, moved_bytes, energy_mj, flops."""
+THIS_PROCESS = secrets.token_hex(4)
 CHEAP_FLOPS = 2_000_000_000
 """Of scoring a predictor on a node's own held-out data: beyond it the table does without."""
 
@@ -35,12 +38,14 @@ class Standing:
         self, folder: Path, recorder: Recorder, ledger: Ledger, heldout: DataRef | None, labels: tuple[str, ...],
         usage: Callable[[], dict[str, int]],
     ) -> None:  # fmt: skip
-        """Args:
-        folder: of the run.
-        recorder, ledger: the node's own.
-        heldout: what it keeps back, if it learns.
-        labels: that it has data of.
-        usage: the fields of a USAGE event, now.
+        """Nothing has happened yet.
+
+        Args:
+            folder: of the run.
+            recorder, ledger: the node's own.
+            heldout: what it keeps back, if it learns.
+            labels: that it has data of.
+            usage: the fields of a USAGE event, now.
         """
         self._folder, self._recorder, self._ledger, self._heldout = folder / PREDICTORS, recorder, ledger, heldout
         self._usage, self._said = usage, {"moved_bytes": -1}
@@ -74,7 +79,7 @@ class Standing:
         """Take down what was caused so far, if it is more than before."""
         usage = self._usage()
         if usage["moved_bytes"] != self._said["moved_bytes"]:
-            self._recorder.record(USAGE, **usage)
+            self._recorder.record(USAGE, process=THIS_PROCESS, **usage)
             self._said = usage
             self.flush()
 
@@ -93,4 +98,4 @@ class Standing:
 
     def _score(self, predictor: Any, heldout: DataRef) -> None:
         accuracy = score(predictor, heldout).accuracy
-        self.accuracy_ppm = round(1e6 * accuracy) if accuracy == accuracy else None  # NaN: it keeps nothing back
+        self.accuracy_ppm = round(1e6 * accuracy) if math.isfinite(accuracy) else None
