@@ -2,7 +2,7 @@
 
 kuberml hub                                                                # in one terminal
 kuberml join --hub 127.0.0.1:7447 examples/learner.py 6 7 8 9              # in another
-kuberml join --hub 127.0.0.1:7447 examples/learner.py 0 1 2 3 4 5 6        # in a third
+kuberml join --hub 127.0.0.1:7447 examples/learner.py 0 1 2 3 4 5          # in a third
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the documents show runs: every python block, in its document's order, in an empty folder.
+"""What the documents show runs: every python block, in its document's order, in an empty folder; the README's commands too.
 
 A block that cannot run here has the line `<!-- not run: why -->` before it.
 """
@@ -6,14 +6,18 @@ A block that cannot run here has the line `<!-- not run: why -->` before it.
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.live import hub, kuberml, start
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+-->\n+)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMANDS = re.compile(r"^```sh\n(kuberml .*?)\n```$", re.MULTILINE)
 LINES = 25
 """That many the patch of an existing loop may have."""
 
@@ -61,6 +65,37 @@ def test_the_readme_teaches_a_network_what_it_has_never_seen(
     assert (alone(x).argmax(1) == y).float().mean() < 0.2  # nobody guesses digits that were never shown
 
 
+def commands() -> list[list[str]]:
+    """What the README tells to type, each as its words."""
+    return [shlex.split(block) for block in COMMANDS.findall((ROOT / "README.md").read_text())]
+
+
+def test_what_a_stranger_types_first_works(tmp_path: Path) -> None:
+    """The README's own commands, as processes, on a port that is free here."""
+    hub_command, *joins, find = commands()
+    assert hub_command == ["kuberml", "hub"]
+    with hub(tmp_path / "place") as running:
+        here = [[word.replace("127.0.0.1:7447", running["address"]) for word in command[1:]] for command in (*joins, find)]
+        assert len(joins) == 2
+        assert all(running["address"] in words for words in here)
+        paths = [[str(ROOT / word) if word.startswith("examples/") else word for word in words] for words in here]
+        learners = [start(tmp_path, *words) for words in paths[:2]]
+        said = [learner.communicate(timeout=90) for learner in learners]
+        assert [learner.returncode for learner in learners] == [0, 0], said
+        for out, _ in said:
+            assert int(re.findall(r"(\d+)% right on digits that I have never seen", out)[0]) >= 80
+        status, out, err = kuberml(tmp_path, *here[2])
+        assert (status, "statistics" in out) == (0, True), err
+        shown = told("\n".join(err for _, err in said))
+        printed = (ROOT / "README.md").read_text().partition("```text\n")[2].partition("```")[0]
+        assert [line for line in told(printed)[:4] if line not in shown] == []
+
+
+def told(text: str) -> list[str]:
+    """Its lines without what differs from run to run: names with their key, digests, sizes."""
+    return [re.sub(r"\b[0-9a-f]{12}\b|[0-9.]+ KB", "", line.partition(": ")[2]) for line in text.splitlines()]
+
+
 def test_blocks_are_found_and_marked_ones_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_text("x\n```python\na = 1\n```\n<!-- not run: needs a network -->\n```python\nb = 2\n```\n```toml\nc = 3\n```\n")
@@ -69,4 +104,4 @@ def test_blocks_are_found_and_marked_ones_are_left_out(tmp_path: Path) -> None:
 
 def test_the_readme_names_the_two_commands_and_shows_results() -> None:
     text = (ROOT / "README.md").read_text()
-    assert all(part in text for part in ("make demo", "make test", "(docs/results.md)"))
+    assert all(part in text for part in ("make setup", "make demo", "make test", "(docs/results.md)"))

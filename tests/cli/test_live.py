@@ -26,14 +26,14 @@ def cards(folder):
 
 def test_two_learners_teach_each_other_all_ten_digits(tmp_path, address):
     first = start(tmp_path, "join", "--hub", address, LEARNER, "6", "7", "8", "9")
-    second = start(tmp_path, "join", "--hub", address, LEARNER, *"0123456")
+    second = start(tmp_path, "join", "--hub", address, LEARNER, *"012345")
     said = [process.communicate(timeout=60) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], said
     right = [int(re.findall(r"(\d+)% right on digits that I have never seen", out)[0]) for out, _ in said]
     assert right[0] >= 90
-    assert right[1] >= 80
+    assert right[1] >= 85
     assert "published statistics of 6, 7, 8, 9" in said[0][1]
-    assert "credit, other holders or the public probe confirm 7, 8, 9" in said[1][1]
+    assert "credit, other holders or the public probe confirm 6, 7, 8, 9" in said[1][1]
     again = kuberml(tmp_path, "join", "--hub", address, LEARNER, "6", "7", "8", "9")  # the same member: nothing is new
     assert again[0] == 0, again
     assert "published statistics" not in again[2]

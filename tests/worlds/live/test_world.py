@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import Place
 from kuberml.knowledge.kinds.weights import Weights
@@ -145,5 +145,15 @@ def test_without_the_hub_neighbours_with_doors_go_on(tmp_path: Path) -> None:
         assert (await b.fetch(newest)).tensors["w"][0] == 2.0
         await b_world.__aexit__(None, None, None)
         await a_world.__aexit__(None, None, None)
+
+    asyncio.run(main())
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at:
+            with pytest.raises(ConfigError, match=f"{at.address}.*give another"):
+                async with hub(tmp_path / "other", listen=at.address):
+                    pass
 
     asyncio.run(main())

@@ -89,6 +89,9 @@ class Answering:
         except KuberError as error:
             why = str(error)[:MAX_ERROR_CHARS].encode()
             return ("unreachable" if isinstance(error, Unreachable) else "refused"), why
+        except OSError as error:  # a full disk, for instance: it may go well later, so nobody is to take it for a refusal
+            log.warning("%s cannot answer %r now: %s", self._voice.node, request.name, error)
+            return "unreachable", f"{self._voice.node} cannot now: {error.strerror or type(error).__name__}".encode()
         except Exception as error:
             log.exception("a handler of %s failed, asked %r by %s", self._voice.node, request.name, request.sender)
             return "refused", f"{self._voice.node} failed: {type(error).__name__}".encode()
@@ -105,7 +108,8 @@ class Answering:
         if request.to != voice.node or request.epoch != voice.epoch:
             raise RemoteError(f"a request for {request.to}, not for {voice.node} as it is now")
         if not self._trust.believes(request.sender, request.key):
-            raise RemoteError(f"the name {request.sender} belongs to another key than {request.key[:12]}...")
+            whose = "the name belongs to another key, or to none here"
+            raise RemoteError(f"{request.key[:12]}... is not known to be the key of {request.sender}: {whose}")
         self._trust.check(request.key, right_for(request.name))
 
     async def _handled(self, request: Request) -> bytes:

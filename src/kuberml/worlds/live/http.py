@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 
 import aiohttp
@@ -66,7 +67,9 @@ class Poster:
             self._client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls or True))
         limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 2.0))
         try:
-            async with self._client.post(f"{url}/v1/ask/{name}", data=envelope, timeout=limit, allow_redirects=False) as reply:
+            async with self._client.post(
+                f"{url}/v1/ask/{name}", data=io.BytesIO(envelope), timeout=limit, allow_redirects=False
+            ) as reply:
                 if reply.status != 200:
                     raise RemoteError(f"{url} answers a request with status {reply.status}")
                 return await _bounded(reply)

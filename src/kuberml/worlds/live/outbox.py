@@ -2,10 +2,13 @@
 
 Announcements and verdicts are signed statements that a hub takes in any number of times with the same effect, so saying
 them again is always right; a publication made while the hub was away reaches it without anybody's help.
+
+What is said is kept first, so a full disk stops it. That something was *taken* need not be kept: it is said once more then.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -46,9 +49,7 @@ class Outbox:
             return
         self._put(key, _Item(name, body, True))
         if len(self._items) > MAX_ITEMS:
-            oldest = next(iter(self._items))
-            del self._items[oldest]
-            self._store.remember({oldest: None})
+            self._drop(next(iter(self._items)))
 
     def answered(self, to: NodeId, name: str, body: bytes, error: Exception | None) -> None:
         """The hub has taken it, or refused it for good: it is not due any more. Unreachable: it stays due."""
@@ -56,29 +57,41 @@ class Outbox:
         if key is None or key not in self._items or self._items[key].body != body or isinstance(error, Unreachable):
             return
         if error is not None:
-            del self._items[key]
-            self._store.remember({key: None})
+            self._drop(key)
         elif self._items[key].is_due:
-            self._put(key, _Item(name, body, False))
+            self._items[key] = taken = _Item(name, body, False)
+            with contextlib.suppress(OSError):
+                self._store.remember({key: msgspec.msgpack.encode(taken)})
 
     async def send_all(self, send: Send) -> None:
         """Say everything again, what is due first. Raises Unreachable: the hub went away meanwhile."""
-        for key, item in sorted(self._items.items(), key=lambda pair: not pair[1].is_due):
+        await self._say(sorted(self._items.items(), key=lambda pair: not pair[1].is_due), send)
+
+    async def send_due(self, send: Send) -> None:
+        """Say what the hub has not taken yet. Raises Unreachable: it still cannot."""
+        await self._say([(key, item) for key, item in self._items.items() if item.is_due], send)
+
+    async def _say(self, items: list[tuple[str, _Item]], send: Send) -> None:
+        for key, item in items:
             try:
                 await send(item.name, item.body)
             except RemoteError:
-                self._items.pop(key, None)
-                self._store.remember({key: None})
+                self._drop(key)
 
     @property
     def due(self) -> int:
         """How many things the hub has not taken yet."""
         return sum(item.is_due for item in self._items.values())
 
+    def _drop(self, key: str) -> None:
+        self._items.pop(key, None)
+        with contextlib.suppress(OSError):
+            self._store.remember({key: None})
+
     def _put(self, key: str, item: _Item) -> None:
+        self._store.remember({key: msgspec.msgpack.encode(item)})
         self._items.pop(key, None)
         self._items[key] = item
-        self._store.remember({key: msgspec.msgpack.encode(item)})
 
 
 def _key(name: str, body: bytes) -> str | None:

@@ -158,7 +158,7 @@ class Link:
 
     def on_query(self, key: str, answer: Callable[[zenoh.Query], None]) -> Callable[[], None]:
         """Call `answer` on the loop with every query for `key`."""
-        return self.declare(lambda session: session.declare_queryable(key, self._handed(answer)))
+        return self.declare(lambda session: session.declare_queryable(key, _direct(self._handed(answer))))
 
     def on_put(self, key: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
         """Call `hear` on the loop with what others put under `key`."""
@@ -167,7 +167,8 @@ class Link:
         def heard(sample: zenoh.Sample) -> None:
             handed(sample.payload.to_bytes())
 
-        return self.declare(lambda session: session.declare_subscriber(key, heard, allowed_origin=zenoh.Locality.REMOTE))
+        others = zenoh.Locality.REMOTE
+        return self.declare(lambda session: session.declare_subscriber(key, _direct(heard), allowed_origin=others))
 
     def on_token(self, keys: str, see: Callable[[str, bool], None]) -> Callable[[], None]:
         """Call `see(key, is_there)` on the loop whenever a token appears or goes; first with those that are there."""
@@ -176,7 +177,7 @@ class Link:
         def seen(sample: zenoh.Sample) -> None:
             handed((str(sample.key_expr), sample.kind == zenoh.SampleKind.PUT))
 
-        return self.declare(lambda session: session.liveliness().declare_subscriber(keys, seen, history=True))
+        return self.declare(lambda session: session.liveliness().declare_subscriber(keys, _direct(seen), history=True))
 
     def token(self, key: str) -> Callable[[], None]:
         """Be present under `key`."""
@@ -199,7 +200,7 @@ class Link:
             with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
                 self._loop.call_soon_threadsafe(end)
 
-        session.get(key, zenoh.handlers.Callback(first.take, finished), payload=body, timeout=timeout_s,
+        session.get(key, _direct(first.take, finished), payload=body, timeout=timeout_s,
                     priority=zenoh.Priority.INTERACTIVE_HIGH, cancellation_token=cancel)  # fmt: skip
         try:
             await ended
@@ -214,6 +215,11 @@ class Link:
                 self._loop.call_soon_threadsafe(call, something)
 
         return hand
+
+
+def _direct(call: Callable[[Any], None], drop: Callable[[], None] | None = None) -> Any:
+    """A callback on Zenoh's own thread: ours only hand on, and a thread for each would cost more than the question."""
+    return zenoh.handlers.Callback(call, drop, indirect=False)
 
 
 class _First:

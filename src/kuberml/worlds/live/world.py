@@ -50,6 +50,9 @@ HELLO_S = 10.0
 LAST_WORDS_S = 1.0
 """For what the hub's page has not been told yet."""
 
+PUSH_S = 2.0
+"""Between attempts to say what a hub that is there could not take: its disk was full, or its answer was lost."""
+
 
 class LiveWorld:
     """See the module; made by `open`."""
@@ -167,7 +170,7 @@ class LiveWorld:
             self._joining = asyncio.get_running_loop().create_task(self._join(), name="joining the hub")
 
     async def _join(self) -> None:
-        """Say hello to a hub that has just appeared, and what is held here. Goes on until it is done."""
+        """Say hello to a hub that has just appeared, and what is held here; then, as long as it is there, what it lacks."""
         transport, wait_s = self.transport, 0.2
         hello = Hello(role=transport.role, urls=transport.answering.urls, software=f"kuberml {__version__}")
         while True:
@@ -177,18 +180,25 @@ class LiveWorld:
                 transport.asking.meet(HUB, Door(urls=self.welcome.urls))
                 if self.welcome.roll:
                     transport.trust.take(read_roll(self.welcome.roll))
-                await self.outbox.send_all(lambda name, item: transport.ask(HUB, name, item, timeout_s=HELLO_S))
+                await self.outbox.send_all(self._tell_hub)
                 self._refused = ""
                 self.joined.set()
                 self._answered.set()
-                return
-            except (KuberError, msgspec.ValidationError) as error:
+                break
+            except (KuberError, msgspec.ValidationError, OSError) as error:
                 if not isinstance(error, Unreachable):
                     self._refused = str(error)
                     self._answered.set()
                 log.info("%s has not joined yet: %s", transport.node, error)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, 5.0)
+        while True:
+            await asyncio.sleep(PUSH_S)
+            with contextlib.suppress(KuberError, OSError):  # what it could not take stays due
+                await self.outbox.send_due(self._tell_hub)
+
+    async def _tell_hub(self, name: str, body: bytes) -> bytes:
+        return await self.transport.ask(HUB, name, body, timeout_s=HELLO_S)
 
     async def _leave(self) -> None:
         if self.joined.is_set():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -59,3 +60,11 @@ class LockstepLoop(VirtualLoop):
     def first_at_ns(self, when_ns: int, rank: int, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
         """Call back at `when_ns` before every timer of that instant; among such calls the lower rank first."""
         return self._push(max(when_ns, self.now_ns), _FIRST + rank, callback, args, self._context)
+
+    def next_due_ns(self) -> int | None:
+        """When the next timer is due; None: no timer is set."""
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)[2].pending = False
+            self._dead_timers -= 1
+        return timers[0][0] if timers else None

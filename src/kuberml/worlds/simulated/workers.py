@@ -212,10 +212,10 @@ class _Worker:
 
     def _start(self) -> None:
         self.pipe, theirs = Pipe()
-        paths = os.pathsep.join(path for path in sys.path if path)
         command = [sys.executable, "-c", _START.format(theirs.fileno())]
-        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": paths}
-        self.process = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)  # noqa: S603
+        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
+            command, env=worker_environment(), pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
+        )
         theirs.close()
         self._told: frozenset[str] = frozenset()
 
@@ -235,6 +235,11 @@ class _Worker:
         self.pipe.close()
         self.process.kill()
         self.process.wait()
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment of a fresh interpreter that is to find what this one finds, and to compute on one thread."""
+    return {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def make_workers(count: int) -> Workers:

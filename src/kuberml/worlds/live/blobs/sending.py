@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 from types import TracebackType
 from typing import Protocol
 
@@ -129,13 +132,7 @@ async def _through_python(
             raise OSError(f"the blob ended at byte {start}, before {stop}")
         await asyncio.sleep(bucket.take(len(piece)))
         writing = asyncio.ensure_future(response.write(piece))
-        waiting_bytes = -1
-        while not (await asyncio.wait([writing], timeout=stall_s))[0]:
-            if transport.get_write_buffer_size() == waiting_bytes:
-                writing.cancel()
-                raise TimeoutError
-            waiting_bytes = transport.get_write_buffer_size()  # it still takes something, if slowly
-        writing.result()
+        await _unless_stalled(writing, transport.get_extra_info("socket").fileno(), stall_s)
         start += len(piece)
 
 
@@ -167,10 +164,31 @@ async def _writable(descriptor: int, stall_s: float) -> None:
     ready = loop.create_future()
     loop.add_writer(descriptor, _set, ready)
     try:
-        async with asyncio.timeout(stall_s):
-            await ready
+        await _unless_stalled(ready, descriptor, stall_s)
     finally:
         loop.remove_writer(descriptor)
+
+
+async def _unless_stalled(waiting: asyncio.Future[None], descriptor: int, stall_s: float) -> None:
+    """Wait, unless the peer takes nothing for stall_s.
+
+    A socket counts as writable only when a good part of its buffer, which may be megabytes, is free: slow peers take longer.
+    """
+    left_bytes = _unsent_bytes(descriptor)
+    while not (await asyncio.wait([waiting], timeout=stall_s))[0]:
+        before_bytes, left_bytes = left_bytes, _unsent_bytes(descriptor)
+        if left_bytes is None or left_bytes == before_bytes:
+            waiting.cancel()
+            raise TimeoutError
+    waiting.result()
+
+
+def _unsent_bytes(descriptor: int) -> int | None:
+    """What the kernel has of ours that the peer has not confirmed; None where it does not tell."""
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return None
 
 
 def _set(ready: asyncio.Future[None]) -> None:

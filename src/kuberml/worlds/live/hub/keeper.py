@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId, check_digest
@@ -24,11 +25,31 @@ PARALLEL = 4
 """Deliveries at a time."""
 QUEUE = 4096
 STALL_S = 10.0
-AGAIN_S = 5.0
-"""Before a delivery that failed is tried again, while its holder is here."""
-TRIES = 8
+LOOK_S = 0.5
+"""Between looks at what is due and whose holder is here."""
+AGAIN_S = (1.0, 60.0)
+"""Before a delivery that failed is tried again: the first time, and at most. A holder that comes back is asked at once."""
+MOST_DUE = 100_000
+"""Cards that wait for their holders, at most; beyond, the oldest wait for the next start of this hub."""
+ANSWER_S = 30.0
+"""How long `keep` waits before it says "not yet": who asked may have gone."""
 TRIM_S = 30.0
 """Between looks at what is over the limit."""
+TRIM_AGAIN_S = 1.0
+"""The same when something was withdrawn: a look goes through all copies, so many withdrawals share one."""
+
+
+class _Due:
+    """A card that is not here yet: who has it, and when they are asked next."""
+
+    def __init__(self, signed: SignedCard) -> None:
+        self.signed, self.holders, self.kept = signed, set[NodeId](), asyncio.Event()
+        self.is_queued = False
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Now, and soon again if that fails."""
+        self.at_s, self.wait_s = 0.0, AGAIN_S[0]
 
 
 class Keeper:
@@ -39,44 +60,71 @@ class Keeper:
     ) -> None:
         self._transport, self._store, self._catalog, self._recorder = transport, store, catalog, recorder
         self._keep_bytes = keep_bytes
-        self._queue: asyncio.Queue[tuple[SignedCard, NodeId, int]] = asyncio.Queue(QUEUE)
-        self._waiting: dict[Digest, asyncio.Event] = {}
+        self._due: dict[Digest, _Due] = {}
+        self._queue: asyncio.Queue[_Due] = asyncio.Queue(QUEUE)
+        self._here: frozenset[NodeId] = frozenset()
         self._workers: list[asyncio.Task[None]] = []
+        self._is_due = asyncio.Event()
 
     def start(self) -> None:
         """Begin, with what was announced before and is not here."""
         loop = asyncio.get_running_loop()
         self._workers = [loop.create_task(self._work(), name=f"keeper {place}") for place in range(PARALLEL)]
+        self._workers.append(loop.create_task(self._looking(), name="keeper looking"))
         self._workers.append(loop.create_task(self._trimming(), name="keeper trimming"))
         for signed in self._catalog.cards():
-            holders = self._catalog.holders(signed.digest)
-            if HUB not in holders or not self._has(signed):
-                for holder in holders:
-                    self._want(signed, holder)
+            if not self._is_kept(signed):
+                due = self._want(signed, self._catalog.holders(signed.digest))
+                if self._has(signed):  # it was all here, and not yet written down as ours
+                    self._enqueue(due)
 
     def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
         """See `exchange.hub.Watcher`: get it, unless that is too much."""
-        self._want(signed, holder)
+        self._enqueue(self._want(signed, (holder,)))
 
     def judged(self, witness: NodeId, signed: SignedVerdict) -> None:
         """See `exchange.hub.Watcher`; nothing to keep."""
 
     def withdrawn(self, signed: SignedWithdrawal, cards: int) -> None:
-        """See `exchange.hub.Watcher`: its copies go at once."""
-        self._trim()
+        """See `exchange.hub.Watcher`: its copies go soon."""
+        self._is_due.set()
 
-    def _want(self, signed: SignedCard, holder: NodeId) -> None:
-        if holder == HUB or signed.card.size_bytes > self._keep_bytes:
-            return
-        self._waiting.setdefault(signed.digest, asyncio.Event())
-        with contextlib.suppress(asyncio.QueueFull):
-            self._queue.put_nowait((signed, holder, 1))
+    def _want(self, signed: SignedCard, holders: Iterable[NodeId]) -> _Due:
+        """Have it got from any of these, as soon as one is here."""
+        due = self._due.setdefault(signed.digest, _Due(signed))
+        due.holders.update(holder for holder in holders if holder != HUB)
+        due.hurry()
+        if len(self._due) > MOST_DUE:
+            self._due.pop(next(iter(self._due)))
+        return due
+
+    def _enqueue(self, due: _Due) -> None:
+        if not due.is_queued and due.signed.card.size_bytes <= self._keep_bytes:
+            with contextlib.suppress(asyncio.QueueFull):  # the next look sees to it
+                self._queue.put_nowait(due)
+                due.is_queued = True
+
+    def _look(self) -> None:
+        """Queue what is due of those who are here; of those who have just come, everything."""
+        here, now_s = frozenset(self._transport.alive()), asyncio.get_running_loop().time()
+        come, self._here = here - self._here, here
+        for due in self._due.values():
+            if not come.isdisjoint(due.holders):
+                due.hurry()
+            if now_s >= due.at_s and not here.isdisjoint(due.holders):
+                self._enqueue(due)
+
+    async def _looking(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(LOOK_S)
 
     async def answer(self, asker: NodeId, body: bytes) -> bytes:
         """Request `keep`: answers once everything of a card is here.
 
         Raises:
             RemoteError: the card is not in the catalog, or too large to be kept.
+            Unreachable: not yet: ask again.
         """
         digest = check_digest(body.decode("ascii", "replace"))
         signed = self._catalog.card(digest)
@@ -84,10 +132,14 @@ class Keeper:
             raise RemoteError(f"{digest[:12]} is not announced here")
         if signed.card.size_bytes > self._keep_bytes:
             raise RemoteError(f"{signed.card.size_bytes} bytes are more than the {self._keep_bytes} that are kept here")
-        if not self._has(signed):
-            waiting = self._waiting.setdefault(digest, asyncio.Event())
-            self._want(signed, asker)
-            await waiting.wait()
+        if not self._is_kept(signed):
+            due = self._want(signed, (asker,))
+            self._enqueue(due)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await due.kept.wait()
+            except TimeoutError:
+                raise Unreachable(f"{digest[:12]} is announced here, and not all of it has come yet") from None
         return b"kept"
 
     async def close(self) -> None:
@@ -96,48 +148,48 @@ class Keeper:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
+    def _is_kept(self, signed: SignedCard) -> bool:
+        return HUB in self._catalog.holders(signed.digest) and self._has(signed)
+
     def _has(self, signed: SignedCard) -> bool:
         return all(self._store.size_bytes(ref.digest) is not None for ref in signed.card.blobs)
 
     async def _work(self) -> None:
         while True:
-            signed, holder, tries = await self._queue.get()
+            due = await self._queue.get()
             try:
-                await self._keep(signed, holder)
-            except (Unreachable, RemoteError, OSError) as error:
-                self._recorder.record("not kept", card=signed.digest, holder=holder, why=str(error))
-                if tries < TRIES and not isinstance(error, RemoteError):
-                    asyncio.get_running_loop().call_later(AGAIN_S, self._again, signed, holder, tries + 1)
+                await self._keep(due)
+            except (KuberError, OSError) as error:  # they went away, or lie, or our disk is full: none of it need last
+                self._recorder.record("not kept", card=due.signed.digest, holders=sorted(due.holders), why=str(error))
+                due.at_s = asyncio.get_running_loop().time() + due.wait_s
+                due.wait_s = min(2 * due.wait_s, AGAIN_S[1])
+            due.is_queued = False
 
-    def _again(self, signed: SignedCard, holder: NodeId, tries: int) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            self._queue.put_nowait((signed, holder, tries))
-
-    async def _keep(self, signed: SignedCard, holder: NodeId) -> None:
-        if self._catalog.card(signed.digest) is None:
-            self._settle(signed.digest)
-            return  # a newer version came, or it was withdrawn
-        if not self._has(signed):
-            delivery = Delivery(self._transport, self._store, timeout_s=STALL_S, on_bytes=lambda count: None)
-            for blob in await delivery.fetch(signed.card, [holder]):
-                self._store.put(blob)
-        self._store.put_card(signed.digest, encode_card(signed))
-        with contextlib.suppress(KuberError):  # it may just have been withdrawn
-            self._catalog.add(signed, HUB, keep=1 << 30)
-        self._recorder.record("kept", card=signed.digest, holder=holder, size_bytes=signed.card.size_bytes)
-        self._settle(signed.digest)
-
-    def _settle(self, digest: Digest) -> None:
-        waiting = self._waiting.pop(digest, None)
-        if waiting is not None:
-            waiting.set()
+    async def _keep(self, due: _Due) -> None:
+        signed = due.signed
+        if self._catalog.card(signed.digest) is not None:  # else a newer version came, or it was withdrawn
+            if not self._has(signed):
+                delivery = Delivery(self._transport, self._store, timeout_s=STALL_S, on_bytes=lambda count: None)
+                for blob in await delivery.fetch(signed.card, sorted(due.holders)):
+                    self._store.put(blob)
+            self._store.put_card(signed.digest, encode_card(signed))
+            with contextlib.suppress(RemoteError):  # it may just have been withdrawn
+                self._catalog.add(signed, HUB, keep=1 << 30)
+            self._recorder.record("kept", card=signed.digest, size_bytes=signed.card.size_bytes)
+        self._due.pop(signed.digest, None)
+        due.kept.set()
 
     async def _trimming(self) -> None:
         while True:
-            await asyncio.sleep(TRIM_S)
-            self._trim()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TRIM_S):
+                    await self._is_due.wait()
+            self._is_due.clear()
+            with contextlib.suppress(OSError):  # the disk may be better next time
+                self.trim()
+            await asyncio.sleep(TRIM_AGAIN_S)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Forget copies of what is offered no more, and the oldest beyond the limit."""
         offered = [self._catalog.card(digest) for digest in self._store.cards()]
         gone = [digest for digest, signed in zip(self._store.cards(), offered, strict=True) if signed is None]

@@ -20,7 +20,7 @@ import msgspec
 
 from kuberml import __version__
 from kuberml.core import canonical
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange.hub import Hub
 from kuberml.ledger.ledger import Ledger
@@ -129,7 +129,7 @@ class HubProcess:
             ledger = opening.enter_context(contextlib.closing(Ledger(path / "ledger.sqlite")))
             link = Link(router([endpoint], tls.zenoh() if tls else None))
             opening.push_async_callback(link.close)
-            await link.open()
+            await _listening(link, endpoint)
             reader = BlobReader(ssl=tls.client_context() if tls else None, limit_bytes_s=limit_bytes_s)
             voice = Voice(HUB, keys_in(path / "hub.key"), realm)
             own = None
@@ -174,3 +174,11 @@ class HubProcess:
         roll = b"" if self._realm is None else canonical.encode(self._realm.signed)
         welcome = Welcome(self.transport.voice.key, (self.http_url,), roll, f"kuberml {__version__}")
         return canonical.encode(welcome)
+
+
+async def _listening(link: Link, endpoint: Endpoint) -> None:
+    try:
+        await link.open()
+    except Unreachable as error:
+        why = "another hub, or something else, listens there" if "in use" in str(error) else str(error)
+        raise ConfigError(f"cannot listen on {endpoint.host}:{endpoint.port}: {why}; give another host:port") from error

@@ -1,0 +1,100 @@
+"""The same run in both worlds: simulated in one loop, and live with a process for every node, over real sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kuberml.core.errors import ConfigError
+from kuberml.paradigms import PARADIGMS as BUILT_IN
+from kuberml.scenario.config import Config, parse
+from kuberml.scenario.lockstep import LiveLockstep, simulated_lockstep
+
+PARADIGMS: dict[str, dict[str, Any]] = {
+    "kuber-statistics": {"use": "kuber", "looks": 2},
+    "kuber-gathered": {"use": "kuber", "looks": 2, "gather": True, "patience_s": 60.0},
+    "local": {"epochs": 1},
+    "centralised": {"epochs": 1},
+    "fedavg": {"rounds": 2},
+    "fedavg-head": {"rounds": 2},
+    "fed3r": {},
+    "one-shot": {"epochs": 1},
+    "dpsgd": {"rounds": 2, "patience_s": 30.0},
+}
+TREE: dict[str, Any] = {
+    "name": "both worlds",
+    "data": {"partition": "labels", "options": {"per_learner": 4}, "public": 60, "limit": 300},
+    "learners": {"count": 4, "models": ["linear"]},
+    "extractor": {"name": "identity"},
+    "world": {"until_s": 1200},
+    "paradigms": PARADIGMS,
+}
+WEIGHTS = {"fedavg": ("server",), "dpsgd": ("n0", "n1", "n2", "n3")}
+"""Who remembers weights; elsewhere the served predictors are all that is learned."""
+
+
+def scenario(**changes: Any) -> Config:
+    return parse({**TREE, **changes})
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveLockstep]:
+    with LiveLockstep(tmp_path_factory.mktemp("live")) as processes:
+        yield processes
+    assert {process.returncode for process in processes.troupe.processes.values()} == {0}
+
+
+def test_every_paradigm_is_played_here() -> None:
+    assert set(BUILT_IN.names()) == {options.get("use", label) for label, options in PARADIGMS.items()}
+
+
+@pytest.mark.parametrize("paradigm", PARADIGMS)
+def test_a_paradigm_comes_to_the_same_in_both_worlds(paradigm: str, live: LiveLockstep) -> None:
+    """Equal for every node: all it saw and computed, in order and time; what it served; its memory, cards, bytes and flops."""
+    here, there = simulated_lockstep(scenario(), paradigm, 0), live.run(scenario(), paradigm, 0)
+    assert there == here
+    assert there.finished
+    learners = [there.nodes[node] for node in ("n0", "n1", "n2", "n3")]  # type: ignore[index]
+    assert all(learner.deployed for learner in learners)
+    assert all(learner.received_bytes > 1000 for learner in learners) or paradigm in ("local", "centralised")
+    assert not any(node.gave_up for node in there.nodes.values())
+    for node in WEIGHTS.get(paradigm, ()):
+        assert {"weights", "state"} & there.nodes[node].memory.keys()  # type: ignore[index]
+
+
+def test_another_seed_comes_to_something_else_in_both_worlds(live: LiveLockstep) -> None:
+    """And with it the comparison can fail."""
+    label = "kuber-statistics"
+    audited = scenario(world={"until_s": 1200, "audit": True})
+    first, here, there = (
+        simulated_lockstep(scenario(), label, 0),
+        simulated_lockstep(audited, label, 1),
+        live.run(audited, label, 1),
+    )
+    assert there == here
+    for node, end in there.nodes.items():
+        if node.startswith("n"):
+            assert not {model for _, model in end.deployed} & {model for _, model in first.nodes[node].deployed}
+            assert end.trace_hash != first.nodes[node].trace_hash
+
+
+def test_time_ends_both_worlds_at_the_same_step(live: LiveLockstep) -> None:
+    config = scenario(world={"until_s": 20.005})
+    here, there = simulated_lockstep(config, "kuber-statistics", 2), live.run(config, "kuber-statistics", 2)
+    assert there == here
+    assert (there.finished, there.virtual_time_ns) == (False, 20_010_000_000)
+
+
+def test_a_run_never_begins_in_the_vaults_of_another(live: LiveLockstep) -> None:
+    live.run(scenario(), "local", 7)
+    with pytest.raises(ConfigError, match=r"local\.7 is there already"):
+        live.run(scenario(), "local", 7)
+
+
+def test_letters_that_come_late_and_out_of_order_change_nothing(tmp_path: Path) -> None:
+    config = scenario(learners={"count": 3, "models": ["linear"]}, places={"topology": "complete"})
+    with LiveLockstep(tmp_path, member="tests.worlds.live.late_member") as late:
+        assert late.run(config, "kuber-statistics", 0) == simulated_lockstep(config, "kuber-statistics", 0)
