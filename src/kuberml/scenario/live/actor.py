@@ -167,7 +167,12 @@ class Actor:
 
 
 async def live(folder: Path, node: NodeId) -> int:
-    """One node's life in the run of a folder. The exit status."""
+    """One node's life in the run of a folder. The exit status.
+
+    Raises:
+        ConfigError: no such run, or no such part in it.
+        Whatever the part raises; Unreachable: the prompter is gone.
+    """
     playbill = read_playbill(folder)
     if playbill.scripts:
         sys.path.insert(0, playbill.scripts)
