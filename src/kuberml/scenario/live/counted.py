@@ -7,7 +7,7 @@ from typing import Any
 
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.jobs import JobFunction, check_job
-from kuberml.core.seam import Compute, Handler, Transport
+from kuberml.core.seam import Compute, Handler, Reading, Transport
 from kuberml.worlds.simulated.links import Traffic
 
 REQUEST_BYTES, ANSWER_BYTES, NEWS_BYTES = 420, 320, 330
@@ -27,6 +27,11 @@ class CountedTransport:
     def node(self) -> NodeId:
         """See the seam."""
         return self._inner.node
+
+    @property
+    def reading(self) -> Reading:
+        """See the seam."""
+        return self._inner.reading
 
     async def ask(self, to: NodeId, name: str, body: bytes, *, timeout_s: float) -> bytes:
         """See the seam."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 from kuberml.core.errors import ConfigError
@@ -33,14 +30,6 @@ def keys_in(path: Path) -> Keys:
         file.flush()
         os.fsync(file.fileno())
     return Keys(seed)
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Until it is left, nobody else on this machine does something with the same key under `alone`; who comes second waits."""
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _read(path: Path) -> Keys:
