@@ -114,10 +114,12 @@ async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quie
     there = sum(ref.size_bytes for ref in signed.card.blobs if world.store.size_bytes(ref.digest) is not None)
     with moving(signed.digest[:12], signed.card.size_bytes, there, quiet=quiet) as moved:
         transport = cast("Transport", Metered(world.transport, moved))
-        delivery = Delivery(transport, world.store, timeout_s=SILENCE_S, on_bytes=lambda count: None)
+        watch = world.recorder().watching(signed.card)
+        delivery = Delivery(transport, world.store, timeout_s=SILENCE_S, watch=watch)
         for blob in await delivery.fetch(signed.card, holders):
             world.store.put(blob)
     for liar, why in delivery.liars.items():
         say(f"{liar} gave wrong bytes and was avoided: {why}")
     world.store.put_card(signed.digest, encode_card(signed))
+    world.recorder().record("fetched", card=signed.digest, holder=list(holders), size_bytes=signed.card.size_bytes)
     return signed
