@@ -120,8 +120,13 @@ async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quie
     if why := allowed(signed.card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms):
         raise RemoteError(f"{signed.digest[:12]}: {why}")
     holders = [*offer.holders, *(NodeId(f"mirror-{place}") for place in range(mirrors))]
-    delivery = Delivery(world.transport, world.store)
-    with moving(signed.digest[:12], signed.card.size_bytes, quiet=quiet) as watch:
+    delivery, told = Delivery(world.transport, world.store), world.recorder().watching(signed.card)
+    with moving(signed.digest[:12], signed.card.size_bytes, quiet=quiet) as shown:
+
+        def watch(progress: Progress) -> None:
+            shown(progress)  # here,
+            told(progress)  # and on the hub's page
+
         for ref in signed.card.blobs:
             if world.store.size_bytes(ref.digest) == ref.size_bytes:
                 watch(Progress(ref.digest, ref.size_bytes, ref.size_bytes, {}))
@@ -129,4 +134,6 @@ async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quie
     for liar, why in delivery.liars.items():
         say(f"{liar} gave wrong bytes and was avoided: {why}")
     world.store.put_card(signed.digest, encode_card(signed))
+    gave = list(came.sources or offer.holders[:1])
+    world.recorder().record("fetched", card=signed.digest, holder=gave, size_bytes=signed.card.size_bytes)
     return {**row_of(signed), "local_bytes": came.local_bytes, "by_source": came.by_source}
