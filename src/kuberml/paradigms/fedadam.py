@@ -35,7 +35,7 @@ class Config(fedavg.Config, frozen=True, kw_only=True):
         tau: how adaptive it is: small against a weight's usual change makes all weights move alike.
     """
 
-    server_lr: Annotated[float, Meta(gt=0)] = 0.01
+    server_lr: Annotated[float, Meta(gt=0)] = 0.03
     beta1: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Meta(ge=0, lt=1)] = 0.99
     tau: Annotated[float, Meta(gt=0)] = 1e-3
