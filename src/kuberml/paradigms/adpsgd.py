@@ -20,7 +20,6 @@ from kuberml.core.rng import seed_of
 from kuberml.core.units import NS
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.states import Vectors, take_vectors
-from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import fit, init_state
@@ -34,13 +33,8 @@ COMMON_MODEL = True
 
 
 class Config(Unpaced, frozen=True, kw_only=True):
-    """Options.
-
-    Attributes:
-        corrected: divide the step by the node's rate over the mean rate; between 0.2 and 5 times the step.
-        tries: neighbours that are asked in one iteration; and how often one that does not answer is asked again.
-        pause_s: at most before the second try; each further one may wait twice as long.
-        patience_s: with an answer.
+    """Options. `corrected`: see above; the step is 0.2 to 5 times as long. `tries`: neighbours that are asked in one iteration, and
+    how often one that does not answer is asked again; `pause_s`: at most before the second try, twice as long before the next.
     """
 
     corrected: bool = False
@@ -109,20 +103,20 @@ class Pairs:
                 if answer.signed.digest == mine.signed.digest:
                     return memory.update(partner="")
                 if (theirs := await take_vectors(node, answer, self._own)) is not None:
-                    return self._step(memory.change, theirs, answer.signed)
-            await node.sleep(float(node.rng("again", memory.number).uniform(0, cfg.pause_s * 2**attempt)))
+                    return self._step(memory.change, theirs, answer)
+            await node.sleep(cfg.pause_s * 2**attempt)
         node.record("gave up", why=f"{memory.partner} does not answer exchange {memory.number}; it may have averaged alone")
         return self._step(memory.change, None, None)
 
-    def _step(self, change: Array, theirs: Vectors | None, card: SignedCard | None) -> None:
+    def _step(self, change: Array, theirs: Vectors | None, answer: Offer | None) -> None:
         """Average and step in one transaction."""
         memory, rounds = self._memory, self._memory.round + 1
         mean = symmetric(self._own, theirs or self._own)
         rate = rounds * NS / max(1, self._node.clock.now_ns() - memory.began_ns)
         mean_rate = float(mean["rate"][0]) + rate - memory.rate
         memory.update(round=rounds, state=mean["state"] + change, rate=rate, mean_rate=mean_rate, partner="")
-        served = mean["state"] if card else memory.state
-        self._node.deploy(Network(self._node.learner, served), learned=[card] if card else [])
+        served = Network(self._node.learner, mean["state"] if answer else memory.state)
+        self._node.deploy(served, learned=[answer.signed] if answer else [])
 
     async def _answer(self, asker: NodeId, offer: Offer | None) -> Offer | None:
         """The other side: average with who asks, and answer with what was here before."""

@@ -70,7 +70,8 @@ async def peer(node: Node, cfg: Config) -> None:
     """Publish, pull, mix, adjust, train, over and over; at last, mix. Everybody starts from the same point."""
     start = await node.compute(init_state, node.learner, seed_of(node.place.seed, "aedfl", "init"))
     node.memory.setdefault(round=0, version=0, state=start, mask=None, density=1.0, thinned=0, losses=[], ratio=1.0,
-                           control=Control(), average=dict.fromkeys(node.neighbours, 0.0), began_ns=node.clock.now_ns())  # fmt: skip
+                           average=dict.fromkeys(node.neighbours, 0.0), began_ns=node.clock.now_ns(),
+                           control=Control())  # fmt: skip
     memory, cache, goes_on = node.memory, dict[str, Pulled](), True
     try:
         while goes_on:
@@ -132,7 +133,7 @@ def weigh(node: Node, cfg: Config, near: list[Pulled], behind_S: Floats, share_S
 
 
 async def masked(node: Node, cfg: Config, mixed_P: Array, losses: list[float]) -> dict[str, Any]:
-    """What another mask changes, if it is time for one: chosen on the mixed model, where what is pruned here has others' values."""
+    """What another mask changes, if it is time for one. It is chosen on the mixed model, so others' values may come back."""
     memory, masks = node.memory, cfg.masks
     spent = (node.clock.now_ns() - memory.began_ns) / NS / cfg.for_s if cfg.for_s else memory.round / cfg.rounds
     since = None if memory.mask is None else memory.round - memory.thinned

@@ -2,8 +2,8 @@
 
 S. Biswas, A.-M. Kermarrec, A. Marouani, R. Pires, R. Sharma, M. de Vos: Boosting Asynchronous Decentralized Learning with Model
 Fragmentation. WWW 2025, arXiv 2410.12918 (2024), algorithms 1-3. In each iteration a node first averages its model, weight by
-weight, with the fragments that came in since, x[c] <- (x[c] + sum of those received) / (received + 1); then it trains; then what
-is still unsent is dropped and the new fragments go out in a random order, one after the other, each to `receivers` nodes.
+weight, with the fragments that came in since, x[c] <- (x[c] + sum of those received) / (received + 1); it trains; what is still
+unsent is dropped and the new fragments go out in a random order, one after the other, each to `receivers` nodes.
 
 Written after the paper's description; its code was not read. Fragments that have come in are not kept over a crash.
 """

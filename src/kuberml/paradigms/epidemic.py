@@ -1,7 +1,7 @@
 """Epidemic Learning: in every round each node trains and sends its model to s others, drawn anew, and averages what came to it.
 
 M. de Vos, S. Farhadkhani, R. Guerraoui, A.-M. Kermarrec, R. Pires, R. Sharma: Epidemic Learning: Boosting Decentralized
-Learning with Randomized Communication. NeurIPS 2023, algorithm 1 (EL-Local): x_i <- (x_i + sum of the models received) / (received + 1).
+Learning with Randomized Communication. NeurIPS 2023, algorithm 1 (EL-Local): x_i becomes the mean of itself and what came in.
 
 Who sends to whom is drawn from the common seed, so a receiver knows for whom it waits, and reads their models instead.
 """
