@@ -12,7 +12,8 @@ from kuberml.paradigms import PARADIGMS, roles
 
 FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if path.stem not in ("__init__", "options"))
 CENTRAL = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff")
-NAMES = ("local", "centralised", *CENTRAL, "dpsgd", "kuber")
+DECENTRAL = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
+NAMES = ("local", "centralised", *CENTRAL, *DECENTRAL, "kuber")
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

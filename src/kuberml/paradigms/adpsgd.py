@@ -11,6 +11,8 @@ has a number that both sides remember: it is asked for until it is answered, and
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import numpy as np
 
@@ -33,9 +35,7 @@ COMMON_MODEL = True
 
 
 class Config(Unpaced, frozen=True, kw_only=True):
-    """Options. `corrected`: see above; the step is 0.2 to 5 times as long. `tries`: neighbours that are asked in one iteration, and
-    how often one that does not answer is asked again; `pause_s`: at most before the second try, twice as long before the next.
-    """
+    """Options. `tries`: neighbours asked in an iteration, and times that a silent one is asked again, after longer pauses."""
 
     corrected: bool = False
     tries: int = 4
@@ -59,7 +59,8 @@ class Pairs:
 
     def __init__(self, node: Node, cfg: Config) -> None:
         self._node, self._memory, self._cfg = node, node.memory, cfg
-        self._with: tuple[str, int] | None = None  # the exchange that is under way: (who asks, number)
+        self._turn = asyncio.Lock()  # one exchange at a time
+        self._answering = ("", 0)  # who asked in the one that is under way, and its number
 
     async def run(self) -> None:
         """First what a crash interrupted: the answer that was promised, the exchange that was asked for. Then iterate."""
@@ -67,7 +68,7 @@ class Pairs:
         if memory.said is not None:
             await self._say()
         if memory.partner:
-            await self._exchange()
+            await self._ask_partner()
         node.serve(average=self._answer)
         while cfg.goes_on(memory.round, memory.began_ns, node.clock.now_ns()):
             slow = step_factor(memory.rate / memory.mean_rate) if cfg.corrected and memory.mean_rate > 0 else 1.0
@@ -80,19 +81,13 @@ class Pairs:
         node, memory, round_ = self._node, self._memory, self._memory.round
         chance = node.rng("pairs", round_)
         for attempt in range(self._cfg.tries if node.neighbours else 0):
-            memory.update(partner=str(chance.choice(node.neighbours)), number=memory.number + 1, change=change)
-            await self._exchange()
+            async with self._turn:
+                memory.update(partner=str(chance.choice(node.neighbours)), number=memory.number + 1, change=change)
+                await self._ask_partner()
             if memory.round > round_:
                 return
             await node.sleep(float(chance.uniform(0, self._cfg.pause_s * 2**attempt)))
         self._step(change, None, None)
-
-    async def _exchange(self) -> None:
-        self._with = (self._node.id, self._memory.number)
-        try:
-            await self._ask_partner()
-        finally:
-            self._with = None
 
     async def _ask_partner(self) -> None:
         """Bring the exchange that is in memory to its end: averaged, put off ("later"), or given up."""
@@ -122,12 +117,16 @@ class Pairs:
         """The other side: average with who asks, and answer with what was here before."""
         node, memory = self._node, self._memory
         number, before = (offer.signed.card.version if offer else -1), memory.answered.get(asker, 0)
-        if offer is None or asker not in node.neighbours or number < before or self._with == (asker, number):
-            raise RemoteError(f"{node.id}: {asker} is no neighbour, or its exchange {number} is over, or not over yet")
-        if number == before or self._with is not None:
-            return node.own(f"for {asker}") if number == before else offer
-        self._with = (asker, number)
-        try:
+        if offer is None or asker not in node.neighbours or number < before:
+            raise RemoteError(f"{node.id}: {asker} is no neighbour, or its exchange {number} is over")
+        if self._turn.locked() and number > before:
+            if self._answering == (asker, number):
+                raise RemoteError(f"{node.id} is at the exchange {number} of {asker} already")
+            return offer
+        async with self._turn:
+            if number == before:
+                return node.own(f"for {asker}")
+            self._answering = (asker, number)
             if (theirs := await take_vectors(node, offer, self._own)) is None:
                 raise RemoteError(f"the model of {asker} did not come to {node.id}, or is not like that")
             mean, said = symmetric(self._own, theirs), {"asker": asker, **self._own}
@@ -135,8 +134,6 @@ class Pairs:
                           said=said)  # fmt: skip
             node.deploy(Network(node.learner, memory.state), learned=[offer.signed])
             return await self._say()
-        finally:
-            self._with = None
 
     async def _say(self) -> Offer:
         """Publish what this node had before the last exchange that it answered. Said twice, it is the same package."""

@@ -1,5 +1,4 @@
-"""AEDFL, a reconstruction: no server, no rounds. Each node pulls its neighbours' newest models, weighs them by how stale they
-are, learns that weighing, trains what is worth keeping of its model, and publishes it.
+"""AEDFL, a reconstruction: no server, no rounds; nodes pull models, weigh them by staleness, and train sparsely.
 
 J. Liu, T. Che, Y. Zhou, R. Jin, H. Dai, D. Dou, P. Valduriez: AEDFL: Efficient Asynchronous Decentralized Federated Learning
 with Heterogeneous Devices. SDM 2024, arXiv 2312.10935 (2023). This is a reconstruction: from its abstract, from the same
@@ -114,9 +113,9 @@ async def iteration(node: Node, cfg: Config, cache: dict[str, Pulled], *, trains
         new["state"] = await node.compute(fit, *fitting)
     else:
         new["state"] = await node.compute(fit_sparse, *fitting, mask_P, new.get("density", memory.density))
-    given = {one.node: float(weight) / (own + weights_S.sum()) for one, weight in zip(near, weights_S, strict=True)}
+    given = {str(one.node): float(weight) / (own + weights_S.sum()) for one, weight in zip(near, weights_S, strict=True)}
     mine, new["average"] = cfg.share(samples(node)), next_average(memory.average, given, r + 1)
-    told = {one.node: (one.ratio, one.weight, cfg.share(one.samples) / mine) for one in cache.values()}
+    told = {str(one.node): (one.ratio, one.weight, cfg.share(one.samples) / mine) for one in cache.values()}
     memory.update(**new, ratio=next_ratio(memory.ratio, new["average"], told))
     state = memory.control
     node.record("mixed", control=[state.lam, state.sigma, state.iota], ratio=memory.ratio, density=memory.density)
