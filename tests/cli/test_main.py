@@ -9,7 +9,7 @@ from kuberml.cli.new import What, template
 from kuberml.core.errors import ConfigError, InternalError, MissingExtra, RemoteError, Unreachable
 from kuberml.scenario.config import load
 
-COMMANDS = ["demo", "run", "compare", "new", "show", "verify", "find", "doctor"]
+COMMANDS = ["demo", "run", "compare", "new", "show", "verify", "find", "backup", "restore", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -95,6 +95,16 @@ def test_doctor(cli, monkeypatch, tmp_path):
     assert doctor.storage()["data folder"].endswith("is not a folder")
     monkeypatch.delenv("KUBERML_DATA")
     assert doctor.storage()["data folder"].startswith("not set")
+
+
+def test_doctor_says_how_energy_is_known(cli, tmp_path):
+    assert doctor.energy(tmp_path)["energy"].startswith("modelled: 10 W per busy core (no RAPL")
+    zone = tmp_path / "class" / "powercap" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "name").write_text("package-0")
+    (zone / "energy_uj").write_text("1")
+    assert doctor.energy(tmp_path)["energy"].split("; ")[0] == "measured: rapl"
+    assert json.loads(cli("doctor", "--json")[1])["energy"].startswith(("measured: ", "modelled: "))
 
 
 def test_doctor_reads_vector_instructions(tmp_path):

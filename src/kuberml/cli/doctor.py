@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False) -> None:
     """Say what this machine has (cores, vector instructions, extras, disk, data) and how to get what is missing."""
-    facts = {**machine(), **extras(), **storage()}
+    facts = {**machine(), **energy(), **extras(), **storage()}
     if json:
         json_out(facts)
     else:
@@ -78,6 +78,15 @@ def storage() -> dict[str, str]:
     else:
         data = f"{folder} is not a folder"
     return {"free disk": show_bytes(free) + (" (low)" if free < _LOW_DISK_BYTES else ""), "data folder": data}
+
+
+def energy(sys_root: Path = Path("/sys")) -> dict[str, str]:
+    """How joules are known on this machine, and what it would take to measure them."""
+    from kuberml.worlds.live.energy import meters, why_not_measured
+
+    known = "; ".join(meter.label for meter in meters(sys_root))
+    why = why_not_measured(sys_root)
+    return {"energy": f"{known} ({why})" if why else known}
 
 
 def _cpu_flags(cpuinfo: Path) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kuberml.cli import compare, doctor, fetch, find, forget, hub, join, keys, new, publish, run, show, verify
+from kuberml.cli import backup, compare, doctor, fetch, find, forget, hub, join, keys, new, publish, run, show, verify
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
@@ -38,6 +38,7 @@ for _module in (
     new,
     show,
     verify,
+    backup,
     doctor,
 ):
     _module.register(app)

@@ -18,7 +18,8 @@ from kuberml.core.errors import ConfigError
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for its turn before it gives up with OSError (EBUSY)."""
 
-_APPLICATION_ID = 0x6B756265  # "kube": tells our files from other people's SQLite files
+APPLICATION_ID = 0x6B756265
+"""The letters "kube": tells our files from other people's SQLite files."""
 
 _DISK_ERRORS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -74,8 +75,8 @@ class Database:
                 for statement in _statements(schema):
                     writer.execute(statement)
                 writer.execute(f"PRAGMA user_version={version:d}")
-                writer.execute(f"PRAGMA application_id={_APPLICATION_ID:d}")
-            elif owner != _APPLICATION_ID:
+                writer.execute(f"PRAGMA application_id={APPLICATION_ID:d}")
+            elif owner != APPLICATION_ID:
                 raise ConfigError(f"{self.path} belongs to another program; give the {sort} a path of its own")
             elif found != version:
                 raise ConfigError(f"{self.path} is a {sort} of version {found}; this kuberml reads version {version}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kuberml.core.errors import Unreachable
+from kuberml.core.errors import ConfigError, Unreachable
 from kuberml.core.units import to_ns
 from kuberml.scenario.config import Config
 from kuberml.scenario.lockstep_end import LockstepRun, NodeEnd, node_end
@@ -89,7 +89,7 @@ class LiveLockstep:
         """One paradigm under one seed, to its end.
 
         Raises:
-            ConfigError: something in the scenario cannot be.
+            ConfigError: something in the scenario cannot be, or this run's folder is there already.
             Unreachable: a node process died, never came, or stalls (the message names it); or all that the run waits for
                 gave up.
             Whatever a node's part or handler raises.
@@ -97,6 +97,8 @@ class LiveLockstep:
         config = in_lockstep(config)
         parts = Parts(config, label, seed, PublicThings(config))
         folder = self._out / f"{label}.{seed}"
+        if folder.exists():
+            raise ConfigError(f"{folder} is there already: a run in lockstep begins with empty vaults; choose another folder")
         bodies = {}
         for node in parts.cast:
             (folder / node).mkdir(parents=True)

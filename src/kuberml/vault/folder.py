@@ -11,6 +11,7 @@ process does not take it away before its card comes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -169,6 +170,13 @@ class FolderStore:
                     index.execute("DELETE FROM memory WHERE key = ?", (key,))
                 else:
                     index.execute("INSERT OR REPLACE INTO memory VALUES (?, ?)", (key, entry))
+
+    @contextlib.contextmanager
+    def held_still(self) -> Iterator[None]:
+        """No card comes or goes inside this block, and until this store is closed no sweep takes what cards refer to now."""
+        with self._index.write() as index:
+            index.execute("INSERT OR IGNORE INTO pins SELECT DISTINCT blob, ? FROM refs", (self._session.name,))
+            yield
 
     def sweep(self, keep: Iterable[Digest] = ()) -> int:
         """Delete the blobs that no card refers to, no living session has pinned, and `keep` does not name.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from kuberml.worlds.live.lockstep.conductor import Conductor
 from kuberml.worlds.live.lockstep.keys import letter_key
 from kuberml.worlds.live.lockstep.line import Lines
 from kuberml.worlds.live.lockstep.member import play
-from kuberml.worlds.live.lockstep.orders import Begin, Failed, Name, failure, read_order
+from kuberml.worlds.live.lockstep.orders import Attend, Begin, Failed, Name, failure, read_order
 from kuberml.worlds.live.lockstep.troupe import Troupe
 from kuberml.worlds.live.lockstep.wire import HungUpError, Wire
 from kuberml.worlds.live.lockstep.world import LockstepWorld
@@ -27,6 +29,7 @@ from kuberml.worlds.live.names import Endpoint, free_port
 from kuberml.worlds.live.session import client, open_session, router
 from kuberml.worlds.simulated.bodies import Place
 from kuberml.worlds.simulated.lockstep_loop import STEP_NS
+from kuberml.worlds.simulated.workers import worker_environment
 from tests.contracts.transport import Main, TransportContract
 from tests.worlds.live.lockstep_member import bodies
 from tests.worlds.simulated.little import DEVICE, LINK, ROLES, A, B, C
@@ -97,9 +100,17 @@ def put(session: zenoh.Session, run: str, to: NodeId | None, name: Name, letter:
     session.put(letter_key(run, 0, to, name.sender, name.number), letter)
 
 
+def settle(wire: Wire, session: zenoh.Session, run: str) -> None:
+    """Wait until the router knows its inbox: it does when an order reaches it."""
+    attending = threading.Thread(target=play, args=(wire, lambda wire, begin: b""))
+    attending.start()
+    Lines(session, run, lambda: None).ask({wire.node: Attend(1)})
+    attending.join()
+
+
 def test_an_inbox_is_in_the_order_of_its_names_whatever_comes_first(sessions: list[zenoh.Session]) -> None:
     wire = Wire(sessions[0], "1" * 32, A, patience_s=10.0)
-    time.sleep(0.1)  # declared at the router too
+    settle(wire, sessions[3], "1" * 32)
     letters = {Name(B, 1, digest_of(b"b1")): b"b1", Name(B, 2, digest_of(b"b2")): b"b2", Name(C, 1, digest_of(b"c1")): b"c1"}
     late = [
         threading.Timer(0.05 * place, put, (sessions[place % 3 + 1], "1" * 32, None if letter == b"b2" else A, name, letter))
@@ -115,13 +126,27 @@ def test_an_inbox_is_in_the_order_of_its_names_whatever_comes_first(sessions: li
 
 def test_a_letter_that_never_comes_or_comes_changed_is_named(sessions: list[zenoh.Session]) -> None:
     wire = Wire(sessions[0], "2" * 32, A, patience_s=0.2)
-    time.sleep(0.1)
+    settle(wire, sessions[3], "2" * 32)
     with pytest.raises(Unreachable, match=r"letter 7 of b did not reach a in 0\.2 s"):
         wire.letters([Name(B, 7, digest_of(b"x"))])
     name = Name(C, 1, digest_of(b"as it was sent"))
     put(sessions[1], "2" * 32, A, name, b"as it came")
     with pytest.raises(RemoteError, match="letter 1 of c reached a with other bytes"):
         wire.letters([name])
+    wire.close()
+
+
+def test_an_inbox_takes_no_more_than_it_has_room_for(sessions: list[zenoh.Session]) -> None:
+    wire = Wire(sessions[0], "4" * 32, A, patience_s=0.5, limit_bytes=10)
+    settle(wire, sessions[3], "4" * 32)
+    small, large = Name(B, 1, digest_of(b"12345")), Name(B, 2, digest_of(b"123456"))
+    put(sessions[1], "4" * 32, A, small, b"12345")
+    put(sessions[1], "4" * 32, A, large, b"123456")
+    with pytest.raises(Unreachable, match="letter 2 of b did not reach a"):
+        wire.letters([small, large])
+    assert wire.letters([small]) == [b"12345"], "and there is room again"
+    put(sessions[1], "4" * 32, A, large, b"123456")
+    assert wire.letters([large]) == [b"123456"]
     wire.close()
 
 
@@ -166,12 +191,12 @@ def test_what_a_node_raises_ends_the_run_and_names_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deadly", "why"),
-    [(signal.SIGKILL, "b: its process was killed by signal 9.*the run in lockstep is over"),
-     (signal.SIGSTOP, r"b: no report of a step in 1\.0 s; the process stalls")],
+    ("deadly", "stall_s", "why"),
+    [(signal.SIGKILL, 60.0, "b: its process was killed by signal 9.*the run in lockstep is over"),
+     (signal.SIGSTOP, 3.0, r"b: no report of a step in 3\.0 s; the process stalls")],
 )  # fmt: skip
-def test_a_process_that_dies_or_stalls_is_named(deadly: int, why: str, tmp_path: Path) -> None:
-    with Troupe(MEMBER, tmp_path, stall_s=1.0) as troupe:
+def test_a_process_that_dies_or_stalls_is_named(deadly: int, stall_s: float, why: str, tmp_path: Path) -> None:
+    with Troupe(MEMBER, tmp_path, stall_s=stall_s) as troupe:
         troupe.play(bodies(a="for ever", b="for ever"), waited=[A], until_ns=STEP_NS)
         killer = threading.Timer(0.3, os.kill, (troupe.processes[B].pid, deadly))
         killer.start()
@@ -182,3 +207,36 @@ def test_a_process_that_dies_or_stalls_is_named(deadly: int, why: str, tmp_path:
         finally:
             troupe.processes[B].send_signal(signal.SIGCONT)  # nothing happens if it is dead
     assert all(process.returncode is not None for process in troupe.processes.values())
+
+
+CONDUCTOR = """
+import pathlib, sys
+from kuberml.worlds.live.lockstep.troupe import Troupe
+from tests.worlds.live.lockstep_member import bodies
+troupe = Troupe("tests.worlds.live.lockstep_member", pathlib.Path(sys.argv[1]))
+troupe.play(bodies(a="for ever", b="for ever"), waited=["a"], until_ns=1)
+print(*(process.pid for process in troupe.processes.values()), flush=True)
+troupe.play(bodies(a="for ever", b="for ever"), waited=["a"], until_ns=None)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_no_process_outlives_a_conductor_that_was_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CONDUCTOR, str(tmp_path)]
+    with subprocess.Popen(command, env=worker_environment(), stdout=subprocess.PIPE, text=True) as conductor:
+        assert conductor.stdout is not None
+        members = [int(pid) for pid in conductor.stdout.readline().split()]
+        assert all(lives(pid) for pid in members), members
+        conductor.kill()
+    until_s = time.monotonic() + 10
+    while any(lives(pid) for pid in members) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert [pid for pid in members if lives(pid)] == []
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and not merely waiting to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

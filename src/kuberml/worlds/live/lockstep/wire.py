@@ -20,6 +20,8 @@ from kuberml.worlds.live.lockstep.orders import Begin, Name, Order, Sent, Told, 
 
 PATIENCE_S = 60.0
 """How long a letter may be on its way after its sender has reported it."""
+MAX_MAIL_BYTES = 1 << 30
+"""Letters that wait here; more are dropped, and missed when they are due."""
 
 
 class HungUpError(Exception):
@@ -29,9 +31,18 @@ class HungUpError(Exception):
 class Wire:
     """See the module. A `lockstep_letters.Post`."""
 
-    def __init__(self, session: zenoh.Session, run: str, node: NodeId, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        session: zenoh.Session,
+        run: str,
+        node: NodeId,
+        *,
+        patience_s: float = PATIENCE_S,
+        limit_bytes: int = MAX_MAIL_BYTES,
+    ) -> None:
         self.node = node
-        self._session, self._run, self._patience_s = session, run, patience_s
+        self._session, self._run = session, run
+        self._patience_s, self._left_bytes = patience_s, limit_bytes
         self._play = 0
         self._sent: list[Sent] = []
         self._mail: dict[tuple[int, NodeId, int], bytes] = {}
@@ -70,7 +81,7 @@ class Wire:
                 if not self._came.wait(max(0.0, until - time.monotonic())):
                     _, sender, number = missing[0]
                     raise Unreachable(f"letter {number} of {sender} did not reach {self.node} in {self._patience_s} s")
-            found = [self._mail.pop(one) for one in wanted]
+            found = [self._take_out(one) for one in wanted]
         for name, letter in zip(names, found, strict=True):
             if digest_of(letter) != name.digest:
                 raise RemoteError(
@@ -117,7 +128,13 @@ class Wire:
     def _begin(self, play: int) -> None:
         self._play, self._sent = play, []
         with self._came:
-            self._mail = {name: letter for name, letter in self._mail.items() if name[0] >= play}
+            for name in [name for name in self._mail if name[0] < play]:
+                self._take_out(name)
+
+    def _take_out(self, name: tuple[int, NodeId, int]) -> bytes:
+        letter = self._mail.pop(name)
+        self._left_bytes += len(letter)
+        return letter
 
     def _take(self, work_ahead: Callable[[], bool]) -> Any:
         while True:
@@ -136,5 +153,7 @@ class Wire:
         if play < self._play or ("/news/" in str(sample.key_expr) and sender == self.node):
             return
         with self._came:
-            self._mail[play, sender, number] = sample.payload.to_bytes()
-            self._came.notify_all()
+            if len(sample.payload) <= self._left_bytes and (play, sender, number) not in self._mail:
+                self._left_bytes -= len(sample.payload)
+                self._mail[play, sender, number] = sample.payload.to_bytes()
+                self._came.notify_all()
