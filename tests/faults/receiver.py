@@ -30,7 +30,7 @@ class Receiver:
     """One node's sum."""
 
     def __init__(self, world: LiveWorld, node: Node) -> None:
-        self.world, self.node = world, node
+        self.world, self.node, self.since, self.missed = world, node, 0, False
         node.memory.setdefault(made_of=Contributions(), total=None, bigs={})
 
     @property
@@ -38,20 +38,26 @@ class Receiver:
         return self.node.memory.made_of
 
     async def look(self) -> None:
-        """Take in what is new."""
-        for offer in await self.node.find(Want(TASK, kinds=("statistics",), bases=(BASIS,), limit=512)):
+        """Take in what is new; what could not be had is asked for again from the beginning."""
+        before, self.missed = self.since, False
+        offers, self.since = await self.node.find_new(Want(TASK, kinds=("statistics",), bases=(BASIS,), limit=512), before)
+        for offer in offers:
             if single(offer.signed.card) not in self.made_of.entries:
                 await self.attempt(self.absorb(offer), offer)
-        for offer in await self.node.find(Want(TASK, kinds=("weights",), limit=64)):
+        offers, _ = await self.node.find_new(Want(TASK, kinds=("weights",), limit=64), before)
+        for offer in offers:
             card = offer.signed.card
             if self.node.memory.bigs.get(card.author, -1) < card.version:
                 await self.attempt(self.take_big(offer), offer)
+        if self.missed:
+            self.since = 0
 
     async def attempt(self, doing: Any, offer: Offer) -> None:
         try:
             await doing
         except (RemoteError, Unreachable, InternalError, OSError, KeyError) as error:
             self.node.record("undelivered", card=offer.signed.digest, why=str(error))
+            self.missed = True
 
     async def absorb(self, offer: Offer) -> None:
         card, held = offer.signed.card, {}

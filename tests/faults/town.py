@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -127,8 +126,3 @@ async def town(folder: Path, *, publishers: int = 2, receivers: int = 2) -> Asyn
             yield made
     finally:
         await made.close()
-
-
-def cpu_count() -> int:
-    """Of this process."""
-    return len(os.sched_getaffinity(0))

@@ -148,5 +148,30 @@ def test_keep_says_not_yet_instead_of_holding_its_asker_for_ever(tmp_path: Path,
     asyncio.run(main())
 
 
+def test_what_was_learned_long_ago_by_a_wrong_clock_and_is_announced_now_is_new(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at, member(at, "a", tmp_path) as world_a, member(at, "b", tmp_path) as world_b:
+            await world_a.enter(PATIENCE_S)
+            await world_b.enter(PATIENCE_S)
+            a, b = node(world_a), node(world_b)
+            await a.publish(weights(), slot="now", version=0)
+            found, since = await b.find_new(WANT, 0)
+            assert len(found) == 1
+            assert await b.find_new(WANT, since) == ([], since)
+            await a.publish(weights(level=2.0), slot="ten years ago", version=0, learned_at_ms=a.now_ms - 10 * 365 * 86_400_000)
+            found, upto = await b.find_new(WANT, since)
+            assert [offer.signed.card.slot for offer in found] == ["ten years ago"]
+            assert upto > since
+        listen = {"listen": at.address, "http": at.http_url.removeprefix("http://")}
+        async with hub(tmp_path / "another", **listen) as anew, member(anew, "a", tmp_path) as world_a:
+            await world_a.enter(PATIENCE_S)  # its outbox tells the hub that has lost everything
+            async with member(anew, "b", tmp_path) as world_b:
+                await world_b.enter(PATIENCE_S)
+                found, _ = await node(world_b).find_new(WANT, upto)
+                assert {offer.signed.card.slot for offer in found} == {"now", "ten years ago"}
+
+    asyncio.run(main())
+
+
 def _nothing(*asked: object) -> bytes:
     raise KeyError(asked)
