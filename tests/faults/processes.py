@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ class Actor:
             began_s = time.monotonic()
             with self._log.open("ab") as log:
                 self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *self._command, stdout=log, stderr=log, env=os.environ | self._environment
+                    *self._command, stdout=log, stderr=log, env=os.environ | self._environment
                 )
             code = await self.process.wait()
             if self.process.pid not in self._expected and not self.may_fail:
