@@ -1,5 +1,6 @@
 """The commands against a real hub, as separate processes: what a stranger types, and what may go wrong."""
 
+import json
 import os
 import re
 import signal
@@ -69,6 +70,23 @@ def test_two_hubs_on_one_port_are_refused_in_words(tmp_path, address):
     assert address.rpartition(":")[2] in err
 
 
+def test_one_folder_is_one_hub_and_one_vault_one_member(tmp_path):
+    waits = tmp_path / "waits.py"
+    waits.write_text("import kuberml\nwith kuberml.join(task='t', labels=['a']):\n    print('in', flush=True)\n    input()\n")
+    with hub(tmp_path / "place") as running:
+        second = kuberml(tmp_path / "place", "hub", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+        assert (second[0], "a hub runs in this folder already" in second[2]) == (2, True), second
+        first = start(tmp_path, "join", "--hub", running["address"], waits, stdin=-1)
+        assert first.stdout.readline() == "in\n"
+        status, _, err = kuberml(tmp_path, "join", "--hub", running["address"], waits)
+        assert (status, "is running already; give this one another name" in err) == (2, True), err
+        other = start(tmp_path, "join", "--hub", running["address"], "--name", "other", waits, stdin=-1)
+        assert other.stdout.readline() == "in\n"
+        for process in (first, other):
+            process.communicate("\n", timeout=20)
+            assert process.returncode == 0
+
+
 def test_what_a_program_raises_is_shown_as_python_shows_it_and_settings_in_one_line(tmp_path, address):
     program = tmp_path / "program.py"
     program.write_text("import sys\nprint(sys.argv[1:], __name__)\nraise SystemExit(7)\n")
@@ -113,6 +131,32 @@ def test_a_name_that_is_somebody_elses_is_refused_at_once(tmp_path, address):
     assert status == 3
     assert "belongs to another key" in err
     assert time.monotonic() - began_s < 10
+
+
+def test_a_member_that_is_killed_again_and_again_publishes_nothing_twice(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import kuberml\n"
+        "import numpy as np\n"
+        "from kuberml.knowledge.kinds.weights import Weights\n"
+        "with kuberml.join(task='t', labels=['a'], name='stubborn') as me:\n"
+        "    for k in range(6):\n"
+        "        me.publish(Weights({'w': np.full(300_000, k, np.float32)}, {'a': 5}), slot=f's{k}')\n"
+        "        print(k, flush=True)\n"
+    )
+    with hub(tmp_path / "place") as running:
+        for wait_s in (0.02, 0.1, 0.05, 0.0):  # after the first word of each life
+            member = start(tmp_path, "join", "--hub", running["address"], program)
+            assert member.stdout.readline() == "0\n"
+            time.sleep(wait_s)
+            member.kill()
+            member.communicate()
+        status, out, err = kuberml(tmp_path, "join", "--hub", running["address"], program)
+        assert (status, out.split()) == (0, list("012345")), err
+        found = json.loads(kuberml(tmp_path, "find", "t", "--hub", running["address"], "--json")[1])
+    assert sorted((row["slot"], row["version"]) for row in found) == [(f"s{k}", 0) for k in range(6)]
+    assert len(cards(tmp_path / "place" / "kuberml-hub")) == 6
+    assert len(cards(tmp_path / "stubborn.vault")) == 6
 
 
 def test_a_member_goes_on_while_its_hub_restarts(tmp_path):

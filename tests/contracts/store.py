@@ -7,19 +7,24 @@ class TestFolderStore(StoreContract):
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
+from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, digest_of
 from kuberml.core.rng import rng
 from kuberml.core.seam import Store
 from kuberml.knowledge.card import BlobRef, Card, SignedCard, encode_card
+from kuberml.knowledge.pieces import hash_of, refer, span
 from kuberml.knowledge.signing import Keys, sign_card
 
 KEYS = Keys(bytes(range(32)))
 NOWHERE = digest_of(b"never put")
+BLOB = rng(0, "store contract", "blob").bytes(330_001)
 
 
 def ref_to(blob: bytes) -> BlobRef:
@@ -86,6 +91,106 @@ class StoreContract:
         digest = store.put(b"0123456789")
         with pytest.raises(ValueError, match="outside"):
             store.read(digest, start, stop)
+
+    def test_a_part_that_is_whole_becomes_a_blob(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        assert part.is_new
+        for start in (200_000, 0, 100_000):  # in any order
+            part.write(start, memoryview(BLOB)[start : start + 100_000])
+        assert part.read(99_000, 101_000) == BLOB[99_000:101_000]
+        part.write(300_000, BLOB[300_000:])
+        assert store.size_bytes(digest_of(BLOB)) is None
+        part.finish()
+        assert store.get(digest_of(BLOB)) == BLOB
+        part.close()
+        part.discard()  # it is a blob now
+        assert store.get(digest_of(BLOB)) == BLOB
+
+    def test_a_part_waits_for_who_opens_it_next(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        part.write(100_000, BLOB[100_000:200_000])
+        part.close()
+        part.close()
+        with pytest.raises(ValueError, match="not open"):
+            part.write(0, BLOB[:1])
+        part = store.part(digest_of(BLOB), len(BLOB))
+        assert not part.is_new
+        assert part.has(100_000, 200_000, blake3(BLOB[100_000:200_000]).digest())
+        assert not part.has(100_000, 200_000, blake3(b"other").digest())
+        assert not part.has(0, 100_000, blake3(BLOB[:100_000]).digest())
+        part.write(0, BLOB[:100_000])
+        part.write(200_000, BLOB[200_000:])
+        part.finish()
+        assert store.get(digest_of(BLOB)) == BLOB
+        assert store.part(digest_of(BLOB), len(BLOB)).is_new
+
+    def test_what_is_discarded_is_gone(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        part.write(0, BLOB[:100])
+        part.discard()
+        assert store.part(digest_of(BLOB), len(BLOB)).is_new
+
+    def test_two_open_parts_share_nothing(self, store: Store) -> None:
+        one, other = (store.part(digest_of(BLOB), len(BLOB)) for _ in range(2))
+        one.write(0, BLOB[:100])
+        assert not other.has(0, 100, blake3(BLOB[:100]).digest())
+        other.write(0, BLOB)
+        one.write(100, BLOB[100:])
+        other.finish()
+        one.finish()
+        assert store.get(digest_of(BLOB)) == BLOB
+
+    def test_a_part_of_other_bytes_never_becomes_a_blob(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        part.write(0, BLOB[:-1] + bytes([BLOB[-1] ^ 1]))
+        with pytest.raises(RemoteError, match="another digest"):
+            part.finish()
+        assert store.size_bytes(digest_of(BLOB)) is None
+        assert store.part(digest_of(BLOB), len(BLOB)).is_new
+
+    def test_a_part_with_a_hole_never_becomes_a_blob(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        part.write(100, BLOB[100:])
+        with pytest.raises(RemoteError, match="another digest"):
+            part.finish()
+        assert store.size_bytes(digest_of(BLOB)) is None
+
+    def test_what_is_written_again_is_what_counts(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        part.write(0, bytes(1000))
+        part.write(0, BLOB)
+        part.finish()
+        assert store.get(digest_of(BLOB)) == BLOB
+
+    @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (4, 3), (0, len(BLOB) + 1)])
+    def test_a_range_outside_a_part_is_a_value_error(self, store: Store, start: int, stop: int) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        with pytest.raises(ValueError, match="outside"):
+            part.read(start, stop)
+        with pytest.raises(ValueError, match="outside"):
+            part.has(start, stop, bytes(32))
+        part.close()
+
+    def test_work_beside_the_loop_gives_its_result(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        assert asyncio.run(part.beside(lambda: 6 * 7)) == 42
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(part.beside(lambda: 1 // 0))
+        part.close()
+
+    def test_pieces_of_held_cards_are_found(self, store: Store) -> None:
+        ref = refer(BLOB)
+        signed, other = signed_card(BLOB, blobs=(ref,)), signed_card(b"small")
+        hashes = [hash_of(ref, index) for index in range(len(ref.cuts))]
+        assert store.find_pieces(hashes) == {}
+        for held in (signed, other):
+            store.put_card(held.digest, encode_card(held))
+        assert store.find_pieces(hashes) == {}, "the card is here, its blob is not"
+        store.put(BLOB)
+        found = store.find_pieces([*hashes, bytes(32)])
+        assert found == {hash_of(ref, index): (ref.digest, span(ref, index)[0]) for index in range(len(ref.cuts))}
+        store.delete(ref.digest)
+        assert store.find_pieces(hashes) == {}
 
     def test_a_card_comes_back_as_it_was(self, store: Store) -> None:
         signed = signed_card(b"blob")

@@ -70,6 +70,14 @@ class TransportContract:
 
         assert self.run(main, serving(echo=echo))[0] == b"a:" + b"\0" * size_bytes
 
+    def test_a_door_says_how_it_is_best_read_from(self) -> None:
+        async def main(door: Transport, store: Store) -> tuple[int, int]:
+            return door.reading.window_bytes, door.reading.parallel
+
+        ((window_bytes, parallel),) = self.run(main)
+        assert 1 << 16 <= window_bytes <= 1 << 24
+        assert 1 <= parallel <= 64
+
     def test_a_door_knows_its_node(self) -> None:
         async def main(door: Transport, store: Store) -> NodeId:
             return door.node

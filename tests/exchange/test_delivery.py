@@ -3,7 +3,8 @@ import pytest
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
-from kuberml.exchange.delivery import WINDOW_BYTES, Delivery
+from kuberml.core.seam import Reading
+from kuberml.exchange.delivery import Delivery
 from kuberml.exchange.node import Node
 from kuberml.knowledge.card import Knowledge
 from kuberml.knowledge.kinds.statistics import prefix
@@ -13,6 +14,7 @@ from kuberml.worlds.simulated.devices import LinkSpec
 from kuberml.worlds.simulated.faults import Fault
 from tests.exchange.town import MS, Main, Town, data, keys, statistics
 
+WINDOW_BYTES = Reading().window_bytes
 HOLDERS = tuple(NodeId(f"h{i}") for i in range(8))
 NOISE = np.random.default_rng(0).standard_normal(900_000).astype(np.float32)
 BIG = make("weights", Weights({"state": NOISE}), keys=keys("h0"), task="digits", slot="s", version=0, learned_at_ms=0)
@@ -74,7 +76,7 @@ def test_when_all_lie_it_is_their_fault_and_all_are_named() -> None:
 
     async def me(node: Node) -> None:
         _, delivery, error = await fetched(node, BIG, HOLDERS)
-        assert isinstance(error, RemoteError)
+        assert isinstance(error, Unreachable)  # the package itself may be good: it is worth another try
         assert sorted(delivery.liars) == sorted(HOLDERS)
         assert node.place.store.size_bytes(BIG.card.blobs[0].digest) is None
 
@@ -133,7 +135,7 @@ def test_a_truncated_blob_is_refused(stop: int) -> None:
 
     async def me(node: Node) -> None:
         _, delivery, error = await fetched(node, SMALL, HOLDERS[:1])
-        assert isinstance(error, RemoteError)
+        assert isinstance(error, Unreachable)
         assert f"{stop} bytes came" in delivery.liars[HOLDERS[0]]
 
     here.run(me=me, h0=cheat)

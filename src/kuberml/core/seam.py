@@ -6,14 +6,26 @@ Each has a contract test in `tests/contracts/` that every implementation passes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.jobs import JobFunction
 
 Handler = Callable[[NodeId, bytes], Awaitable[bytes]]
 """Answers one request: (who asks, body) -> body. A KuberError it raises reaches the asker as RemoteError."""
+
+
+T = TypeVar("T")
+
+
+class Reading(NamedTuple):
+    """How a transport is best read from."""
+
+    window_bytes: int = 1 << 20  # asked for at once: enough to hide a round trip, little enough to lose
+    parallel: int = 1  # reads of one blob at a time
+    timeout_s: float = 60.0  # patience with one read, in the sense of `Transport.read`
+    patience_s: float = 0.0  # without any progress, while sources that were lost may come back
 
 
 class Clock(Protocol):
@@ -34,6 +46,11 @@ class Transport(Protocol):
     @property
     def node(self) -> NodeId:
         """Whose door this is."""
+        ...
+
+    @property
+    def reading(self) -> Reading:
+        """How it is best read from."""
         ...
 
     async def ask(self, to: NodeId, name: str, body: bytes, *, timeout_s: float) -> bytes:
@@ -65,7 +82,7 @@ class Transport(Protocol):
         """Bytes start..stop of a blob that `holder` has. They are *not* verified here: delivery does.
 
         Raises:
-            Unreachable: not within timeout_s.
+            Unreachable: not within timeout_s (simulated: in all; live: of silence).
             RemoteError: the holder does not have it, or not that range.
         """
         ...
@@ -80,6 +97,51 @@ class Compute(Protocol):
         Raises:
             Whatever the job raises; InternalError if its worker died twice.
         """
+        ...
+
+
+class Part(Protocol):
+    """A blob under way: ranges of it, in any order, that outlive the process. It belongs to who opened it, until it is closed.
+
+    Several threads may use one.
+    """
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing was written when it was opened."""
+        ...
+
+    def write(self, start: int, content: bytes | memoryview) -> None:
+        """Put bytes at `start`; the caller has verified them. Raises OSError. ValueError: outside the blob, or closed."""
+        ...
+
+    def has(self, start: int, stop: int, blake3: bytes) -> bool:
+        """Whether bytes start..stop are here and have this 32-byte BLAKE3. Raises OSError. ValueError: outside, or closed."""
+        ...
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes start..stop as they are here. Raises OSError. ValueError: outside, or closed."""
+        ...
+
+    def finish(self) -> None:
+        """Keep it as a blob of the store, and close it.
+
+        Raises:
+            RemoteError: the whole has another digest; it is discarded.
+            OSError: the disk is full or broken; it is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it; what is there waits for whoever opens it next. Does nothing after the first time, or `finish`."""
+        ...
+
+    def discard(self) -> None:
+        """Close it and forget what is there. Does nothing after `finish`."""
+        ...
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do some work on many bytes (hash, write): beside the loop where disks and time are real."""
         ...
 
 
@@ -105,6 +167,18 @@ class Store(Protocol):
 
     def size_bytes(self, digest: Digest) -> int | None:
         """Size of a blob, or None if it is not here."""
+        ...
+
+    def part(self, digest: Digest, size_bytes: int) -> Part:
+        """A blob under way: what somebody left of it, if anything, else an empty one. Two that are open share nothing.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        ...
+
+    def find_pieces(self, hashes: Collection[bytes]) -> dict[bytes, tuple[Digest, int]]:
+        """Where bytes with these BLAKE3s may be read here: (blob, start), of pieces that cards here name. Not verified."""
         ...
 
     def delete(self, digest: Digest) -> None:

@@ -19,7 +19,7 @@ from kuberml.core.jobs import check_job
 from kuberml.core.rng import rng, seed_of
 from kuberml.core.values import digest
 from kuberml.exchange import wire
-from kuberml.exchange.delivery import Delivery
+from kuberml.exchange.delivery import Delivered, Delivery
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.place import LocalData, OverBudget, Place
 from kuberml.exchange.slots import Slots
@@ -39,6 +39,8 @@ __all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
 T = TypeVar("T")
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
+OPEN_BYTES = 1 << 30
+"""Of a package that is opened, which takes some times its size of memory. Larger ones can be delivered."""
 
 
 class Node:
@@ -52,7 +54,7 @@ class Node:
         self._talk = Talk(place, self.memory)
         self._done = asyncio.Event()
         self._slots = Slots(place.store, self.author, self.id, place.recorder)
-        self.delivery = Delivery(place.transport, place.store, timeout_s=60.0, on_bytes=self._talk.received)
+        self.delivery = Delivery(place.transport, place.store, on_bytes=self._talk.received)
         place.transport.serve("latest", self._answer_latest)
 
     # --- who I am, and my own things -------------------------------------------------------------------------------
@@ -229,22 +231,39 @@ class Node:
         """Deliver a package and open it: the checked value. It is held here afterwards, for others too.
 
         Raises:
-            RemoteError: wrong bytes, or not what the card says, or its terms forbid it. No trace is left.
-            Unreachable: no holder answered in time, or the budget of bytes is spent (OverBudget).
+            RemoteError: its author signed what cannot be, or not what the card says, or its terms forbid it. No trace is left.
+            Unreachable: no holder gave it (each is named with its reason), or the budget of bytes is spent (OverBudget).
         """
-        signed = check_card(offer.signed)
-        check_limits(signed)  # before a byte is moved: a card may name sizes and cuts that cannot be
-        if why := self.forbidden(signed):
-            raise RemoteError(f"{signed.digest[:12]}: {why}")
-        blobs = await self.delivery.fetch(signed.card, [node for node in offer.holders if node != self.id] or offer.holders)
-        knowledge = Knowledge(signed, blobs)
-        content = open_value(knowledge)
+        signed = self._checked(offer)
+        if signed.card.size_bytes > OPEN_BYTES:
+            size_bytes = signed.card.size_bytes
+            raise RemoteError(f"{signed.digest[:12]}: {size_bytes} bytes cannot be opened, {OPEN_BYTES} can; use deliver")
+        came = await self.delivery.collect(signed.card, self._others(offer))
+        knowledge = Knowledge(signed, came.blobs)
         try:
-            self.hold(knowledge)
+            content = open_value(knowledge)
+        except BaseException:
+            came.drop()
+            raise
+        try:
+            came.keep(self.place.store)
+            self.place.store.put_card(signed.digest, encode_card(signed))
         except OSError as error:  # a full disk: it can be used, not passed on
             self.record("not held", card=signed.digest, why=str(error))
-        self.record("fetched", card=signed.digest, holder=offer.holders[0], size_bytes=signed.card.size_bytes)
+        self._came(offer, came)
         return content
+
+    async def deliver(self, offer: Offer) -> None:
+        """Bring a package of any size into the store, without opening it.
+
+        Raises:
+            RemoteError, Unreachable: as `fetch`.
+            OSError: the disk is full or broken.
+        """
+        signed = self._checked(offer)
+        came = await self.delivery.deliver(signed.card, self._others(offer))
+        self.place.store.put_card(signed.digest, encode_card(signed))
+        self._came(offer, came)
 
     async def take(self, offer: Offer, sort: type[T]) -> T | None:
         """As `fetch`, of one package among many: None, and recorded, where it does not arrive or is not a `sort`.
@@ -315,6 +334,23 @@ class Node:
         good = [one for one in answer.offers if self._trustworthy(one.signed) and one.signed.card.author != self.author]
         self.record("found", want=digest_of(wire.write(query.want)), offers=[offer.signed.digest for offer in good])
         return good, answer.upto
+
+    def _checked(self, offer: Offer) -> SignedCard:
+        """A card that may be delivered here. Raises RemoteError: why not."""
+        signed = check_card(offer.signed)
+        check_limits(signed)  # before a byte is moved: a card may name sizes and cuts that cannot be
+        if why := self.forbidden(signed):
+            raise RemoteError(f"{signed.digest[:12]}: {why}")
+        return signed
+
+    def _others(self, offer: Offer) -> Sequence[NodeId]:
+        return [node for node in offer.holders if node != self.id] or offer.holders
+
+    def _came(self, offer: Offer, came: Delivered) -> None:
+        """Record who really gave a package; what was here already is its first holder's."""
+        card, gave = offer.signed.card, came.sources or offer.holders[:1]
+        self.record("fetched", card=offer.signed.digest, holder=gave[0] if len(gave) == 1 else list(gave),
+                    size_bytes=card.size_bytes)  # fmt: skip
 
     async def _answer_latest(self, asker: NodeId, body: bytes) -> bytes:
         self._talk.received(len(body))

@@ -26,10 +26,10 @@ class Limits(msgspec.Struct, frozen=True):
     """What a receiver is willing to look at. Sizes in bytes."""
 
     card_bytes: int = 256 * 1024
-    blob_bytes: int = 1 << 30
+    blob_bytes: int = 8 << 30
     blobs: int = 16
     labels: int = 8192
-    pieces: int = 1024
+    pieces: int = 4096
     parents: int = 4096
 
 

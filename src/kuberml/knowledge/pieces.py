@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from blake3 import blake3
 
 from kuberml.core.errors import ConfigError, RemoteError
-from kuberml.core.ids import digest_of
-from kuberml.knowledge.card import BlobRef
+from kuberml.core.ids import Digest, digest_of
+from kuberml.knowledge.card import BlobRef, Card
 
-PIECES_MAX = 64
-"""Of a blob that is cut by size. Each piece costs 32 bytes of the card."""
+PIECES_MAX = 256
+"""Of a blob that is cut by size, up to PIECE_MAX_BYTES each: one is less than 1 % of it. A piece costs 37 bytes of the card."""
 
 PIECE_MIN_BYTES = 16 * 1024
 """Smaller pieces would cost more in the card than they save when one is wrong."""
+
+PIECE_MAX_BYTES = 8 * 2**20
+"""Of pieces that are made here: a receiver holds some of them in memory."""
+
+PIECE_LIMIT_BYTES = 16 * 2**20
+"""Of pieces that are received: what others make."""
+
+SHARED_MIN_BYTES = 64 * 1024
+"""In smaller blobs nobody looks for pieces of other blobs: they come in one read anyway."""
 
 HASH_BYTES = 32
 
 
 def cut_by_size(size_bytes: int) -> tuple[int, ...]:
-    """Ends of equal pieces: the smallest power of two from PIECE_MIN_BYTES on that needs at most PIECES_MAX of them."""
+    """Ends of equal pieces: the smallest power of two, PIECE_MIN_BYTES to PIECE_MAX_BYTES, that needs at most PIECES_MAX.
+
+    Above 2 GiB there are more of them, because they do not get larger.
+    """
     piece_bytes = PIECE_MIN_BYTES
-    while piece_bytes * PIECES_MAX < size_bytes:
+    while piece_bytes * PIECES_MAX < size_bytes and piece_bytes < PIECE_MAX_BYTES:
         piece_bytes *= 2
     return (*range(piece_bytes, size_bytes, piece_bytes), size_bytes)
 
@@ -40,8 +54,26 @@ def refer(blob: bytes, cuts: tuple[int, ...] = ()) -> BlobRef:
     ends = cuts or cut_by_size(len(blob))
     if not _rising(ends, len(blob)):
         raise ConfigError(f"cuts must rise from above 0 to the blob's {len(blob)} bytes, not {ends!r:.80}")
-    hashes = b"".join(blake3(blob[start:stop]).digest() for start, stop in zip((0, *ends), ends, strict=False))
+    view = memoryview(blob)
+    hashes = b"".join(blake3(view[start:stop]).digest() for start, stop in zip((0, *ends), ends, strict=False))
     return BlobRef(digest_of(blob), len(blob), ends, hashes)
+
+
+def span(ref: BlobRef, index: int) -> tuple[int, int]:
+    """Where piece `index` begins and ends."""
+    return (ref.cuts[index - 1] if index else 0), ref.cuts[index]
+
+
+def hash_of(ref: BlobRef, index: int) -> bytes:
+    """The 32-byte BLAKE3 that its author signed for a piece."""
+    return ref.pieces[HASH_BYTES * index : HASH_BYTES * (index + 1)]
+
+
+def shared_pieces(card: Card) -> Iterator[tuple[bytes, Digest, int]]:
+    """The pieces of a card that other blobs may have too: (hash, blob, start)."""
+    for ref in card.blobs:
+        if ref.size_bytes > SHARED_MIN_BYTES and len(ref.pieces) == HASH_BYTES * len(ref.cuts):
+            yield from ((hash_of(ref, index), ref.digest, span(ref, index)[0]) for index in range(len(ref.cuts)))
 
 
 def check_ref(ref: BlobRef) -> None:
@@ -56,6 +88,9 @@ def check_ref(ref: BlobRef) -> None:
         raise RemoteError(
             f"a blob with {len(ref.cuts)} pieces has {len(ref.pieces)} bytes of hashes, not {HASH_BYTES} for each"
         )
+    largest = max(stop - start for start, stop in zip((0, *ref.cuts), ref.cuts, strict=False))
+    if largest > PIECE_LIMIT_BYTES:
+        raise RemoteError(f"a blob with a piece of {largest} bytes is over the limit of {PIECE_LIMIT_BYTES}")
 
 
 def check_piece(ref: BlobRef, index: int, piece: bytes | memoryview) -> None:
@@ -66,10 +101,10 @@ def check_piece(ref: BlobRef, index: int, piece: bytes | memoryview) -> None:
     """
     if not 0 <= index < len(ref.cuts):
         raise RemoteError(f"blob {ref.digest[:12]} has pieces 0 to {len(ref.cuts) - 1}, not {index}")
-    start, stop = (ref.cuts[index - 1] if index else 0), ref.cuts[index]
+    start, stop = span(ref, index)
     if len(piece) != stop - start:
         raise RemoteError(f"piece {index} of blob {ref.digest[:12]} has {len(piece)} bytes, not {stop - start}")
-    if blake3(piece).digest() != ref.pieces[HASH_BYTES * index : HASH_BYTES * (index + 1)]:
+    if blake3(piece).digest() != hash_of(ref, index):
         raise RemoteError(f"piece {index} of blob {ref.digest[:12]} is not what its author signed")
 
 

@@ -2,8 +2,10 @@
 
     blobs/3f/3f9c...   a blob, named by its digest: its being there is the truth, there is no second list of it
                        (256 sub-folders, made when they are needed)
+    parts/             blobs under way (see `parts`)
     sessions/          what running processes have begun (see `session`)
     index.sqlite       signed cards, which blobs they refer to, memory; pins
+    pieces.sqlite      where the pieces of large blobs lie; derived from the cards
 
 A blob that has been put and that no card refers to yet is *pinned* by the session that put it, so that a sweep in another
 process does not take it away before its card comes.
@@ -13,14 +15,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from kuberml.core.database import Database
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, check_digest, digest_of
-from kuberml.knowledge.card import decode_card
+from kuberml.knowledge.card import Card, decode_card
+from kuberml.vault.file_part import FilePart
+from kuberml.vault.parts import Parts
+from kuberml.vault.piece_index import PieceIndex
 from kuberml.vault.session import Session, bury, sync_folder
 
 _SCHEMA = """
@@ -51,6 +56,8 @@ class FolderStore:
         self._make_folders()
         self._index = Database(self.path / "index.sqlite", sort="vault index", version=1, schema=_SCHEMA, durable=durable)
         self._session = Session(self._sessions)
+        self._parts = Parts(self.path / "parts", self._sessions, self._session.name, self._keep)
+        self._pieces = PieceIndex(self.path / "pieces.sqlite", self._every_card)
         living = bury(self._sessions)
         with self._index.write() as index:
             holes = ",".join("?" * len(living))
@@ -59,15 +66,22 @@ class FolderStore:
     def put(self, blob: bytes) -> Digest:
         """Keep a blob; keeping it twice is keeping it once. Raises OSError when the disk is full or broken."""
         digest = digest_of(blob)
-        with self._index.write() as index:  # pinned first: from here on no sweep takes it
-            index.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (digest, self._session.name))
-        file = self._file(digest)
+        file = self._place(digest)
         if not file.exists():
-            if not file.parent.exists():
-                file.parent.mkdir(exist_ok=True)
-                sync_folder(self._blobs)
             self._session.write(file, blob)
         return digest
+
+    def part(self, digest: Digest, size_bytes: int) -> FilePart:
+        """A blob under way: what a delivery that was cut off left of it, or an empty one. See `parts`, and the seam.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        return self._parts.open(check_digest(digest), size_bytes)
+
+    def find_pieces(self, hashes: Collection[bytes]) -> dict[bytes, tuple[Digest, int]]:
+        """Where pieces with these hashes may be read here: (blob, start). Not verified. Raises OSError."""
+        return self._pieces.find(hashes, lambda blob: self.size_bytes(blob) is not None)
 
     def get(self, digest: Digest) -> bytes:
         """The blob, verified while read.
@@ -140,6 +154,7 @@ class FolderStore:
             index.execute("INSERT OR REPLACE INTO cards VALUES (?, ?)", (digest, card))
             index.executemany("INSERT OR IGNORE INTO refs VALUES (?, ?)", [(blob, digest) for blob in blobs])
             index.executemany("DELETE FROM pins WHERE blob = ? AND session = ?", [(b, self._session.name) for b in blobs])
+        self._pieces.add(signed.card)
 
     def card(self, digest: Digest) -> bytes:
         """The encoded signed card. Raises KeyError: not here."""
@@ -198,17 +213,21 @@ class FolderStore:
                         (subfolder, subfolder + "g"),
                     )
                 )
-                for name in sorted(set(os.listdir(self._blobs / subfolder)) - wanted):
-                    freed_bytes += self.size_bytes(Digest(name)) or 0
-                    self.delete(Digest(name))
-        return freed_bytes
+                gone = [Digest(name) for name in sorted(set(os.listdir(self._blobs / subfolder)) - wanted)]
+                for blob in gone:
+                    freed_bytes += self.size_bytes(blob) or 0
+                    self.delete(blob)
+            self._pieces.drop(gone)
+        return freed_bytes + self._parts.sweep(lambda blob: self.size_bytes(blob) is not None)
 
     def close(self) -> None:
         """End this process's stay: what it pinned may be swept. Calling it twice is fine."""
+        self._parts.close()
         if self._session.open:
             with self._index.write() as index:
                 index.execute("DELETE FROM pins WHERE session = ?", (self._session.name,))
             self._session.close()
+        self._pieces.close()
         self._index.close()
 
     def __enter__(self) -> FolderStore:
@@ -220,9 +239,28 @@ class FolderStore:
     def _file(self, digest: Digest) -> Path:
         return self._blobs / check_digest(digest)[:2] / digest
 
+    def _place(self, digest: Digest) -> Path:
+        """Where a blob goes that is about to come: pinned first, from here on no sweep takes it."""
+        with self._index.write() as index:
+            index.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (digest, self._session.name))
+        file = self._file(digest)
+        if not file.parent.exists():
+            file.parent.mkdir(exist_ok=True)
+            sync_folder(self._blobs)
+        return file
+
+    def _keep(self, digest: Digest, part: Path) -> None:
+        """Move a complete part to the blobs."""
+        file = self._place(digest)
+        os.replace(part, file)
+        sync_folder(file.parent)
+
+    def _every_card(self) -> Iterator[Card]:
+        return (decode_card(self.card(digest)).card for digest in self.cards())
+
     def _make_folders(self) -> None:
         try:
-            for folder in (self._blobs, self._sessions):
+            for folder in (self._blobs, self._sessions, self.path / "parts"):
                 folder.mkdir(parents=True, exist_ok=True)
             sync_folder(self.path)
         except OSError as error:

@@ -74,6 +74,11 @@ def bury(folder: Path) -> tuple[str, ...]:
     return tuple(living)
 
 
+def is_alive(folder: Path, name: str) -> bool:
+    """Whether the process of a session below `folder` still runs."""
+    return _alive(folder / name / "lock")
+
+
 def sync_folder(folder: Path) -> None:
     """Put a folder's list of names on the disk: before that a power cut may undo a rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -170,8 +170,7 @@ def test_a_spoiled_blob_is_not_taken_in(here):
     path.write_bytes(b"\0" * path.stat().st_size)
     with join("ward", of("train", range(7))) as me:
         ((verdict, why),) = taken(me, "8")
-        assert verdict == "refused"
-        assert "was not delivered" in why
+        assert (verdict, why) == ("untested", "it was not delivered")  # the package may be good: others may give it
 
 
 def test_absorb_takes_only_what_a_fresh_trial_accepted(here):

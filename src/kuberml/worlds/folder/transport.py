@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.core.seam import Handler, Store
+from kuberml.core.seam import Handler, Reading, Store
 from kuberml.worlds.folder.notices import Notices
 
 MAX_IN_FLIGHT = 256
@@ -31,6 +31,8 @@ class Doors:
 
 class FolderTransport:
     """`core.seam.Transport` of one node."""
+
+    reading = Reading()
 
     def __init__(self, doors: Doors, node: NodeId, store: Store) -> None:
         """Its store is the shared folder: what one member has, it can read for all."""

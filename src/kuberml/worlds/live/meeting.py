@@ -8,11 +8,12 @@ import logging
 from pathlib import Path
 from typing import Self
 
-from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
+from kuberml.worlds.alone import alone
 from kuberml.worlds.live.entry import realm_named, tls_in, trust_for
 from kuberml.worlds.live.names import endpoints
 from kuberml.worlds.live.world import LiveWorld
@@ -48,6 +49,7 @@ class LiveMeeting:
         """
         near = all(endpoint.host in ("127.0.0.1", "localhost", "::1") for endpoint in endpoints(address))
         async with contextlib.AsyncExitStack() as staying:
+            staying.enter_context(_own(vault))
             realm, http = realm_named(), "127.0.0.1:0" if near else None
             opening = LiveWorld.open(
                 address, node=node, role="peer", keys=keys, vault=vault, realm=realm, trust=trust_for(realm), tls=tls_in(),
@@ -91,3 +93,12 @@ class LiveMeeting:
     async def close(self) -> None:
         """See `Meeting`."""
         await self._staying.aclose()
+
+
+def _own(vault: Path) -> contextlib.AbstractContextManager[None]:
+    """The vault as one's own: the same member runs once at a time."""
+    try:
+        vault.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the vault {vault}: {error}") from error
+    return alone(vault, busy="a member with this vault is running already; give this one another name (`--name`)")

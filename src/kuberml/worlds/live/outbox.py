@@ -37,14 +37,15 @@ class _Item(msgspec.Struct, frozen=True):
 class Outbox:
     """One node's, in its store."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        memory = store.memory()
-        self._items = {key: msgspec.msgpack.decode(memory[key], type=_Item) for key in sorted(memory) if key.startswith(PREFIX)}
+    def __init__(self, store: Store, node: NodeId) -> None:
+        """Of `node`: the vault may have been another's before, whose words this one cannot say."""
+        self._store, self._node = store, node
+        memory, mine = store.memory(), f"{PREFIX}{node}/"
+        self._items = {key: msgspec.msgpack.decode(memory[key], type=_Item) for key in sorted(memory) if key.startswith(mine)}
 
     def asked(self, to: NodeId, name: str, body: bytes) -> None:
         """Something is about to be said: keep it first, if it is for the hub."""
-        key = _key(name, body) if to == HUB else None
+        key = _key(self._node, name, body) if to == HUB else None
         if key is None or (key in self._items and self._items[key].body == body):
             return
         self._put(key, _Item(name, body, True))
@@ -53,7 +54,7 @@ class Outbox:
 
     def answered(self, to: NodeId, name: str, body: bytes, error: Exception | None) -> None:
         """The hub has taken it, or refused it for good: it is not due any more. Unreachable: it stays due."""
-        key = _key(name, body) if to == HUB else None
+        key = _key(self._node, name, body) if to == HUB else None
         if key is None or key not in self._items or self._items[key].body != body or isinstance(error, Unreachable):
             return
         if error is not None:
@@ -94,7 +95,7 @@ class Outbox:
         self._items[key] = item
 
 
-def _key(name: str, body: bytes) -> str | None:
+def _key(node: NodeId, name: str, body: bytes) -> str | None:
     """One place for each slot that is announced and each card that is judged; None: this is not kept."""
     readers: dict[str, Any] = {"announce": wire.Announcement, "verdict": SignedVerdict}
     if name not in readers:
@@ -104,5 +105,5 @@ def _key(name: str, body: bytes) -> str | None:
     except RemoteError:
         return None
     if name == "announce":
-        return f"{PREFIX}announce/{said.signed.card.author}/{said.signed.card.slot}"
-    return f"{PREFIX}verdict/{said.verdict.card}"
+        return f"{PREFIX}{node}/announce/{said.signed.card.author}/{said.signed.card.slot}"
+    return f"{PREFIX}{node}/verdict/{said.verdict.card}"

@@ -62,7 +62,7 @@ class LiveWorld:
     def __init__(self, link: Link, transport: LiveTransport, store: FolderStore, ledger: Ledger, *, reports: bool) -> None:
         self.link, self.transport, self.store, self.ledger = link, transport, store, ledger
         self.clock, self.compute = SystemClock(), LiveCompute()
-        self.outbox = Outbox(store)
+        self.outbox = Outbox(store, transport.node)
         self._reporter = Reporter(ledger.recorder(transport.node, self.clock.now_ns), transport, HUB, on=reports)
         self.welcome: Welcome | None = None
         """What the hub said last; None: it has not been reached yet."""

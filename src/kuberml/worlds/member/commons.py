@@ -11,8 +11,8 @@ from kuberml.core.ids import LabelId
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import probe_from
 from kuberml.learning.extractors import identity, patch_filters
+from kuberml.worlds.alone import alone
 from kuberml.worlds.member.arrays import inputs_from, targets_from
-from kuberml.worlds.member.keyfile import alone
 from kuberml.worlds.member.member import join
 from kuberml.worlds.member.naming import known_as
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 from kuberml.core.errors import ConfigError
@@ -36,14 +34,6 @@ def keys_in(path: Path) -> Keys:
     except OSError as error:
         raise ConfigError(f"cannot make the key file {path}: {error}") from error
     return _read(path)
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Until it is left, nobody else on this machine does something with the same key under `alone`; who comes second waits."""
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write(path: Path, seed: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.core.seam import Handler, Store
+from kuberml.core.seam import Handler, Reading, Store
 from kuberml.core.units import to_ns
 from kuberml.worlds.simulated.links import HEADER_BYTES, Port
 from kuberml.worlds.simulated.lockstep_letters import Letter, Post, Sort, read, write
@@ -25,6 +25,8 @@ from kuberml.worlds.simulated.transport import MAX_ERROR_CHARS, MAX_IN_FLIGHT
 
 class LockstepDoor:
     """`core.seam.Transport` of one node."""
+
+    reading = Reading()
 
     def __init__(
         self, port: Port, cast: Mapping[NodeId, str], store: Store, *, post: Post, loop: LockstepLoop, trace: Trace

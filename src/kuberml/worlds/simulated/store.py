@@ -7,10 +7,13 @@ A node that is down cannot write: what a killed process would not have written, 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from kuberml.core.errors import InternalError
 from kuberml.core.ids import Digest, digest_of
+from kuberml.knowledge.card import decode_card
+from kuberml.knowledge.pieces import shared_pieces
+from kuberml.vault.memory_part import MemoryPart
 
 
 class SharedBlobs:
@@ -51,6 +54,9 @@ class SimulatedStore:
         self._corrupt: set[Digest] = set()
         self._cards: dict[Digest, bytes] = {}
         self._memory: dict[str, bytes] = {}
+        self._parts: dict[Digest, MemoryPart] = {}
+        self._pieces: dict[bytes, tuple[Digest, int]] = {}
+        self._indexed: set[Digest] = set()
 
     def put(self, blob: bytes) -> Digest:
         """See the seam. Raises OSError: the disk is full, or the node is down."""
@@ -81,6 +87,30 @@ class SimulatedStore:
     def size_bytes(self, digest: Digest) -> int | None:
         """See the seam."""
         return len(self._shared[digest]) if digest in self._held else None
+
+    def part(self, digest: Digest, size_bytes: int) -> MemoryPart:
+        """See the seam. Raises OSError: the disk is full, or the node is down."""
+        self._check_writable()
+        left = self._parts.get(digest)
+        if left is not None and not left.is_open and left.size_bytes == size_bytes:
+            return left.reopen()
+        part = MemoryPart(digest, size_bytes, self.put, check_writable=self._check_writable, forget=self._forget)
+        if left is None:
+            self._parts[digest] = part
+        return part
+
+    def _forget(self, part: MemoryPart) -> None:
+        if self._parts.get(part.digest) is part:
+            del self._parts[part.digest]
+
+    def find_pieces(self, hashes: Collection[bytes]) -> dict[bytes, tuple[Digest, int]]:
+        """See the seam. Cards are looked through when this is first asked: most nodes never do."""
+        for digest in sorted(self._cards.keys() - self._indexed):
+            self._indexed.add(digest)
+            for hash_, blob, start in shared_pieces(decode_card(self._cards[digest]).card):
+                self._pieces.setdefault(hash_, (blob, start))
+        found = {hash_: self._pieces[hash_] for hash_ in hashes if hash_ in self._pieces}
+        return {hash_: place for hash_, place in found.items() if place[0] in self._held}
 
     def delete(self, digest: Digest) -> None:
         """See the seam."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.core.seam import Handler, Store
+from kuberml.core.seam import Handler, Reading, Store
 from kuberml.core.units import to_ns
 from kuberml.worlds.simulated.links import HEADER_BYTES, Network, Port
 from kuberml.worlds.simulated.loop import NODE, VirtualLoop
@@ -55,6 +55,7 @@ class SimulatedTransport:
         self.port, self.role = port, role
         self.is_lying = False
         """A fault: flip a byte of every blob range that is read from here."""
+        self.reading = Reading()
         self._board, self._store = board, store
         self._handlers: dict[str, Handler] = {}
         self._answering: set[asyncio.Task[None]] = set()

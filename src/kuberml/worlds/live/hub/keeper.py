@@ -169,9 +169,8 @@ class Keeper:
         signed = due.signed
         if self._catalog.card(signed.digest) is not None:  # else a newer version came, or it was withdrawn
             if not self._has(signed):
-                delivery = Delivery(self._transport, self._store, timeout_s=STALL_S, on_bytes=lambda count: None)
-                for blob in await delivery.fetch(signed.card, sorted(due.holders)):
-                    self._store.put(blob)
+                delivery = Delivery(self._transport, self._store, timeout_s=STALL_S)
+                await delivery.deliver(signed.card, sorted(due.holders))
             self._store.put_card(signed.digest, encode_card(signed))
             with contextlib.suppress(RemoteError):  # it may just have been withdrawn
                 self._catalog.add(signed, HUB, keep=1 << 30)

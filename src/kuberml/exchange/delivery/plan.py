@@ -1,0 +1,160 @@
+"""Which bytes are asked for next, of which source: pure, so that every decision can be tested without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kuberml.core.seam import Reading
+from kuberml.exchange.delivery.sources import Source, Sources
+from kuberml.knowledge.card import BlobRef
+from kuberml.knowledge.pieces import span
+
+WINDOW_MIN_BYTES = 1 << 20
+"""Smaller reads cost more round trips than they save."""
+LATE_MIN_S = 0.5
+"""No read is late before that, where another was measured; where none was, after LATE_UNKNOWN_S."""
+LATE_UNKNOWN_S = 1.0
+LATE_FACTOR = 3.0
+"""A read is late when it takes so many times longer than reads took so far."""
+TICK_S = 0.001
+"""Added to every wait, so that the clock has passed the moment that was waited for."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One read: pieces first .. last - 1."""
+
+    source: Source
+    first: int
+    last: int
+    start: int
+    stop: int
+    started_s: float
+    is_late: bool = False
+    twin: Job | None = field(default=None, repr=False)
+    """The other read of the same bytes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Asked for."""
+        return self.stop - self.start
+
+
+class Plan:
+    """What is here, what is under way, what is next."""
+
+    def __init__(self, ref: BlobRef, count: int, sources: Sources, reading: Reading) -> None:
+        """`count`: pieces that are wanted, the first ones."""
+        self.ref, self.count, self.sources, self._reading = ref, count, sources, reading
+        self.here = bytearray(count)
+        self.jobs: list[Job] = []
+        self.left_bytes = ref.cuts[count - 1]
+        self._claimed = bytearray(count)
+        self._from = 0  # no piece before it is missing and unclaimed
+        self._rate = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        """Everything is here."""
+        return self.left_bytes == 0
+
+    def has(self, index: int) -> bool:
+        """A piece is here now; whether that is new."""
+        if self.here[index]:
+            return False
+        start, stop = span(self.ref, index)
+        self.here[index], self.left_bytes = 1, self.left_bytes - (stop - start)
+        return True
+
+    def next(self, now_s: float) -> Job | None:
+        """The next read, which counts as under way from now on; None: not now."""
+        self._look_at_the_clock(now_s)
+        many = self._reading.parallel
+        waiting = [job for job in self.jobs if not job.is_late or not self.sources.is_choice]
+        if len(waiting) >= many or len(self.jobs) >= 2 * many:
+            return None
+        return self._again(now_s) or self._onward(now_s, sum(job.size_bytes for job in waiting))
+
+    def _again(self, now_s: float) -> Job | None:
+        """A late window, from somebody else."""
+        for job in self.jobs:
+            if job.is_late and job.twin is None:
+                source = self.sources.best(now_s, without=(job.source,))
+                if source is not None:
+                    job.twin = self._start(source, job.first, job.last, now_s)
+                    job.twin.twin = job
+                    return job.twin
+        return None
+
+    def _onward(self, now_s: float, waiting_bytes: int) -> Job | None:
+        """The first window that nobody was asked for."""
+        while self._from < self.count and (self.here[self._from] or self._claimed[self._from]):
+            self._from += 1
+        source = self.sources.best(now_s) if self._from < self.count else None
+        if source is None:
+            return None
+        first, room_bytes = self._from, self._window_bytes(source)
+        start, last = span(self.ref, first)[0], first + 1
+        while last < self.count and not (self.here[last] or self._claimed[last]) and self.ref.cuts[last] - start <= room_bytes:
+            last += 1
+        most_bytes = max(self.left_bytes // 2, 2 * WINDOW_MIN_BYTES)
+        if waiting_bytes and waiting_bytes + self.ref.cuts[last - 1] - start > most_bytes and self._reading.parallel > 1:
+            return None  # a kill loses what is under way: never more than the half of what is missing anyway
+        self._claimed[first:last] = bytes([1]) * (last - first)
+        return self._start(source, first, last, now_s)
+
+    def _window_bytes(self, source: Source) -> int:
+        if self._reading.parallel == 1:
+            return self._reading.window_bytes
+        if not source.is_proven and self.sources.is_choice:
+            return 0  # one piece: it may be a liar
+        return min(self._reading.window_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // (2 * self._reading.parallel)))
+
+    def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:
+        job = Job(source, first, last, span(self.ref, first)[0], self.ref.cuts[last - 1], now_s)
+        source.reads += 1
+        self.jobs.append(job)
+        return job
+
+    def ended(self, job: Job, now_s: float, *, gave_bytes: int) -> None:
+        """A read is over; what it did not bring is asked for again."""
+        self.jobs.remove(job)
+        job.source.reads -= 1
+        job.source.late -= job.is_late
+        if job.twin is not None:
+            job.twin.twin = None
+        elif not all(self.here[job.first : job.last]):
+            self._claimed[job.first : job.last] = bytes(job.last - job.first)
+            self._from = min(self._from, job.first)
+        if gave_bytes:
+            took_s = now_s - job.started_s
+            job.source.gives(gave_bytes, took_s)
+            self._measure(gave_bytes, took_s)
+
+    def _measure(self, size_bytes: int, took_s: float) -> None:
+        """Rises at once and falls slowly: small reads are mostly round trip, and say little of what large ones take."""
+        rate = size_bytes / max(took_s, 1e-6)
+        if self._rate == 0.0 or rate > self._rate:
+            self._rate = rate
+        elif size_bytes >= WINDOW_MIN_BYTES // 4:
+            self._rate = 0.8 * self._rate + 0.2 * rate
+
+    def wait_s(self, now_s: float) -> float | None:
+        """How long nothing can change unless a read ends; None: for ever."""
+        moments = [job.started_s + self._patience_s(job) for job in self.jobs if not job.is_late] if self._is_watched else []
+        ready_s = self.sources.next_ready_s(now_s)
+        moments += [] if ready_s is None else [ready_s]
+        return max(0.0, min(moments) - now_s) + TICK_S if moments else None
+
+    @property
+    def _is_watched(self) -> bool:
+        return self._reading.parallel > 1 and self.sources.is_choice
+
+    def _look_at_the_clock(self, now_s: float) -> None:
+        for job in self.jobs:
+            if self._is_watched and not job.is_late and now_s >= job.started_s + self._patience_s(job):
+                job.is_late = True
+                job.source.late += 1
+
+    def _patience_s(self, job: Job) -> float:
+        return max(LATE_MIN_S, LATE_FACTOR * job.size_bytes / self._rate) if self._rate else LATE_UNKNOWN_S

@@ -1,0 +1,180 @@
+"""One blob on its way: reads under way, what comes back, who is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import NodeId
+from kuberml.core.seam import Part, Reading, Transport
+from kuberml.exchange.delivery.plan import Job, Plan
+from kuberml.exchange.delivery.progress import Progress, Watch
+from kuberml.exchange.place import OverBudget
+from kuberml.knowledge.pieces import check_piece, span
+
+BESIDE_MIN_BYTES = 128 * 1024
+"""Less is hashed and written at once: a thread would cost more."""
+
+
+class _Came(NamedTuple):
+    """What one read brought: pieces that are verified and written, and what was wrong."""
+
+    pieces: list[int]
+    size_bytes: int = 0
+    lie: str = ""
+    refusal: str = ""
+    silence: str = ""
+
+
+class Transfer:
+    """See the module. Runs once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        part: Part,
+        transport: Transport,
+        reading: Reading,
+        *,
+        on_bytes: Callable[[int], None],
+        watch: Watch,
+        liars: dict[NodeId, str],
+        proven: set[NodeId],
+    ) -> None:
+        """What is to come (`plan`), where it goes (`part`), and what is known of sources: both are added to."""
+        self._plan, self._part, self._transport, self._reading = plan, part, transport, reading
+        self._on_bytes, self._watch, self._liars, self._proven = on_bytes, watch, liars, proven
+        self._tasks: dict[asyncio.Task[_Came], Job] = {}
+        self._progress_s = float("-inf")
+        self.by_source: dict[NodeId, int] = {}
+
+    async def run(self) -> None:
+        """Until everything is in the part.
+
+        Raises:
+            Unreachable: no source could give the rest now; the message names each and says why.
+            OverBudget: `on_bytes` said so.
+            OSError: the part's disk is full or broken.
+        """
+        self._report()
+        try:
+            while not self._plan.is_done:
+                await self._step()
+        finally:
+            await self._stop(list(self._tasks))
+
+    async def _step(self) -> None:
+        job = self._plan.next(self._now_s())
+        if job is not None and self._reading.parallel == 1:
+            self._settle(job, await self._read(job))
+        elif job is not None:
+            self._tasks[asyncio.ensure_future(self._read(job))] = job
+        elif self._tasks:
+            await self._settle_next()
+        elif (wait_s := self._plan.wait_s(self._now_s())) is not None:
+            await asyncio.sleep(wait_s)
+        else:
+            raise self._failure()
+
+    async def _settle_next(self) -> None:
+        """Wait until a read ends, or is late."""
+        wait_s = self._plan.wait_s(self._now_s())
+        ended, _ = await asyncio.wait(self._tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in [task for task in self._tasks if task in ended]:
+            job = self._tasks.pop(task, None)
+            if job is not None and not task.cancelled():
+                moot = self._settle(job, task.result())
+                await self._stop([task for task, other in self._tasks.items() if other in moot])
+
+    async def _stop(self, tasks: list[asyncio.Task[_Came]]) -> None:
+        """End reads that nobody needs any more."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            self._plan.ended(self._tasks.pop(task), self._now_s(), gave_bytes=0)
+
+    async def _read(self, job: Job) -> _Came:
+        """Read a window, and write what is right of it."""
+        digest, timeout_s = self._plan.ref.digest, self._reading.timeout_s
+        try:
+            data = await self._transport.read(job.source.node, digest, job.start, job.stop, timeout_s=timeout_s)
+        except OverBudget:
+            raise
+        except RemoteError as error:
+            return _Came([], refusal=str(error))
+        except Unreachable as error:
+            return _Came([], silence=str(error))
+        self._on_bytes(len(data))
+        if len(data) != job.size_bytes:
+            return _Came([], len(data), lie=f"{len(data)} bytes came, {job.size_bytes} were asked for")
+        if len(data) < BESIDE_MIN_BYTES:
+            return self._take(job, memoryview(data))
+        return await self._part.beside(lambda: self._take(job, memoryview(data)))
+
+    def _take(self, job: Job, data: memoryview) -> _Came:
+        """Verify each piece and write those that are right, neighbours together."""
+        ref, good, lie = self._plan.ref, list[int](), ""
+        for index in range(job.first, job.last):
+            start, stop = span(ref, index)
+            try:
+                check_piece(ref, index, data[start - job.start : stop - job.start])
+            except RemoteError as error:
+                lie = lie or str(error)
+            else:
+                good.append(index)
+        for first, last in _runs(good):
+            start, stop = span(ref, first)[0], ref.cuts[last - 1]
+            self._part.write(start, data[start - job.start : stop - job.start])
+        return _Came(good, len(data), lie=lie)
+
+    def _settle(self, job: Job, came: _Came) -> list[Job]:
+        """Take a result into account. Returns the reads that are in vain now."""
+        now_s, source = self._now_s(), job.source
+        gained_bytes = sum(stop - start for start, stop in (span(self._plan.ref, i) for i in came.pieces if self._plan.has(i)))
+        if came.pieces and not came.lie:
+            source.is_proven = True
+            self._proven.add(source.node)
+        if gained_bytes:
+            self._progress_s = now_s
+            self.by_source[source.node] = self.by_source.get(source.node, 0) + gained_bytes
+        moot = [job.twin] if job.twin is not None and not came.lie and came.pieces else []
+        self._plan.ended(job, now_s, gave_bytes=0 if came.lie else came.size_bytes)
+        if came.lie:
+            self._liars[source.node] = source.gone = came.lie
+            self._proven.discard(source.node)
+            moot = [other for other in self._plan.jobs if other.source is source]
+        elif came.refusal:
+            source.gone = came.refusal
+        elif came.silence:
+            source.fails(came.silence, job.started_s, now_s)
+            self._plan.sources.give_up(now_s, self._progress_s, self._reading.patience_s)
+        if gained_bytes:
+            self._report()
+        return moot
+
+    def _report(self) -> None:
+        ref, plan = self._plan.ref, self._plan
+        total_bytes = ref.cuts[plan.count - 1]
+        self._watch(Progress(ref.digest, total_bytes - plan.left_bytes, total_bytes, dict(self.by_source)))
+
+    def _failure(self) -> Unreachable:
+        ref, sources = self._plan.ref, self._plan.sources.all
+        why = "; ".join(f"{source.node}: {source.gone or source.why}" for source in sources) or "it has no holder"
+        return Unreachable(f"blob {ref.digest[:12]} ({ref.size_bytes} bytes) was not delivered; {why}")
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int]]:
+    """Neighbours together: [1, 2, 5] is (1, 3), (5, 6)."""
+    runs: list[tuple[int, int]] = []
+    for index in indices:
+        if runs and runs[-1][1] == index:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs
