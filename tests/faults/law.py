@@ -67,6 +67,8 @@ class Law:
                 if actor.crashes:
                     raise Broken(actor.crashes[0])
             problem = await self._problem()
+            if problem != self.last_problem:
+                town.note(f"settling: {problem}")
             self.last_problem = problem or self.last_problem
             if problem is None:
                 took_s = time.monotonic() - began_s

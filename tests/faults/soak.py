@@ -95,7 +95,9 @@ async def one_round(here: Town, draw: np.random.Generator, result: Result) -> li
 
     async def later(name: str, wait_s: float, own: np.random.Generator) -> str:
         await asyncio.sleep(wait_s)
+        here.note(f"{name} ...")
         said = await FAULTS[name](here, own)
+        here.note(f"{name} {said} is over")
         result.faults[name] += 1
         return f"{name} {said}"
 

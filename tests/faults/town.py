@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -38,6 +39,11 @@ class Town:
     def lines(self) -> dict[str, Cable]:
         """To be cut, by member."""
         return self.network.lines
+
+    def note(self, what: str) -> None:
+        """Take down what the harness did and saw, with the time: the way to find out why something took long."""
+        with (self.folder / "notes.txt").open("a") as file:
+            file.write(f"{time.time():.2f} {what}\n")
 
     def set_phase(self, *, quiet: bool) -> None:
         """Tell the publishers: a new phase has begun; say one thing more in it, and then be quiet (or go on)."""
@@ -96,7 +102,7 @@ class Town:
         program = [*self.network.prefix(name), sys.executable, "-m", "tests.faults.actor"]
         command = [*program, name, str(self.folder), "--vault", str(self.vault(name)), "--address", address, *more]
         environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.actors[name] = Actor(name, command, self.folder / "logs" / f"{name}.log", environment)
+        self.actors[name] = Actor(name, command, self.folder / "logs" / f"{name}.log", environment, self.note)
 
     def _pids(self) -> dict[int, str]:
         return {actor.pid: name for name, actor in self.actors.items() if actor.pid is not None and name in self.lines}
