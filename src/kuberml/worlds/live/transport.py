@@ -69,6 +69,8 @@ class LiveTransport:
         self.proxies: dict[NodeId, Proxy] = {}
         """Who reads in place of holders that are not of this realm."""
         self._newest: dict[tuple[str, bytes], int] = {}
+        self.read_bytes = 0
+        """Of others' blobs, since the start."""
         self._serving: list[ServedBlobs] = []  # one for each time that the link was opened
         key, prefix = names.ask_key(voice.realm, voice.node, "*"), names.blob_prefix(voice.realm, voice.node)
         self._undo = [
@@ -131,8 +133,11 @@ class LiveTransport:
     async def read(self, holder: NodeId, digest: Digest, start: int, stop: int, *, timeout_s: float) -> bytes:
         """See the seam. `timeout_s` is the longest silence, not the time for all."""
         if holder in self.proxies:
-            return await self.proxies[holder](digest, start, stop, timeout_s)
-        return await self._ranges.read(holder, digest, start, stop, timeout_s)
+            data = await self.proxies[holder](digest, start, stop, timeout_s)
+        else:
+            data = await self._ranges.read(holder, digest, start, stop, timeout_s)
+        self.read_bytes += len(data)
+        return data
 
     async def close(self) -> None:
         """Leave."""
