@@ -30,7 +30,8 @@ class Receiver:
     """One node's sum."""
 
     def __init__(self, world: LiveWorld, node: Node) -> None:
-        self.world, self.node, self.since, self.missed = world, node, 0, False
+        self.world, self.node, self.missed = world, node, False
+        self.since = self.big_since = 0
         node.memory.setdefault(made_of=Contributions(), total=None, bigs={})
 
     @property
@@ -39,18 +40,18 @@ class Receiver:
 
     async def look(self) -> None:
         """Take in what is new; what could not be had is asked for again from the beginning."""
-        before, self.missed = self.since, False
-        offers, self.since = await self.node.find_new(Want(TASK, kinds=("statistics",), bases=(BASIS,), limit=512), before)
+        self.missed = False
+        offers, self.since = await self.node.find_new(Want(TASK, kinds=("statistics",), bases=(BASIS,), limit=512), self.since)
         for offer in offers:
             if single(offer.signed.card) not in self.made_of.entries:
                 await self.attempt(self.absorb(offer), offer)
-        offers, _ = await self.node.find_new(Want(TASK, kinds=("weights",), limit=64), before)
+        offers, self.big_since = await self.node.find_new(Want(TASK, kinds=("weights",), limit=64), self.big_since)
         for offer in offers:
             card = offer.signed.card
             if self.node.memory.bigs.get(card.author, -1) < card.version:
                 await self.attempt(self.take_big(offer), offer)
         if self.missed:
-            self.since = 0
+            self.since = self.big_since = 0
 
     async def attempt(self, doing: Any, offer: Offer) -> None:
         try:
