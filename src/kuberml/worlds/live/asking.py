@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -98,18 +97,12 @@ class Asking:
     async def _insist(self, to: NodeId, name: str, body: bytes, timeout_s: float) -> bytes:
         until_s, epoch = asyncio.get_running_loop().time() + GRACE_S, ""
         while True:
-            presence = seen = await self._present(to, until_s)
-            answer = None
-            if presence is not None and seen is not None:
-                if epoch:
-                    presence = msgspec.structs.replace(presence, epoch=epoch)  # tokens prove nothing; this the node itself said
-                answer = await _unless(self._here.gone(seen), self._over_router(presence, name, body, timeout_s))
-                if self._here.find(to) != seen:
-                    until_s = asyncio.get_running_loop().time() + GRACE_S  # it went away meanwhile: it may come back
+            presence = await self._present(to, until_s)
+            if presence is not None and epoch:
+                presence = msgspec.structs.replace(presence, epoch=epoch)  # tokens prove nothing; this the node itself said
+            answer = await self._over_router(presence, name, body, timeout_s) if presence else None
             if answer is None:
-                seen = self._here.find(to)
-                back = self._here.wait_for(to, timeout_s) if seen is None else self._here.gone(seen)
-                answer = await _unless(back, self._over_http(to, name, body, timeout_s))
+                answer = await self._over_http(to, name, body, timeout_s)
             if answer is not None:
                 if answer.status == "ok":
                     return answer.body
@@ -156,18 +149,6 @@ class Asking:
         if answer.key != to.key or answer.request != request:
             raise RemoteError(f"an answer for {to.node} by somebody else, or to another question")
         return answer
-
-
-async def _unless(happens: Coroutine[Any, Any, object], asking: Coroutine[Any, Any, Answer | None]) -> Answer | None:
-    """What comes of asking; None if something happens before: an answer over a line that broke would never come."""
-    happening, asked = asyncio.ensure_future(happens), asyncio.ensure_future(asking)
-    try:
-        await asyncio.wait((happening, asked), return_when=asyncio.FIRST_COMPLETED)
-        return asked.result() if asked.done() else None
-    finally:
-        for task in (happening, asked):
-            task.cancel()
-        await asyncio.gather(happening, asked, return_exceptions=True)
 
 
 def _told(answer: Answer) -> RemoteError | Unreachable:

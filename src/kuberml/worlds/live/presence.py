@@ -68,11 +68,6 @@ class Gathering:
             return None
         return found
 
-    async def gone(self, presence: Presence) -> None:
-        """Wait until this token is there no more: its process ended, or one of the two is cut off."""
-        while presence.epoch in self._here.get(presence.node, {}):
-            await self._changed.wait()
-
     def alive(self, role: str | None) -> tuple[NodeId, ...]:
         """Who is here, sorted, without oneself; of one role or of all."""
         found = (self.find(node) for node in self._here if node != self._own)
