@@ -26,7 +26,7 @@ from tests.faults.town import Town
 
 SETTLE_S = 20.0
 """On a machine that has nothing else to do; where more wants to run than there are cores, so many times longer."""
-LOOK_S = 0.1
+LOOK_S = 0.25
 READ_S = 5.0
 
 MAX_RESIDENT_BYTES = 400 << 20

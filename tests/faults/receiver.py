@@ -19,7 +19,7 @@ from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.manifest import content_of, single
 from kuberml.knowledge.want import Offer, Want
 from kuberml.worlds.live.world import LiveWorld
-from tests.faults.controls import LOOK_S, Controls
+from tests.faults.controls import Controls
 from tests.faults.packages import BASIS, BIG, TASK
 
 PAUSE_S = 0.3
@@ -115,4 +115,4 @@ async def receive_on(world: LiveWorld, node: Node, controls: Controls) -> None:
         except OSError as error:
             node.record("cannot", why=str(error))
         controls.say(**receiver.status())
-        await asyncio.sleep(LOOK_S if controls.town["quiet"] else PAUSE_S)
+        await asyncio.sleep(PAUSE_S)
