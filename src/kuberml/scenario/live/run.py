@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from kuberml.scenario.live.playbill import (
     write_playbill,
 )
 from kuberml.scenario.live.prompter import Prompter
+from kuberml.scenario.live.slurm import Slurm, SlurmCrew
 from kuberml.scenario.live.status import Status
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.public_things import PublicThings
@@ -38,7 +40,7 @@ from kuberml.worlds.live.trust.by_roll import RollTrust
 from kuberml.worlds.live.world import LiveWorld
 
 START_S = 300.0
-"""For all processes to come."""
+"""For all processes to come; a batch system's queue may take for ever."""
 LOOK_S = 0.1
 TELL_S = 0.25
 
@@ -81,14 +83,16 @@ class LiveRun:
         joules: (time_ns, millijoules of this machine since the beginning), where the machine measures them.
     """
 
-    def __init__(self, config: Config, label: str, seed: int, folder: Path, *, scripts: str = "") -> None:
-        """Set the stage; no process runs yet.
+    def __init__(
+        self, config: Config, label: str, seed: int, folder: Path, *, scripts: str = "", slurm: Slurm | None = None
+    ) -> None:
+        """Set the stage; no process runs yet. `slurm`: learners are its jobs, not processes here.
 
         Raises:
             ConfigError: an option is unknown or impossible, the data cannot be dealt that way, or the folder cannot be written.
         """
         self.config, self.label, self.seed, self.folder = config, label, seed, folder
-        secret = new_secret()
+        secret, host = new_secret(), "127.0.0.1" if slurm is None else slurm.address
         self.keys = drawn(secret)
         self.parts = Parts(config, label, seed, PublicThings(config), self.keys)
         self.finished, self.began_ns, self.ended_ns = False, 0, 0
@@ -99,17 +103,19 @@ class LiveRun:
         self._last: dict[NodeId, Death] = {}
         self._news: list[str] = []
         (folder / PREDICTORS).mkdir(parents=True)
-        port, http_port, realm = names.free_port("127.0.0.1"), names.free_port("127.0.0.1"), f"up-{secret[:4].hex()}"
+        port, http_port, realm = names.free_port(host), names.free_port(host), f"up-{secret[:4].hex()}"
         members = {node: actor.keys.public for node, (_, actor) in self.parts.cast.items() if node != HUB}
         members[PROMPTER] = self.keys(seed, PROMPTER).public
         owner = found_realm(folder / "nodes" / HUB, realm, members)
-        address = f"127.0.0.1:{port}"
+        address = f"{host}:{port}"
         self.playbill = Playbill(
-            config=config, label=label, seed=seed, address=address, listen=address, http=f"127.0.0.1:{http_port}", doors=True,
-            realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
+            config=config, label=label, seed=seed, address=address, listen=address, http=f"{host}:{http_port}",
+            doors=slurm is None, realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
         )  # fmt: skip
         write_playbill(folder, self.playbill)
-        self.crew = Crew(folder)
+        learners = [actor.node for actor in self.parts.stage.learners]
+        self.crew = Crew(folder) if slurm is None else SlurmCrew(folder, slurm, learners)
+        self._start_s = START_S if slurm is None else math.inf
 
     @property
     def energy_label(self) -> str:
@@ -157,9 +163,9 @@ class LiveRun:
                 self._died(death, prompter)
             now_ns, began_ns = world.clock.now_ns(), prompter.began_ns
             time_s = None if began_ns is None else (now_ns - began_ns) / NS
-            if time_s is None and loop.time() - began_s > START_S:
+            if time_s is None and loop.time() - began_s > self._start_s:
                 raise Unreachable(
-                    f"{', '.join(prompter.missing())}: not there {START_S:g} s after the start; see {self.folder}/logs"
+                    f"{', '.join(prompter.missing())}: not there {self._start_s:g} s after the start; see {self.folder}/logs"
                 )
             if loop.time() - told_s >= TELL_S:
                 told_s = loop.time()

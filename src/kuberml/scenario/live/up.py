@@ -16,6 +16,7 @@ from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
 from kuberml.scenario.live.ending import summary_of
 from kuberml.scenario.live.run import LiveRun, Tell
+from kuberml.scenario.live.slurm import Slurm
 from kuberml.scenario.result import Result, RunSummary, write_result
 from kuberml.scenario.run import LEDGER, scorer, versions
 from kuberml.worlds.simulated.workers import make_workers
@@ -43,7 +44,7 @@ def narrowed(config: Config, *, paradigm: str | None, seed: int | None, until_s:
     return msgspec.structs.replace(config, seed=config.seed if seed is None else seed, seeds=1, paradigms=chosen, world=world)
 
 
-def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "") -> Result:
+def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm: Slurm | None = None) -> Result:
     """Play every paradigm of the scenario once, one after the other, and write the folder `out`.
 
     Args:
@@ -51,6 +52,7 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "") -> Re
         out: its folder, made by `scenario.folder`.
         tell: shown how it stands, a few times a second.
         scripts: folder of a user's own paradigms and models.
+        slurm: learners are its jobs; `out` and `scripts` lie on a file system that the cluster's machines share.
 
     Raises:
         ConfigError, Unreachable: see `LiveRun`. What processes said is in `out/live`.
@@ -62,7 +64,7 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "") -> Re
     try:
         with Ledger(out / LEDGER) as ledger:
             for label in config.paradigms:
-                run = LiveRun(config, label, config.seed, out / LIVE / f"{label}.{config.seed}", scripts=scripts)
+                run = LiveRun(config, label, config.seed, out / LIVE / f"{label}.{config.seed}", scripts=scripts, slurm=slurm)
                 asyncio.run(_played(run, tell))
                 runs.append(summary_of(run, ledger, scorer(pool)))
     finally:
