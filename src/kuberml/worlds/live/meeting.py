@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
+from kuberml.exchange.delivery.progress import Watch
+from kuberml.knowledge.card import Card
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
 from kuberml.worlds.alone import alone
@@ -37,6 +40,7 @@ class LiveMeeting:
         self._world, self._staying = world, staying
         self.clock, self.transport, self.compute, self.store = world.clock, world.transport, world.compute, world.store
         self.hub, self.recorder = world.hub, telling(world.recorder(), world.transport.node)
+        self.watch: Callable[[Card], Watch] | None = world.recorder().watching
 
     @classmethod
     async def enter(cls, address: str, node: NodeId, keys: Keys, vault: Path) -> Self:

@@ -71,7 +71,7 @@ class Seat:
         self._meeting, self._store = meeting, meeting.store
         self._place = Place(
             clock=meeting.clock, transport=meeting.transport, compute=meeting.compute, store=meeting.store,
-            recorder=meeting.recorder, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
+            recorder=meeting.recorder, watch=meeting.watch, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
             purpose=purpose, region=region, learner=OwnLoop(labels),  # type: ignore[arg-type]
         )  # fmt: skip
         self.node = Node(self._place)
