@@ -53,7 +53,7 @@ def up(
     from kuberml.scenario.config import load
     from kuberml.scenario.folder import free_folder, open_folder
     from kuberml.scenario.live.slurm import Slurm
-    from kuberml.scenario.live.up import LIVE, Stopped, narrowed, play_live
+    from kuberml.scenario.live.up import LIVE, narrowed, play_live
     from kuberml.scenario.report import write_report
     from kuberml.scenario.result import read_runs
 
@@ -69,7 +69,7 @@ def up(
     try:
         with watching_live() as tell:
             result = play_live(config, out=folder.resolve(), tell=tell, scripts=scripts, slurm=slurm)
-    except Stopped:
+    except KeyboardInterrupt:  # in order, or a second Ctrl-C
         say(f"stopped; every process has ended. What they said is in {folder / LIVE}")
         raise typer.Exit(STOPPED) from None
     report = write_report(folder, result, read_runs(folder))

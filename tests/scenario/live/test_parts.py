@@ -57,8 +57,8 @@ def test_keys_follow_from_the_secret_and_from_nothing_that_is_public() -> None:
 
 def test_a_playbill_is_for_its_owner_only(tmp_path: Path) -> None:
     bill = Playbill(
-        config=digits({"local": {}}), label="local", seed=1, address="127.0.0.1:1", listen="127.0.0.1:1", http="127.0.0.1:2",
-        doors=True, realm="up", owner="0" * 64, secret="ab" * 32,
+        config=digits({"local": {}}), label="local", seed=1, host="127.0.0.1", doors=True, realm="up",
+        owner="0" * 64, secret="ab" * 32,
     )  # fmt: skip
     write_playbill(tmp_path, bill)
     assert stat.S_IMODE((tmp_path / "playbill.json").stat().st_mode) == 0o600

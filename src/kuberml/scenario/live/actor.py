@@ -23,7 +23,7 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Compute, Store, Transport
 from kuberml.core.values import dumps
 from kuberml.scenario.live.counted import CountedCompute, CountedTransport
-from kuberml.scenario.live.playbill import PROMPTER, read_playbill
+from kuberml.scenario.live.playbill import PROMPTER, find_hub, read_playbill
 from kuberml.scenario.live.standing import Standing
 from kuberml.scenario.live.status import ASK, Cue, Phase, Status
 from kuberml.scenario.parts import Parts
@@ -182,8 +182,9 @@ async def live(folder: Path, node: NodeId) -> int:
     if node not in parts.cast:
         raise ConfigError(f"{node} has no part in {folder}; there are {', '.join(parts.cast)}")
     role, actor = parts.cast[node]
+    hub = await find_hub(folder)
     opening = LiveWorld.open(
-        playbill.address, node=node, role=role, keys=actor.keys, vault=folder / "nodes" / node, realm=playbill.realm,
+        hub.address, node=node, role=role, keys=actor.keys, vault=folder / "nodes" / node, realm=playbill.realm,
         trust=RollTrust(playbill.realm, owner=playbill.owner), serve_http="127.0.0.1:0" if playbill.doors else None,
     )  # fmt: skip
     async with opening as world:

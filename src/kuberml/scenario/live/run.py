@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from kuberml.scenario.live.playbill import (
     PREDICTORS,
     PROMPTER,
     Playbill,
+    Whereabouts,
     drawn,
+    find_hub,
     found_realm,
     new_secret,
     write_playbill,
@@ -33,7 +36,6 @@ from kuberml.scenario.live.slurm import Slurm, SlurmCrew
 from kuberml.scenario.live.status import Status
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.public_things import PublicThings
-from kuberml.worlds.live import names
 from kuberml.worlds.live.energy import Meter, meters
 from kuberml.worlds.live.names import HUB
 from kuberml.worlds.live.trust.by_roll import RollTrust
@@ -102,15 +104,15 @@ class LiveRun:
         self._meters: list[Meter] = []
         self._last: dict[NodeId, Death] = {}
         self._news: list[str] = []
+        self._page = ""
         (folder / PREDICTORS).mkdir(parents=True)
-        port, http_port, realm = names.free_port(host), names.free_port(host), f"up-{secret[:4].hex()}"
+        realm = f"up-{secrets.token_hex(4)}"
         members = {node: actor.keys.public for node, (_, actor) in self.parts.cast.items() if node != HUB}
         members[PROMPTER] = self.keys(seed, PROMPTER).public
         owner = found_realm(folder / "nodes" / HUB, realm, members)
-        address = f"{host}:{port}"
         self.playbill = Playbill(
-            config=config, label=label, seed=seed, address=address, listen=address, http=f"{host}:{http_port}",
-            doors=slurm is None, realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
+            config=config, label=label, seed=seed, host=host, doors=slurm is None,
+            realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
         )  # fmt: skip
         write_playbill(folder, self.playbill)
         learners = [actor.node for actor in self.parts.stage.learners]
@@ -134,7 +136,10 @@ class LiveRun:
         cast = {node: role for node, (role, _) in self.parts.cast.items() if node != HUB}
         try:
             self.crew.start([HUB, *cast])
-            async with self._joined() as world:
+            hub = await self._hub(stop)
+            if hub is None:
+                return
+            async with self._joined(hub) as world:
                 prompter = Prompter(world.transport, world.clock, cast, self.parts.waited)
                 self.heard = prompter.heard
                 await self._watch(prompter, world, tell, stop)
@@ -146,14 +151,27 @@ class LiveRun:
             await self.crew.stop()
 
     @contextlib.asynccontextmanager
-    async def _joined(self) -> AsyncIterator[LiveWorld]:
-        bill = self.playbill
+    async def _joined(self, hub: Whereabouts) -> AsyncIterator[LiveWorld]:
+        bill, self._page = self.playbill, hub.page
         opening = LiveWorld.open(
-            bill.address, node=PROMPTER, role=PROMPTER, keys=self.keys(self.seed, PROMPTER), realm=bill.realm,
+            hub.address, node=PROMPTER, role=PROMPTER, keys=self.keys(self.seed, PROMPTER), realm=bill.realm,
             vault=self.folder / "nodes" / PROMPTER, trust=RollTrust(bill.realm, owner=bill.owner),
         )  # fmt: skip
         async with opening as world:
             yield world
+
+    async def _hub(self, stop: asyncio.Event) -> Whereabouts | None:
+        """Where the hub is, as soon as it is ready; None: stopped first. Raises Unreachable: it died too often."""
+        finding = asyncio.ensure_future(find_hub(self.folder))
+        try:
+            while not (await asyncio.wait([finding], timeout=LOOK_S))[0]:
+                if stop.is_set():
+                    return None
+                for death in self.crew.check():
+                    self._died(death, None)
+            return finding.result()
+        finally:
+            finding.cancel()
 
     async def _watch(self, prompter: Prompter, world: LiveWorld, tell: Tell, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -179,13 +197,13 @@ class LiveRun:
         self._measure(world.clock.now_ns())
         tell(self._view(prompter, (world.clock.now_ns() - self.began_ns) / NS if self.began_ns else None))
 
-    def _died(self, death: Death, prompter: Prompter) -> None:
+    def _died(self, death: Death, prompter: Prompter | None) -> None:
         self._last[death.node], self.deaths[death.node] = death, death.times
         what = "is started again" if death.again else "is not started again"
         self._news.append(f"{death.node} {death.how} and {what} ({self.crew.log(death.node)})")
         if death.again:
             return
-        if death.node == HUB or self.parts.cast[death.node][0] in ("server", "library"):
+        if prompter is None or death.node == HUB or self.parts.cast[death.node][0] in ("server", "library"):
             words = self.crew.last_words(death.node)
             raise Unreachable(f"{death.node} {death.how}, {death.times} times; nobody can go on without it. It said:\n{words}")
         prompter.lose(death.node)
@@ -210,5 +228,5 @@ class LiveRun:
         return View(
             paradigm=self.label, seed=self.seed, time_s=time_s, until_s=self.config.world.until_s,
             moved_bytes=sum(status.moved_bytes for status in prompter.heard.values()),
-            page=f"http://{self.playbill.http}", rows=tuple(rows), news=tuple(self._news),
+            page=self._page, rows=tuple(rows), news=tuple(self._news),
         )  # fmt: skip
