@@ -116,7 +116,7 @@ class BlobReader:
         running = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         running.add_done_callback(lambda done: self._ended(call, done))
         try:
-            return cast(bytes, await asyncio.shield(running))  # a bytearray: to copy it would take as long as to receive it
+            return cast(bytes, await asyncio.shield(running))  # reads as bytes do; a copy would cost as much as to receive it
         except asyncio.CancelledError:
             call.cancel()
             raise
@@ -126,7 +126,7 @@ class BlobReader:
         time.sleep(self._bucket.take(len(data)))
         return data
 
-    def _ended(self, call: Call, done: asyncio.Future[bytearray]) -> None:
+    def _ended(self, call: Call, done: asyncio.Future[memoryview]) -> None:
         self._calls.discard(call)
         if not done.cancelled():
             done.exception()  # whoever waited may have gone: then nobody else looks at it
