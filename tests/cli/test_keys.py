@@ -8,7 +8,7 @@ import pytest
 from kuberml.worlds.live.trust.realm import Realm, roll_in
 from kuberml.worlds.member.keyfile import keys_in
 
-COMMANDS = ["create", "show", "trust", "revoke", "admit", "realm", "ca", "certify", "request"]
+COMMANDS = ["create", "show", "trust", "revoke", "admit", "realm", "ca", "certify", "request", "party", "agree", "sign"]
 KEY = "ab" * 32
 
 

@@ -133,6 +133,40 @@ def test_a_name_that_is_somebody_elses_is_refused_at_once(tmp_path, address):
     assert time.monotonic() - began_s < 10
 
 
+def test_what_is_here_goes_on_without_the_hub(tmp_path):
+    """A member that starts while its hub is away knows what it knew, predicts the same, and can forget."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import kuberml, sys\n"
+        "import numpy as np\n"
+        "from kuberml.learning.datasets import DATASETS\n"
+        "digits = DATASETS.get('digits')\n"
+        "public, part, test = (digits.split(split) for split in ('public', 'train', 'test'))\n"
+        "def of(those): return part.x_N[np.isin(part.y_N, those)], part.y_N[np.isin(part.y_N, those)]\n"
+        "def join(name, those):\n"
+        "    return kuberml.join(task='digits', name=name, labels=digits.labels, data=of(those))\n"
+        "if sys.argv[1] == 'with':\n"
+        "    kuberml.agree(task='digits', labels=digits.labels, x=public.x_N, y=public.y_N, levels=16)\n"
+        "    with join('teacher', [6, 7, 8, 9]) as teacher:\n"
+        "        teacher.publish(teacher.statistics())\n"
+        "with join('ward', [0, 1, 2, 3, 4, 5]) as me:\n"
+        "    for offer in me.want('8'):\n"
+        "        me.absorb(trial := me.try_out(offer))\n"
+        "        print('tried')\n"
+        "    print(sorted(me.known()), [tensor.shape for tensor in me.lesson()])\n"
+        "    print(np.round(me.predict(test.x_N[:9]), 4).tolist())\n"
+        "    print(me.statistics().labels)\n"
+    )
+    with hub(tmp_path / "place") as running:
+        status, first, err = kuberml(tmp_path, "join", "--hub", running["address"], program, "with")
+        assert status == 0, err
+    status, second, err = kuberml(tmp_path, "join", "--hub", running["address"], program, "without")
+    assert status == 0, err
+    assert f"the hub at {running['address']} is away; what is here goes on without it" in err
+    assert first.startswith("tried\n['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']")
+    assert second == first.removeprefix("tried\n")
+
+
 def test_a_member_that_is_killed_again_and_again_publishes_nothing_twice(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

@@ -1,6 +1,9 @@
 import errno
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +69,16 @@ def test_threads_may_share_one(tmp_path: Path) -> None:
     assert rows.read("SELECT count(*) FROM t") == [(150,)]
     rows.close()
     rows.close()
+
+
+def test_many_processes_may_make_one_file_at_once(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from kuberml.core.database import Database\n"
+        "for k in range(40):\n"
+        "    while time.time() < float(sys.argv[1]) + k / 40: pass\n"
+        "    Database(f'{k}.sqlite', sort='test', version=1, schema='CREATE TABLE t (x INTEGER)').close()\n"
+    )
+    command = [sys.executable, "-c", code, str(time.time() + 1)]
+    running = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in running] == [""] * 4

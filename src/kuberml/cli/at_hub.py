@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from kuberml.cli.output import say
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ T = TypeVar("T")
 PATIENCE_S = 5.0
 ASK_S = 30.0
 KEY_BYTES = 32
+STOPPED = 130
 START = 4
 """Characters of a digest that name a card at least."""
 
@@ -34,6 +36,7 @@ TlsOption = Annotated[
 NameOption = Annotated[
     str, typer.Option("--name", help="Your name there, where a realm lists you; also NAME.key. Default: made from the key.")
 ]
+LimitOption = Annotated[str, typer.Option("--limit", help='Bandwidth for packages, a second, as "20 MB". Empty: none.')]
 KeyOption = Annotated[
     Path | None, typer.Option("--key", help="Your secret key: a file, drawn at first use, or its name in your keyring.")
 ]
@@ -93,6 +96,13 @@ async def at_hub(
             yield world
 
 
+def limit_in(text: str) -> int | None:
+    """Bytes a second; None: no limit. Raises ConfigError: not a size."""
+    from kuberml.core.units import parse_size_bytes
+
+    return parse_size_bytes(text) if text else None
+
+
 async def ask(world: LiveWorld, name: str, body: bytes, sort: type[T]) -> T:
     """The hub's answer to a question. Raises Unreachable, RemoteError: as the seam says."""
     from kuberml.exchange import wire
@@ -121,6 +131,10 @@ async def one_card(world: LiveWorld, start: str) -> Offer:
     return offer
 
 
-def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Run a visit. Ctrl-C leaves in order: `asyncio.run` cancels it first."""
-    return asyncio.run(work)
+def wait_for(work: Coroutine[Any, Any, T], *, if_stopped: str = "stopped") -> T:
+    """Run a visit. Ctrl-C leaves in order (`asyncio.run` cancels it first), says `if_stopped`, ends as stopped ones do."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        say(if_stopped)
+        raise typer.Exit(STOPPED) from None

@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import HubOption, KeyOption, NameOption, RealmOption, TlsOption, ask, at_hub, one_card, wait_for
+from kuberml.cli.at_hub import (
+    HubOption,
+    KeyOption,
+    LimitOption,
+    NameOption,
+    RealmOption,
+    TlsOption,
+    ask,
+    at_hub,
+    limit_in,
+    one_card,
+    wait_for,
+)
 from kuberml.cli.output import json_out, say
 from kuberml.core.errors import ConfigError, RemoteError
 
 if TYPE_CHECKING:
-    from kuberml.knowledge.card import SignedCard
     from kuberml.knowledge.want import Offer, Want
     from kuberml.worlds.live.world import LiveWorld
-
-SILENCE_S = 10.0
-"""A source that says nothing for so long is left."""
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +48,7 @@ def fetch(
     purpose: Annotated[str, typer.Option("--purpose", help="What it is for; terms may ask for it.")] = "",
     region: Annotated[str, typer.Option("--region", help="Where you are; terms may ask for it.")] = "",
     mirror: Annotated[list[str] | None, typer.Option("--mirror", help="URL of a folder with blobs/; repeatable.")] = None,
-    limit: Annotated[str, typer.Option("--limit", help='Bandwidth, a second, as "20 MB". Empty: none.')] = "",
+    limit: LimitOption = "",
     name: NameOption = "",
     realm: RealmOption = "default",
     tls: TlsOption = "",
@@ -54,7 +62,6 @@ def fetch(
     afterwards, `kuberml show` lists and `kuberml verify` checks.
     """
     from kuberml.cli.find import weights_ppm
-    from kuberml.core.units import parse_size_bytes
     from kuberml.knowledge.want import Want
 
     if bool(card) == bool(task):
@@ -68,18 +75,17 @@ def fetch(
         "realm": realm,
         "tls": tls,
         "mirrors": tuple(mirror or ()),
-        "limit_bytes_s": parse_size_bytes(limit) if limit else None,
+        "limit_bytes_s": limit_in(limit),
     }
-    came = wait_for(_fetch(hub, out, card, want, visit, quiet=quiet or json))
+    goes_on = "what came so far stays; the same command goes on from there"
+    came = wait_for(_fetch(hub, out, card, want, visit, quiet=quiet or json), if_stopped=goes_on)
     if json:
-        from kuberml.cli.show import row_of
-
-        json_out([row_of(signed) for signed in came])
+        json_out(came)
     elif not quiet:
-        say(f"in {out}/: {', '.join(signed.digest[:12] for signed in came)}; `kuberml show {out}` lists it")
+        say(f"in {out}/: {', '.join(row['digest'][:12] for row in came)}; `kuberml show {out}` lists it")
 
 
-async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, Any], *, quiet: bool) -> list[SignedCard]:
+async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, Any], *, quiet: bool) -> list[dict[str, Any]]:
     from kuberml.exchange import wire
 
     async with at_hub(hub, vault=out, **visit) as world:
@@ -92,14 +98,17 @@ async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, An
         return [await _one(world, offer, want, len(visit["mirrors"]), quiet=quiet) for offer in offers]
 
 
-async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quiet: bool) -> SignedCard:
-    """Deliver one package. Raises RemoteError: it is not what it says, or its terms forbid it. Unreachable: nobody gives it."""
-    from typing import cast
+async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quiet: bool) -> dict[str, Any]:
+    """Deliver one package: what a list says of it, and where its bytes came from.
 
-    from kuberml.cli.moving import Metered, moving
+    Raises:
+        RemoteError: it is not what it says, or its terms forbid it.
+        Unreachable: nobody gives it.
+    """
+    from kuberml.cli.moving import moving
+    from kuberml.cli.show import row_of
     from kuberml.core.ids import NodeId
-    from kuberml.core.seam import Transport
-    from kuberml.exchange.delivery import Delivery
+    from kuberml.exchange.delivery import Delivery, Progress
     from kuberml.knowledge.card import encode_card
     from kuberml.knowledge.pack import check_limits
     from kuberml.knowledge.signing import check_card
@@ -111,13 +120,20 @@ async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quie
     if why := allowed(signed.card.terms, purpose=want.purpose, region=want.region, now_ms=now_ms):
         raise RemoteError(f"{signed.digest[:12]}: {why}")
     holders = [*offer.holders, *(NodeId(f"mirror-{place}") for place in range(mirrors))]
-    there = sum(ref.size_bytes for ref in signed.card.blobs if world.store.size_bytes(ref.digest) is not None)
-    with moving(signed.digest[:12], signed.card.size_bytes, there, quiet=quiet) as moved:
-        transport = cast("Transport", Metered(world.transport, moved))
-        delivery = Delivery(transport, world.store, timeout_s=SILENCE_S, on_bytes=lambda count: None)
-        for blob in await delivery.fetch(signed.card, holders):
-            world.store.put(blob)
+    delivery, told = Delivery(world.transport, world.store), world.recorder().watching(signed.card)
+    with moving(signed.digest[:12], signed.card.size_bytes, quiet=quiet) as shown:
+
+        def watch(progress: Progress) -> None:
+            shown(progress)  # here,
+            told(progress)  # and on the hub's page
+
+        for ref in signed.card.blobs:
+            if world.store.size_bytes(ref.digest) == ref.size_bytes:
+                watch(Progress(ref.digest, ref.size_bytes, ref.size_bytes, {}))
+        came = await delivery.deliver(signed.card, holders, watch=watch)
     for liar, why in delivery.liars.items():
         say(f"{liar} gave wrong bytes and was avoided: {why}")
     world.store.put_card(signed.digest, encode_card(signed))
-    return signed
+    gave = list(came.sources or offer.holders[:1])
+    world.recorder().record("fetched", card=signed.digest, holder=gave, size_bytes=signed.card.size_bytes)
+    return {**row_of(signed), "local_bytes": came.local_bytes, "by_source": came.by_source}

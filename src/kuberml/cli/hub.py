@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import RealmOption, TlsOption
+from kuberml.cli.at_hub import LimitOption, RealmOption, TlsOption, limit_in
 from kuberml.cli.keys import Policy
 from kuberml.cli.output import json_out, say
 from kuberml.core.ids import NodeId
@@ -43,7 +43,7 @@ def hub(
     ] = Policy.open,
     tls: TlsOption = "",
     keep_bytes: Annotated[str, typer.Option("--keep-bytes", help="Copies that it keeps, oldest out first.")] = "10 GiB",
-    limit: Annotated[str, typer.Option("--limit", help='Bandwidth for packages, a second, as "20 MB". Empty: none.')] = "",
+    limit: LimitOption = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell who comes and what is published.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Where it is, as JSON on stdout, once it is ready.")] = False,
 ) -> None:
@@ -63,7 +63,7 @@ def hub(
         "policy": policy.value,
         "tls": tls_in(tls),
         "keep_bytes": parse_size_bytes(keep_bytes),
-        "limit_bytes_s": parse_size_bytes(limit) if limit else None,
+        "limit_bytes_s": limit_in(limit),
     }
     asyncio.run(_serve(folder, settings, quiet=quiet, json=json))
 

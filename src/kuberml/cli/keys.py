@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli import certificates
+from kuberml.cli import agreements, certificates
 from kuberml.cli.output import json_out, say, table_out
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def register(parent: typer.Typer) -> None:
     ):
         app.command(epilog=f"Example: [bold]kuberml keys {example}[/bold]")(command)
     certificates.register(app)
+    agreements.register(app)
     parent.add_typer(app)
 
 

@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from kuberml.cli import backup, compare, doctor, fetch, find, forget, hub, join, keys, new, publish, run, show, verify
+from kuberml.cli import (
+    backup,
+    compare,
+    doctor,
+    fetch,
+    find,
+    forget,
+    hub,
+    join,
+    keys,
+    mirror,
+    new,
+    publish,
+    run,
+    show,
+    up,
+    verify,
+)
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
@@ -32,8 +49,10 @@ for _module in (
     find,
     fetch,
     forget,
+    mirror,
     keys,
     run,
+    up,
     compare,
     new,
     show,

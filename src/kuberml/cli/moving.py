@@ -6,94 +6,118 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kuberml.cli.output import console, say
 from kuberml.core.units import show_bytes, show_seconds
 
 if TYPE_CHECKING:
     from kuberml.core.ids import Digest, NodeId
-    from kuberml.core.seam import Transport
+    from kuberml.exchange.delivery import Progress
 
-Moved = Callable[[str, int], None]
-"""Told of bytes as they come: (source, count)."""
+Watch = Callable[["Progress"], None]
 
 LINE_S = 5.0
 """Between lines where there is no terminal."""
 
 
-class Metered:
-    """A transport whose reads are counted by source. Everything else is the transport's own."""
+class Tally:
+    """A package that is coming: its blobs added up."""
 
-    def __init__(self, transport: Transport, moved: Moved) -> None:
-        self._transport, self._moved = transport, moved
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, Progress] = {}
+        self._began_s = time.monotonic()
+        self.there_bytes = 0
+        """What was here before."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def add(self, progress: Progress) -> None:
+        """Something came, or was found here."""
+        if progress.blob not in self._blobs:
+            self.there_bytes += progress.done_bytes - sum(progress.by_source.values())
+        self._blobs[progress.blob] = progress
 
-    async def read(self, holder: NodeId, digest: Digest, start: int, stop: int, *, timeout_s: float) -> bytes:
-        """See the seam."""
-        data = await self._transport.read(holder, digest, start, stop, timeout_s=timeout_s)
-        self._moved(str(holder), len(data))
-        return data
+    @property
+    def done_bytes(self) -> int:
+        """What is here now."""
+        return sum(one.done_bytes for one in self._blobs.values())
+
+    @property
+    def by_source(self) -> dict[NodeId, int]:
+        """Verified bytes that each source gave."""
+        total: dict[NodeId, int] = {}
+        for one in self._blobs.values():
+            for source, count in one.by_source.items():
+                total[source] = total.get(source, 0) + count
+        return total
+
+    @property
+    def took_s(self) -> float:
+        """Seconds since it began."""
+        return max(1e-9, time.monotonic() - self._began_s)
+
+    def line(self, what: str, total_bytes: int) -> str:
+        """All of it for people."""
+        came = sum(self.by_source.values())
+        here = f", {show_bytes(self.there_bytes)} were here" if self.there_bytes else ""
+        rates = ", ".join(f"{show_bytes(count / self.took_s)}/s from {node}" for node, count in self.by_source.items())
+        whole = f"{what}: {show_bytes(came)} of {show_bytes(total_bytes)} in {show_seconds(self.took_s)}"
+        return f"{whole}{here}{f', {rates}' if rates else ''}"
 
 
 @contextmanager
-def moving(what: str, total_bytes: int, there_bytes: int = 0, *, quiet: bool = False) -> Iterator[Moved]:
+def moving(what: str, total_bytes: int, *, quiet: bool = False) -> Iterator[Watch]:
     """Show how a package comes, until the end of the block.
 
     Args:
         what: its name.
         total_bytes: its size.
-        there_bytes: so much is here already.
         quiet: show nothing.
     """
+    tally = Tally()
     if quiet:
-        yield lambda source, count: None
-    elif sys.stderr.isatty():
-        with _bars(what, total_bytes, there_bytes) as moved:
-            yield moved
+        yield tally.add
+        return
+    if sys.stderr.isatty():
+        with _bars(what, total_bytes, tally) as watch:
+            yield watch
     else:
-        yield from _lines(what, total_bytes, there_bytes)
+        yield _lines(what, total_bytes, tally)
+    say(tally.line(what, total_bytes))
 
 
 @contextmanager
-def _bars(what: str, total_bytes: int, there_bytes: int) -> Iterator[Moved]:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def _bars(what: str, total_bytes: int, tally: Tally) -> Iterator[Watch]:
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
 
     name = TextColumn("{task.description}", markup=False)
     columns = (name, BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True)) as bars:
-        whole = bars.add_task(what, total=total_bytes, completed=there_bytes)
-        sources: dict[str, TaskID] = {}
+    with Bars(*columns, console=console(stderr=True), transient=True) as bars:
+        whole = bars.add_task(what, total=total_bytes)
+        sources: dict[NodeId, TaskID] = {}
 
-        def moved(source: str, count: int) -> None:
-            if source not in sources:
-                sources[source] = bars.add_task(f"  from {source}", total=total_bytes)
-            bars.update(sources[source], advance=count)
-            bars.update(whole, advance=count)
+        def watch(progress: Progress) -> None:
+            before = tally.there_bytes
+            tally.add(progress)
+            if tally.there_bytes != before:
+                bars.reset(whole, completed=tally.done_bytes)  # what was here must not look like speed
+            bars.update(whole, completed=tally.done_bytes)
+            for source, count in tally.by_source.items():
+                if source not in sources:
+                    sources[source] = bars.add_task(f"  from {source}", total=total_bytes)
+                bars.update(sources[source], completed=count)
 
-        yield moved
+        yield watch
 
 
-def _lines(what: str, total_bytes: int, there_bytes: int) -> Iterator[Moved]:
-    began_s = said_s = time.monotonic()
-    sources: dict[str, int] = {}
-    if there_bytes:
-        say(f"{what}: {show_bytes(there_bytes)} of {show_bytes(total_bytes)} are here already")
+def _lines(what: str, total_bytes: int, tally: Tally) -> Watch:
+    said_s = time.monotonic()
 
-    def line() -> str:
-        came, took_s = sum(sources.values()), max(1e-9, time.monotonic() - began_s)
-        each = ", ".join(f"{show_bytes(count / took_s)}/s from {source}" for source, count in sorted(sources.items()))
-        whole = f"{show_bytes(there_bytes + came)} of {show_bytes(total_bytes)}"
-        return f"{what}: {whole} in {show_seconds(took_s)}{', ' if each else ''}{each}"
-
-    def moved(source: str, count: int) -> None:
+    def watch(progress: Progress) -> None:
         nonlocal said_s
-        sources[source] = sources.get(source, 0) + count
+        tally.add(progress)
         if time.monotonic() - said_s >= LINE_S:
             said_s = time.monotonic()
-            say(line())
+            say(tally.line(what, total_bytes))
 
-    yield moved
-    say(line())
+    return watch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import HubOption, NameOption, RealmOption, TlsOption, at_hub, wait_for
+from kuberml.cli.at_hub import HubOption, LimitOption, NameOption, RealmOption, TlsOption, at_hub, limit_in, wait_for
 from kuberml.cli.output import json_out, say
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 
@@ -43,6 +43,7 @@ def publish(
     stay: Annotated[bool, typer.Option("--stay", help="Go on serving it until Ctrl-C.")] = False,
     realm: RealmOption = "default",
     tls: TlsOption = "",
+    limit: LimitOption = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json: Annotated[bool, typer.Option("--json", help="What was published, as JSON on stdout.")] = False,
 ) -> None:
@@ -52,7 +53,7 @@ def publish(
     """
     if len(what) != 2:
         raise ConfigError(f"{' '.join(what)!r}: right is `kuberml publish VAULT CARD`")
-    me = {"name": name, "key": key, "realm": realm, "tls": tls}
+    me = {"name": name, "key": key, "realm": realm, "tls": tls, "limit_bytes_s": limit_in(limit)}
     signed = wait_for(_publish(hub, Path(what[0]), what[1], me, stay=stay, quiet=quiet or json))
     if json:
         from kuberml.cli.show import row_of

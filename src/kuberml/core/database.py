@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from kuberml.core.errors import ConfigError
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for its turn before it gives up with OSError (EBUSY)."""
+
+AGAIN_S = 0.01
+"""Before something is tried again for which SQLite itself does not wait."""
 
 APPLICATION_ID = 0x6B756265
 """The letters "kube": tells our files from other people's SQLite files."""
@@ -64,7 +68,7 @@ class Database:
 
     def _prepare(self, sort: str, version: int, schema: str, durable: bool) -> None:
         connection = self._connection
-        connection.execute("PRAGMA journal_mode=WAL")
+        self._write_ahead()
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         # REPLACE deletes rows without asking delete triggers unless this is on.
         connection.execute("PRAGMA recursive_triggers=ON")
@@ -80,6 +84,18 @@ class Database:
                 raise ConfigError(f"{self.path} belongs to another program; give the {sort} a path of its own")
             elif found != version:
                 raise ConfigError(f"{self.path} is a {sort} of version {found}; this kuberml reads version {version}")
+
+    def _write_ahead(self) -> None:
+        """Switch the log on. SQLite refuses at once, whatever its timeout, while another process does so too."""
+        until_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                    raise
+                time.sleep(AGAIN_S)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:

@@ -86,6 +86,10 @@ class Hub:
         transport.serve("withdraw", self._withdraw)
         transport.serve("cards", self._cards)
 
+    def watch(self, watcher: Watcher) -> None:
+        """Tell one more of what is accepted from now on."""
+        self._watchers = (*self._watchers, watcher)
+
     async def _announce(self, asker: NodeId, body: bytes) -> bytes:
         news = wire.read(body, wire.Announcement)
         if news.holder != asker:

@@ -20,6 +20,7 @@ from kuberml.core.rng import rng, seed_of
 from kuberml.core.values import digest
 from kuberml.exchange import wire
 from kuberml.exchange.delivery import Delivered, Delivery
+from kuberml.exchange.delivery.progress import Watch
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.place import LocalData, OverBudget, Place
 from kuberml.exchange.slots import Slots
@@ -238,7 +239,7 @@ class Node:
         if signed.card.size_bytes > OPEN_BYTES:
             size_bytes = signed.card.size_bytes
             raise RemoteError(f"{signed.digest[:12]}: {size_bytes} bytes cannot be opened, {OPEN_BYTES} can; use deliver")
-        came = await self.delivery.collect(signed.card, self._others(offer))
+        came = await self.delivery.collect(signed.card, self._others(offer), watch=self._watch(signed))
         knowledge = Knowledge(signed, came.blobs)
         try:
             content = open_value(knowledge)
@@ -261,9 +262,12 @@ class Node:
             OSError: the disk is full or broken.
         """
         signed = self._checked(offer)
-        came = await self.delivery.deliver(signed.card, self._others(offer))
+        came = await self.delivery.deliver(signed.card, self._others(offer), watch=self._watch(signed))
         self.place.store.put_card(signed.digest, encode_card(signed))
         self._came(offer, came)
+
+    def _watch(self, signed: SignedCard) -> Watch | None:
+        return None if self.place.watch is None else self.place.watch(signed.card)
 
     async def take(self, offer: Offer, sort: type[T]) -> T | None:
         """As `fetch`, of one package among many: None, and recorded, where it does not arrive or is not a `sort`.

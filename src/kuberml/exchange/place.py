@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -11,9 +12,13 @@ from kuberml.core.errors import Unreachable
 from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
 from kuberml.core.values import value
+from kuberml.knowledge.card import Card
 from kuberml.knowledge.signing import Keys
 from kuberml.learning.learner import Learner
 from kuberml.learning.types import DataRef
+
+if TYPE_CHECKING:
+    from kuberml.exchange.delivery.progress import Watch
 
 
 class OverBudget(Unreachable):
@@ -66,4 +71,5 @@ class Place:
     licences: tuple[str, ...] = ()  # those that are accepted here; () = any
     region: str = ""
     observer: Observer | None = None
+    watch: Callable[[Card], Watch] | None = None  # who looks on while a package is on its way
     mixing: dict[NodeId, float] = field(default_factory=dict)  # weight of each neighbour in a gossip average

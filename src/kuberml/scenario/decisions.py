@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from kuberml.core.units import NS
-from kuberml.scenario.play import Play
+from kuberml.scenario.played import Played
 from kuberml.scenario.result import Decision, Outcome
 
 _OUTCOMES: dict[str, Outcome] = {"tested": "tested", "credit": "on credit"}
 
 
-def decisions(play: Play) -> tuple[Decision, ...]:
+def decisions(play: Played) -> tuple[Decision, ...]:
     """One per receiver and package that it was offered, honest receivers only, in time order."""
     names = {actor.keys.public: node for node, (_, actor) in play.cast.items()}
     cards = {note.fields["card"]: note for note in play.notes.of("published")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
@@ -12,11 +12,12 @@ from kuberml.exchange.hub import Hub
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import Observer
 from kuberml.exchange.place import Place as Standpoint
+from kuberml.knowledge.signing import Keys
 from kuberml.paradigms import PARADIGMS, roles
 from kuberml.scenario.config import Config
 from kuberml.scenario.options import check_options, paradigm_of
 from kuberml.scenario.public_things import PublicThings
-from kuberml.scenario.stage import HUB, LIBRARY, SERVER, Actor, set_stage
+from kuberml.scenario.stage import HUB, LIBRARY, SERVER, Actor, keys_of, set_stage
 from kuberml.vault.catalog import Catalog
 
 
@@ -48,15 +49,18 @@ class Parts:
         cast: every node's role and what it has, in the order in which they start.
         waited: the role that the run waits for.
         gave_up: whom its peers, the network or its own disk ended, and why.
+        nodes: those whose part has begun.
     """
 
-    def __init__(self, config: Config, label: str, seed: int, things: PublicThings) -> None:
+    def __init__(
+        self, config: Config, label: str, seed: int, things: PublicThings, keys: Callable[[int, NodeId], Keys] = keys_of
+    ) -> None:
         """Raises ConfigError: an option of the paradigm is unknown or impossible, or the data cannot be dealt that way."""
         self.config, self.label, self.seed, self.things = config, label, seed, things
         self.paradigm = paradigm_of(config.paradigms[label].use, PARADIGMS)
         self.options = check_options(config, PARADIGMS)[label]
         common = getattr(self.paradigm, "COMMON_MODEL", False)
-        self.stage = set_stage(config, seed, common=common)
+        self.stage = set_stage(config, seed, common=common, keys=keys)
         server = self.stage.services[SERVER].learner
         if common and server is not None and not server.averageable:
             raise ConfigError(
@@ -66,6 +70,7 @@ class Parts:
         self.cast: Mapping[NodeId, tuple[str, Actor]] = self._cast()
         self.waited = "server" if "server" in roles(self.paradigm) else "peer"
         self.gave_up: dict[NodeId, KuberError | OSError] = {}
+        self.nodes: dict[NodeId, Node] = {}
         self._catalog = Catalog(":memory:")  # as if on the hub's disk: it survives the hub's crashes
 
     def main(
@@ -95,7 +100,7 @@ class Parts:
 
     async def _part(self, standpoint: Standpoint) -> None:
         """Play one node's part. What its peers, the network or its own disk do to it ends that node, not the run."""
-        node = Node(standpoint)
+        node = self.nodes[standpoint.transport.node] = Node(standpoint)
         try:
             await roles(self.paradigm)[standpoint.role](node, self.options)
         except (Unreachable, RemoteError, OSError) as error:
@@ -106,7 +111,7 @@ class Parts:
         Hub(world.transport(HUB), world.clock(HUB), self._catalog, recorder)
 
     async def _library(self, standpoint: Standpoint) -> None:
-        node = Node(standpoint)
+        node = self.nodes[standpoint.transport.node] = Node(standpoint)
         for name in self.things.there(self.paradigm.PUBLIC):
             await node.publish(self.things.get(name), slot=name, version=0)
         besides = roles(self.paradigm).get("library")

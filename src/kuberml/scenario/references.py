@@ -20,7 +20,7 @@ from kuberml.learning.extractors import features
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import DataRef
-from kuberml.scenario.play import Play
+from kuberml.scenario.played import Played
 
 ORACLE_PACKETS = 11
 """2^11 subsets are tried; with more packets the oracle is greedy."""
@@ -32,7 +32,7 @@ BATCH = 256
 """Choices tried at once: memory for as many Gram matrices and answers."""
 
 
-def pooled_reference(play: Play, score: Any) -> float | None:
+def pooled_reference(play: Played, score: Any) -> float | None:
     """Accuracy of one head on the sum of all honest packets *as published*, mean over honest learners. None without packets."""
     packets = published_statistics(play)
     honest = [packets[actor.node] for actor in play.stage.honest if actor.node in packets]
@@ -44,7 +44,7 @@ def pooled_reference(play: Play, score: Any) -> float | None:
     return float(np.mean([found[actor.domain].accuracy for actor in play.stage.honest]))
 
 
-def published_statistics(play: Play) -> dict[str, Statistics]:
+def published_statistics(play: Played) -> dict[str, Statistics]:
     """Each node's newest published packet of its own data; what somebody made of others' packets is left out."""
     found: dict[str, Statistics] = {}
     for note in play.notes.of("published"):
@@ -55,7 +55,7 @@ def published_statistics(play: Play) -> dict[str, Statistics]:
     return found
 
 
-def regret(play: Play, reached: dict[NodeId, float], score: Any) -> float | None:
+def regret(play: Played, reached: dict[NodeId, float], score: Any) -> float | None:
     """Mean of (best accuracy over every choice of packets) - (accuracy reached), over honest learners that serve a head.
 
     The oracle judges by the test set itself, which no learner may see: nothing that chooses by evidence can beat it on average.

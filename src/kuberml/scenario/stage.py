@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import blake3
@@ -63,13 +63,19 @@ class Stage:
         return tuple(actor for actor in self.learners if not actor.liar)
 
 
-def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
+def keys_of(seed: int, node: NodeId) -> Keys:
+    """A simulated node's keys: derived from the seed, so that digests repeat. Live nodes' follow from a secret."""
+    return Keys(blake3.blake3(b"kuberml.simulated.keys\0" + encode([seed, node])).digest())
+
+
+def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, NodeId], Keys] = keys_of) -> Stage:
     """Deal data, devices, links and keys.
 
     Args:
         config: the scenario.
         seed: of this repetition.
         common: give every learner the scenario's common architecture (for paradigms that average).
+        keys: of a node, from the seed and its name.
 
     Raises:
         ConfigError: the data set cannot be dealt that way.
@@ -87,7 +93,7 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
         actors.append(
             Actor(
                 node=node,
-                keys=keys_of(seed, node),
+                keys=keys(seed, node),
                 device=device(config.places.devices, rng(seed, "device", node)),
                 link=link(config.places.links, rng(seed, "link", node)),
                 learner=_learner(config, dataset, i, common=common),
@@ -100,19 +106,14 @@ def set_stage(config: Config, seed: int, *, common: bool) -> Stage:
             )
         )
     tests = {domain: _judge(config, dataset, actors, domain) for domain in config.data.domains}
-    return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed), tests, _public(config, dataset))
+    return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed, keys), tests, _public(config, dataset))
 
 
-def keys_of(seed: int, node: NodeId) -> Keys:
-    """A simulated node's keys: derived from the seed, so that digests repeat. Live nodes draw theirs."""
-    return Keys(blake3.blake3(b"kuberml.simulated.keys\0" + encode([seed, node])).digest())
-
-
-def _services(config: Config, dataset: Dataset, seed: int) -> dict[NodeId, Actor]:
+def _services(config: Config, dataset: Dataset, seed: int, keys: Callable[[int, NodeId], Keys]) -> dict[NodeId, Actor]:
     def service(node: NodeId, learner: Learner | None = None) -> Actor:
         return Actor(
             node=node,
-            keys=keys_of(seed, node),
+            keys=keys(seed, node),
             device=device(config.places.server_device, rng(seed, "device", node)),
             link=link(config.places.server_link, rng(seed, "link", node)),
             learner=learner,

@@ -9,17 +9,16 @@ from kuberml.core.units import NS
 from kuberml.learning.types import DataRef, Scores
 from kuberml.scenario.decisions import decisions
 from kuberml.scenario.measure import Board, Watch, on_mix
-from kuberml.scenario.play import Play
+from kuberml.scenario.played import Ended, Played
 from kuberml.scenario.references import pooled_reference, regret
 from kuberml.scenario.result import CurvePoint, RunSummary
 from kuberml.scenario.stage import Actor
-from kuberml.worlds.simulated.world import Outcome
 
 CURVE_SAMPLES = 1000
 """Test samples along the curve; the last point and every table use all of them."""
 
 
-def summarise(play: Play, outcome: Outcome, score: Any) -> RunSummary:
+def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
     """Measure a run that has ended.
 
     Args:
@@ -60,7 +59,7 @@ def summarise(play: Play, outcome: Outcome, score: Any) -> RunSummary:
     )  # fmt: skip
 
 
-def _scores(play: Play, board: Board, time_ns: int | None) -> list[tuple[Actor, Scores]]:
+def _scores(play: Played, board: Board, time_ns: int | None) -> list[tuple[Actor, Scores]]:
     """Every honest learner's score with what it served at a time; None: with the first that it served."""
     watch = play.watch
     served = [
@@ -72,7 +71,7 @@ def _scores(play: Play, board: Board, time_ns: int | None) -> list[tuple[Actor, 
     return [(actor, scores) for (actor, _), scores in zip(there, found, strict=True)]
 
 
-def _curve(play: Play, board: Board) -> tuple[CurvePoint, ...]:
+def _curve(play: Played, board: Board) -> tuple[CurvePoint, ...]:
     watch, points = play.watch, []
     tests = {domain: _part(test) for domain, test in play.stage.tests.items()}
     for time_ns in watch.times(play.config.world.curve_points):
@@ -91,7 +90,7 @@ def _part(test: DataRef) -> DataRef:
     return DataRef(test.dataset, test.split, test.indices_N[::every], test.view, test.relabel)
 
 
-def _latency_ms(play: Play) -> tuple[float, ...]:
+def _latency_ms(play: Played) -> tuple[float, ...]:
     """Modelled latency of one prediction on each learner's own device."""
     found = []
     for actor in play.stage.honest:
@@ -106,7 +105,7 @@ def _last_change_s(watch: Watch) -> float:
     return watch.deployments[-1].time_ns / NS if watch.deployments else 0.0
 
 
-def _withheld(play: Play) -> dict[str, int]:
+def _withheld(play: Played) -> dict[str, int]:
     total: dict[str, int] = {}
     for note in play.notes.of("withheld"):
         for label, count in note.fields["labels"].items():
@@ -114,7 +113,7 @@ def _withheld(play: Play) -> dict[str, int]:
     return total
 
 
-def _note(play: Play) -> str:
+def _note(play: Played) -> str:
     if getattr(play.paradigm, "COMMON_MODEL", False):
         chosen = play.config.learners
         common = play.config.common_model if chosen.adapter == "torch" else chosen.estimator
@@ -122,6 +121,6 @@ def _note(play: Play) -> str:
     return ""
 
 
-def author_of(play: Play) -> dict[str, NodeId]:
+def author_of(play: Played) -> dict[str, NodeId]:
     """Node by public key."""
     return {actor.keys.public: node for node, (_, actor) in play.cast.items()}

@@ -1,6 +1,7 @@
 """Mutual TLS on blobs and on the router: who is let in, who is believed."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,31 @@ def test_a_member_without_a_fixed_address_is_known_by_its_key(store: FolderStore
         read(store, holder, reader.client_context())
     with pytest.raises(InternalError, match="needs the key"):
         read(store, holder, reader.client_context(by_key=True))
+
+
+def test_a_reader_that_leaves_in_the_middle_troubles_nobody(
+    store: FolderStore, realm: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder, context = realm.member("holder", key=BOB), realm.member("reader", key=ALICE).client_context()
+
+    async def main() -> bytes:
+        reader = BlobReader(ssl=context)
+        try:
+            async with serving(store, tls=holder, limit_bytes_s=4 << 20) as (url, _, server):
+                leaving = [asyncio.create_task(reader.read(url, DIGEST, 0, len(BLOB))) for _ in range(5)]
+                await asyncio.sleep(0.2)
+                for task in leaving:
+                    task.cancel()
+                await asyncio.wait(leaving)
+                await asyncio.sleep(0.2)
+                assert server.open_now == 0
+                return await reader.read(url, DIGEST, 0, 99, stall_s=5)
+        finally:
+            await reader.close()
+
+    assert asyncio.run(main()) == BLOB[:99]
+    gc.collect()
+    assert caplog.records == []
 
 
 def without_certificate(realm: Authority, foreign: Authority) -> ssl.SSLContext:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kuberml.worlds.live.energy import Modelled
 from kuberml.worlds.live.hub.metrics import REASONS, Metrics, add_metrics, of_scene, reason_of
 from kuberml.worlds.live.hub.prometheus import LATENCIES_S, MAX_SERIES, Counts, Family, Histogram, text
+from kuberml.worlds.live.hub.visitors import guarded
 from kuberml.worlds.live.names import free_port
 from kuberml.worlds.live.reports import Happening
 from tests.worlds.live.test_scene import Stage, card
@@ -92,7 +93,7 @@ def test_a_hub_s_numbers_are_what_happened() -> None:
     async def main() -> str:
         app = web.Application()
         meter = Modelled(20, lambda: spent_s[0])
-        add_metrics(app, metrics, (lambda: of_scene(stage.scene),), energy=[meter])
+        add_metrics(app, metrics, (lambda: of_scene(stage.scene),), guarded(), energy=[meter])
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", free_port("127.0.0.1"))

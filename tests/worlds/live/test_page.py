@@ -12,12 +12,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.hub import page as pages
 from kuberml.worlds.live.hub.page import add_page, html
 from kuberml.worlds.live.hub.people import About
 from kuberml.worlds.live.hub.scene import Scene
+from kuberml.worlds.live.hub.visitors import guarded
 from kuberml.worlds.live.names import free_port
 from kuberml.worlds.live.reports import Happening
 from tests.worlds.live.browser import Tab, needs_chromium, opened
@@ -29,7 +31,7 @@ EVIL = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'"`{
 @contextlib.asynccontextmanager
 async def served(scene: Scene, port: int = 0) -> AsyncIterator[str]:
     app = web.Application()
-    add_page(app, scene, hosts=["hub.example"])
+    add_page(app, scene, guarded(["hub.example"]))
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port or free_port("127.0.0.1"))
@@ -97,6 +99,30 @@ def test_a_foreign_name_for_this_address_is_refused(path: str) -> None:
                     assert (await answer(url, path, good))[0] == 200
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("remote", "certificate", "status"),
+    [("127.0.0.1", None, 200), ("::1", None, 200), ("::ffff:127.0.0.1", None, 200), ("10.0.0.5", {"subject": ()}, 200),
+     ("10.0.0.5", None, 403), ("", None, 403), ("fe80::1%eth0", None, 403)],
+)  # fmt: skip
+def test_a_realm_that_is_not_open_is_shown_to_its_own_only(remote: str, certificate: object, status: int) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="members")
+
+    class Wire(asyncio.Transport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return {"peercert": certificate, "peername": (remote, 5000)}.get(name, default)
+
+    async def main(*, is_open: bool) -> int:
+        request = make_mocked_request("GET", "/", headers={"Host": "10.0.0.1:7448"}, transport=Wire())
+        try:
+            return (await guarded((), lambda: is_open)(page)(request)).status
+        except web.HTTPForbidden as refused:
+            return refused.status
+
+    assert asyncio.run(main(is_open=False)) == status
+    assert asyncio.run(main(is_open=True)) == 200
 
 
 # --- as it changes ------------------------------------------------------------------------------------------------------------

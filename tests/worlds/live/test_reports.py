@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId, digest_of
+from kuberml.exchange.node import Node
 from kuberml.worlds.live import reports as module
 from kuberml.worlds.live.reports import Happening, Reporter, read_report
 from tests.exchange.town import Notes
@@ -170,6 +172,38 @@ def test_a_real_node_shows_on_a_real_hub_s_page(tmp_path: Path) -> None:
             assert 'kuberml_members{role="peer"} 3' in text
             assert "\nkuberml_cards 1\n" in text
             assert 'kuberml_requests_total{name="announce",outcome="ok"} 1' in text
+
+    asyncio.run(main())
+
+
+def test_a_delivery_is_seen_while_it_runs(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            hub(tmp_path / "hub") as at,
+            member(at, "a", tmp_path, serve_http="127.0.0.1:0") as world_a,
+            member(at, "b", tmp_path, limit_bytes_s=6_000_000) as world_b,
+        ):
+            for world in (world_a, world_b):
+                await world.enter(PATIENCE_S)
+            published = await node(world_a).publish(weights(3_000_000), slot="model", version=0)
+            receiver = Node(dataclasses.replace(node(world_b).place, watch=world_b.recorder().watching))
+            (offer,) = await receiver.find(WANT)
+            seen: set[tuple[int, str]] = set()
+            coming = asyncio.ensure_future(receiver.fetch(offer))
+            place, size_bytes = (NodeId("b"), published.signed.digest), published.signed.card.size_bytes
+
+            def ended() -> bool:
+                found = at.scene.deliveries.get(place)
+                if found is not None:
+                    assert found.total_bytes == size_bytes
+                    seen.add((found.done_bytes, found.state))
+                return (size_bytes, "done") in seen
+
+            await until(ended, 30)
+            await coming
+            under_way = [done for done, state in seen if state == "under way"]
+            assert len(under_way) >= 2
+            assert all(0 <= done <= size_bytes for done in under_way)
 
     asyncio.run(main())
 

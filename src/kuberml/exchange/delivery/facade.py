@@ -78,7 +78,7 @@ class Delivery:
                 raise RemoteError(f"blob {ref.digest[:12]} has {size_bytes} bytes, not {ref.size_bytes} as its card says")
         return done
 
-    async def collect(self, card: Card, holders: Sequence[NodeId]) -> Delivered:
+    async def collect(self, card: Card, holders: Sequence[NodeId], *, watch: Watch | None = None) -> Delivered:
         """All blobs of a card in memory, verified. Large ones survive a kill on the way; then `keep` or `drop` what came.
 
         A full disk does not matter here.
@@ -89,7 +89,7 @@ class Delivery:
         done = Delivered()
         try:
             for ref in card.blobs:
-                done.blobs += (await self._blob(ref, holders, done),)
+                done.blobs += (await self._blob(ref, holders, done, watch),)
         except BaseException:
             done.close()
             raise
@@ -118,7 +118,7 @@ class Delivery:
         await self._fill(ref, part, holders, len(stops), Delivered(), None)
         return (part.read(0, stops[-1]),)
 
-    async def _blob(self, ref: BlobRef, holders: Sequence[NodeId], done: Delivered) -> bytes:
+    async def _blob(self, ref: BlobRef, holders: Sequence[NodeId], done: Delivered, watch: Watch | None) -> bytes:
         own = self._own(ref)
         if own is not None:
             done.local_bytes += len(own)
@@ -126,11 +126,11 @@ class Delivery:
         part = self._part(ref, or_in_memory=True)
         done.parts.append(part)
         try:
-            await self._fill(ref, part, holders, len(ref.cuts), done, None)
+            await self._fill(ref, part, holders, len(ref.cuts), done, watch)
         except OSError:  # the disk became full on the way: what came so far is read from it once more, in vain
             part.discard()
             part = done.parts[-1] = MemoryPart(ref.digest, ref.size_bytes, self._store.put)
-            await self._fill(ref, part, holders, len(ref.cuts), done, None)
+            await self._fill(ref, part, holders, len(ref.cuts), done, watch)
         blob = part.read(0, ref.size_bytes)
         if await part.beside(lambda: digest_of(blob)) != ref.digest:
             part.discard()

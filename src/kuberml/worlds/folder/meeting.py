@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kuberml.core.ids import NodeId
+from kuberml.exchange.delivery.progress import Watch
+from kuberml.knowledge.card import Card
 from kuberml.knowledge.want import Offer
 from kuberml.worlds.folder.compute import HereCompute
 from kuberml.worlds.folder.world import HUB, FolderWorld
@@ -27,6 +30,7 @@ class FolderMeeting:
             self.clock, self.compute = world.clock, HereCompute()
             self.transport, self.store = world.enter(node, "peer", author)
             self.recorder = telling(world.ledger.recorder(node, world.clock.now_ns), node)
+            self.watch: Callable[[Card], Watch] | None = None
         except BaseException:
             world.close()
             raise

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
+from kuberml.exchange.delivery.progress import Watch
+from kuberml.knowledge.card import Card
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
 from kuberml.worlds.alone import alone
@@ -21,6 +24,9 @@ from kuberml.worlds.member.telling import telling
 
 PATIENCE_S = 30.0
 """How long a hub that does not answer is waited for, when joining and when publishing."""
+
+KNOWN_S = 5.0
+"""The same when joining a hub that was met before: what is here can go on without it."""
 
 SLOWEST_BYTES_S = 1_000_000
 """A package is handed over at least this fast, or a member does not wait for it any longer."""
@@ -37,6 +43,7 @@ class LiveMeeting:
         self._world, self._staying = world, staying
         self.clock, self.transport, self.compute, self.store = world.clock, world.transport, world.compute, world.store
         self.hub, self.recorder = world.hub, telling(world.recorder(), world.transport.node)
+        self.watch: Callable[[Card], Watch] | None = world.recorder().watching
 
     @classmethod
     async def enter(cls, address: str, node: NodeId, keys: Keys, vault: Path) -> Self:
@@ -56,10 +63,11 @@ class LiveMeeting:
                 serve_http=http,
             )  # fmt: skip
             world = await staying.enter_async_context(opening)
+            was_here = JOINED in world.store.memory()
             try:
-                await world.enter(PATIENCE_S)
+                await world.enter(KNOWN_S if was_here else PATIENCE_S)
             except Unreachable as error:
-                if JOINED not in world.store.memory():
+                if not was_here:
                     raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
                 log.warning("%s: the hub at %s is away; what is here goes on without it", node, address)
             else:
@@ -75,7 +83,7 @@ class LiveMeeting:
             async with asyncio.timeout(patience_s):
                 await self._kept(offer, keep, patience_s)
         except (TimeoutError, Unreachable):
-            log.warning("%s is published here, but the hub is away: it gets it as soon as it is back", card.digest[:12])
+            log.warning("%s is published here, and the hub has no copy yet: it gets one when it is back", card.digest[:12])
 
     async def _kept(self, offer: Offer, keep: int, patience_s: float) -> None:
         while True:

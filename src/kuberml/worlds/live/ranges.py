@@ -15,6 +15,7 @@ from kuberml.core.ids import Digest, NodeId
 from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
 from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.blobs.pace import Pace
 from kuberml.worlds.live.blobs.windows import read_windowed
 from kuberml.worlds.live.envelope import Request, Voice, opened
 from kuberml.worlds.live.presence import Gathering
@@ -39,6 +40,7 @@ class Ranges:
         self._link, self._voice, self._here, self._asking = link, voice, here, asking
         self._reader, self._mirrors = reader, dict(mirrors)
         self._dead: dict[str, float] = {}  # addresses that could not be dialled, and since when
+        self._paces: dict[NodeId, Pace] = {}
         self._tickets: dict[tuple[NodeId, str], bytes] = {}
 
     async def read(self, holder: NodeId, digest: Digest, start: int, stop: int, stall_s: float) -> bytes:
@@ -59,11 +61,19 @@ class Ranges:
         key = names.blob_key(self._voice.realm, holder, digest)
         if await self._here.wait_for(holder, min(stall_s, DIAL_S)) is None:
             raise Unreachable(f"{holder} is not here")
-        return await read_windowed(self._link.session, key, start, stop, ticket=ticket, stall_s=stall_s)
+        return await read_windowed(
+            self._link.session, key, start, stop, ticket=ticket, stall_s=stall_s, pace=self._pace(holder)
+        )
 
     async def close(self) -> None:
         """Let go of connections."""
         await self._reader.close()
+
+    def _pace(self, holder: NodeId) -> Pace:
+        """What reads of one holder have learned of the way to it."""
+        if holder not in self._paces and len(self._paces) >= 1024:
+            self._paces.clear()
+        return self._paces.setdefault(holder, Pace())
 
     def _is_worth_a_try(self, url: str) -> bool:
         return time.monotonic() - self._dead.get(url, float("-inf")) > AGAIN_S
@@ -85,12 +95,14 @@ class Gate:
         self._good: dict[str | bytes, Request] = {}
 
     def over_http(self, ticket: str | None, subject: str | None) -> None:
-        """See `BlobServer`. Raises RemoteError: no ticket, or not a good one."""
+        """See `BlobServer`. Raises RemoteError: no ticket, not a good one, or another's than the certificate."""
         if ticket is None:
             if not self._trust.is_open:
                 raise RemoteError("a ticket is needed here: the header Kuberml-Ticket")
             return
-        self._admit(ticket)
+        bearer = self._admit(ticket).key
+        if subject is not None and subject != bearer:
+            raise RemoteError("the ticket was issued to another key than that of the certificate")
 
     def over_router(self, ticket: bytes | None) -> None:
         """See `serve_blobs`. Raises RemoteError: no ticket, or not a good one."""
@@ -98,7 +110,7 @@ class Gate:
             raise RemoteError("a ticket is needed here")
         self._admit(ticket)
 
-    def _admit(self, ticket: str | bytes) -> None:
+    def _admit(self, ticket: str | bytes) -> Request:
         request = self._good.get(ticket)
         if request is None:
             try:
@@ -112,3 +124,4 @@ class Gate:
         if len(self._good) > 4096:
             self._good.clear()
         self._good[ticket] = request
+        return request

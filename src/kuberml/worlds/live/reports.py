@@ -16,6 +16,8 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Recorder, Transport
 from kuberml.exchange import wire
+from kuberml.exchange.delivery.progress import Progress, Watch
+from kuberml.knowledge.card import Card
 
 EVERY_S = 0.5
 PATIENCE_S = 5.0
@@ -106,6 +108,18 @@ class Reporter:
             "delivering", {"card": card, "holder": holder, "done_bytes": done_bytes, "size_bytes": size_bytes}
         )
 
+    def watching(self, card: Card) -> Watch:
+        """What a delivery of this card tells of each of its blobs, as progress of the whole."""
+        done: dict[Digest, int] = {}
+
+        def watch(progress: Progress) -> None:
+            done[progress.blob] = progress.done_bytes
+            source = max(progress.by_source, key=lambda node: progress.by_source[node], default=NodeId(""))
+            self.progress(digest, source, sum(done.values()), card.size_bytes)
+
+        digest = card.digest
+        return watch
+
     async def run(self) -> None:
         """Tell the hub what has happened, until cancelled."""
         wait_s = self._every_s
@@ -139,6 +153,7 @@ class Reporter:
 def _happening(event: str, fields: Mapping[str, Any]) -> Happening:
     def text(name: str, most: int = 64) -> str:
         found = fields.get(name, "")
+        found = found[0] if isinstance(found, list | tuple) and found else found  # of several holders the one that gave most
         return found[:most] if isinstance(found, str) else ""
 
     def count(name: str) -> int:

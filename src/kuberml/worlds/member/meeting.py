@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
+from kuberml.exchange.delivery.progress import Watch
+from kuberml.knowledge.card import Card
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
 
@@ -48,6 +51,11 @@ class Meeting(Protocol):
     @property
     def recorder(self) -> Recorder:
         """Takes down what it does."""
+        ...
+
+    @property
+    def watch(self) -> Callable[[Card], Watch] | None:
+        """Who looks on while a package is on its way; None: nobody."""
         ...
 
     @property

@@ -71,13 +71,14 @@ class Seat:
         self._meeting, self._store = meeting, meeting.store
         self._place = Place(
             clock=meeting.clock, transport=meeting.transport, compute=meeting.compute, store=meeting.store,
-            recorder=meeting.recorder, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
+            recorder=meeting.recorder, watch=meeting.watch, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
             purpose=purpose, region=region, learner=OwnLoop(labels),  # type: ignore[arg-type]
         )  # fmt: skip
         self.node = Node(self._place)
         self._head: ExactHead | None = None
         self._desk: Desk | None = None
         self._wanted: tuple[LabelId, ...] = ()
+        self._publics: dict[str, Any] = {}
 
     async def hold(self, x_N: Array, y_N: IntArray) -> None:
         """See `member.Member.hold`; arrays as `learning.private` takes them."""
@@ -186,7 +187,13 @@ class Seat:
         return bool(await self.node.find(Want(task=self.node.task, kinds=(kind,), limit=1)))
 
     async def _public(self, kind: str) -> Any:
-        """The public thing that is offered; where nobody offers one now (the hub is away), the one that was used before."""
+        """The public thing that is offered, looked for once: everything here is about the same one."""
+        if kind not in self._publics:
+            self._publics[kind] = await self._find_public(kind)
+        return self._publics[kind]
+
+    async def _find_public(self, kind: str) -> Any:
+        """What is offered; where nobody offers one now (the hub is away), the one that was used before."""
         before: dict[str, Digest] = self.node.memory.get("public", {})
         if await self._is_offered(kind):
             signed, content = await public_package(self.node, kind)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
+
 from kuberml.core.errors import KuberError, Unreachable
 from kuberml.worlds.live.blobs.answer import HEAD_BYTES, Answer, answer_of, refusal
 from kuberml.worlds.live.blobs.bucket import Bucket
@@ -49,7 +51,7 @@ class Call:
             if self._connection is not None:
                 self._connection.interrupt()
 
-    def run(self) -> bytearray:
+    def run(self) -> memoryview:
         """The bytes.
 
         Raises:
@@ -71,7 +73,7 @@ class Call:
     def _where(self) -> str:
         return f"{self._place[0]}:{self._place[1]}"
 
-    def _over(self, connection: Connection) -> bytearray:
+    def _over(self, connection: Connection) -> memoryview:
         with self._lock:
             self._connection = connection
             cancelled = self._cancelled
@@ -117,35 +119,32 @@ class Call:
             got += more
         return answer_of(got, self._where)
 
-    def _body(self, connection: Connection, answer: Answer, early: bytes) -> tuple[bytearray | KuberError, bool]:
+    def _body(self, connection: Connection, answer: Answer, early: bytes) -> tuple[memoryview | KuberError, bool]:
         """The range or the refusal, and whether the connection can be used again."""
         if answer.status not in (200, 206):
             size_bytes = min(answer.size_bytes or 0, REFUSAL_BYTES)
-            text = self._receive(connection, early, size_bytes) if answer.status >= 400 else bytearray()
+            text = self._receive(connection, early, size_bytes) if answer.status >= 400 else b""
             return refusal(answer, bytes(text), self._where), answer.keeps and len(text) == answer.size_bytes
         skip_bytes = answer.offset_of(self._start, self._stop, self._whole_bytes)
         size_bytes = skip_bytes + self._stop - self._start
-        data = self._receive(connection, early, size_bytes)
-        if skip_bytes:
-            del data[:skip_bytes]
+        data = self._receive(connection, early, size_bytes)[skip_bytes:]
         return data, answer.keeps and size_bytes == answer.size_bytes
 
-    def _receive(self, connection: Connection, early: bytes, size_bytes: int) -> bytearray:
-        wire, data = connection.socket, bytearray(size_bytes)
+    def _receive(self, connection: Connection, early: bytes, size_bytes: int) -> memoryview:
+        wire, view = connection.socket, np.empty(size_bytes, np.uint8).data  # not cleared first, and of huge pages
         got = min(len(early), size_bytes)
         marked_s, marked = time.monotonic(), got
-        with memoryview(data) as view:
-            view[:got] = early[:got]
-            while got < size_bytes:
-                came = wire.recv_into(view[got : got + self._bucket.slice_bytes(RECEIVE_BYTES)])
-                if not came:
-                    raise Unreachable(f"{self._where}: cut off after {got} of {size_bytes} bytes")
-                got += came
-                now_s = time.monotonic()
-                if now_s - marked_s > self._stall_s and got < size_bytes:
-                    if got - marked < DRIP_BYTES:
-                        raise TimeoutError
-                    marked_s, marked = now_s, got
-                if wait_s := self._bucket.take(came):
-                    time.sleep(wait_s)
-        return data
+        view[:got] = early[:got]
+        while got < size_bytes:
+            came = wire.recv_into(view[got : got + self._bucket.slice_bytes(RECEIVE_BYTES)])
+            if not came:
+                raise Unreachable(f"{self._where}: cut off after {got} of {size_bytes} bytes")
+            got += came
+            now_s = time.monotonic()
+            if now_s - marked_s > self._stall_s and got < size_bytes:
+                if got - marked < DRIP_BYTES:
+                    raise TimeoutError
+                marked_s, marked = now_s, got
+            if wait_s := self._bucket.take(came):
+                time.sleep(wait_s)
+        return view

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl as tls
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 from urllib.parse import SplitResult, urlsplit
@@ -19,6 +20,8 @@ from kuberml.core.ids import Digest, check_digest
 from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.call import Call
 from kuberml.worlds.live.blobs.connection import Place, Pool
+from kuberml.worlds.live.blobs.mirror import blob_path
+from kuberml.worlds.live.blobs.s3 import SCHEME, Buckets
 
 THREADS = 64
 WHOLE_BYTES = 64 << 20
@@ -40,6 +43,7 @@ class BlobReader:
         self._ssl, self._bucket = ssl, Bucket(limit_bytes_s)
         self._web: tls.SSLContext | None = None
         self._pool = Pool()
+        self._buckets = Buckets()
         self._calls: set[Call] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kuberml-read")
 
@@ -80,15 +84,20 @@ class BlobReader:
         """As `read`, from any static web server or bucket with files laid out as in a vault: `url`/blobs/3f/3f9c...
 
         A query in `url` (an access signature) is kept. A server without ranges is read whole up to WHOLE_BYTES, else refused.
+        "s3://bucket/prefix" is read with the credentials of the environment, see `s3`.
 
         Raises:
-            RemoteError, Unreachable, ConfigError: as `read`.
+            RemoteError, Unreachable, ConfigError: as `read`; MissingExtra: s3, and obstore is not installed.
         """
+        if url.startswith(SCHEME):
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._from_bucket, url, blob_path(check_digest(digest)), start, stop, stall_s
+            )
         where = _split(url)
         if where.scheme == "https" and self._web is None:
             self._web = tls.create_default_context()
         query = f"?{where.query}" if where.query else ""
-        target = f"{where.path.rstrip('/')}/blobs/{check_digest(digest)[:2]}/{digest}{query}"
+        target = f"{where.path.rstrip('/')}/{blob_path(check_digest(digest))}{query}"
         request, place = _request(where, target, "", start, stop), _place(where, self._web, None)
         return await self._run(place, request, start, stop, stall_s, WHOLE_BYTES)
 
@@ -107,12 +116,17 @@ class BlobReader:
         running = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         running.add_done_callback(lambda done: self._ended(call, done))
         try:
-            return cast(bytes, await asyncio.shield(running))  # a bytearray: to copy it would take as long as to receive it
+            return cast(bytes, await asyncio.shield(running))  # reads as bytes do; a copy would cost as much as to receive it
         except asyncio.CancelledError:
             call.cancel()
             raise
 
-    def _ended(self, call: Call, done: asyncio.Future[bytearray]) -> None:
+    def _from_bucket(self, url: str, path: str, start: int, stop: int, stall_s: float) -> bytes:
+        data = self._buckets.at(url, stall_s).read(path, start, stop) if start < stop else b""
+        time.sleep(self._bucket.take(len(data)))
+        return data
+
+    def _ended(self, call: Call, done: asyncio.Future[memoryview]) -> None:
         self._calls.discard(call)
         if not done.cancelled():
             done.exception()  # whoever waited may have gone: then nobody else looks at it

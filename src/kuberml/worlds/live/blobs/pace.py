@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+
 CHUNK_BYTES = 1 << 20
 """The most that one answer may hold."""
 _SMALLEST_BYTES = 1 << 16
@@ -21,10 +24,29 @@ class Pace:
         self._usual_s = 0.5
         self._since_s: float | None = None
         self._came_bytes = 0
+        self._waiting: deque[asyncio.Event] = deque()
+        self.came_s = float("-inf")
+        """When something came last, of whatever read."""
 
     def has_room(self) -> bool:
         """May one more be asked for?"""
         return self.flying < self.window
+
+    def wait(self, free: asyncio.Event) -> None:
+        """Set `free` when there is room, those who waited longest first; see `leave`."""
+        if free not in self._waiting:
+            self._waiting.append(free)
+
+    def leave(self, free: asyncio.Event) -> None:
+        """Wait no more; room that was meant for it goes to the next."""
+        if free in self._waiting:
+            self._waiting.remove(free)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Wake as many as there is room for."""
+        for _ in range(min(len(self._waiting), max(0, self.window - self.flying))):
+            self._waiting.popleft().set()
 
     def patience_s(self, attempt: int) -> float:
         """How long to wait for one answer: answers of a holder that is there are not this late; longer at every attempt."""
@@ -40,7 +62,12 @@ class Pace:
         if after_s is None:
             self.window = max(_WINDOW[0], self.window // 2)
             self._since_s = None
-            return
+        else:
+            self._learn(size_bytes, after_s, now_s)
+        self.pass_on()
+
+    def _learn(self, size_bytes: int, after_s: float, now_s: float) -> None:
+        self.came_s = now_s
         self._usual_s += (after_s - self._usual_s) / 8
         self._quickest_s = min(self._quickest_s, after_s)
         if after_s < _BRISK_S:

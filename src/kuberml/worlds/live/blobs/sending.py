@@ -110,16 +110,23 @@ async def send(
         TimeoutError: the peer took nothing for stall_s.
         OSError: it has left, or the disk broke.
     """
-    if source.descriptor is not None and hasattr(os, "sendfile") and transport.get_extra_info("sslcontext") is None:
-        await _by_the_kernel(transport, source.descriptor, start, stop, bucket, stall_s)
-    else:
-        await _through_python(transport, response, source, start, stop, bucket, stall_s)
+    plain = transport.get_extra_info("socket")
+    if plain is None:
+        raise ConnectionResetError("the peer has left")
+    out = os.dup(plain.fileno())  # the loop guards the number that the transport uses
+    try:
+        if source.descriptor is not None and hasattr(os, "sendfile") and transport.get_extra_info("sslcontext") is None:
+            await _by_the_kernel(transport, out, source.descriptor, start, stop, bucket, stall_s)
+        else:
+            await _through_python(response, out, source, start, stop, bucket, stall_s)
+    finally:
+        os.close(out)
     return stop - start
 
 
 async def _through_python(
-    transport: asyncio.Transport,
     response: web.StreamResponse,
+    out: int,
     source: Source,
     start: int,
     stop: int,
@@ -132,31 +139,30 @@ async def _through_python(
             raise OSError(f"the blob ended at byte {start}, before {stop}")
         await asyncio.sleep(bucket.take(len(piece)))
         writing = asyncio.ensure_future(response.write(piece))
-        await _unless_stalled(writing, transport.get_extra_info("socket").fileno(), stall_s)
+        try:
+            await _unless_stalled(writing, out, stall_s)
+        finally:
+            writing.cancel()
         start += len(piece)
 
 
 async def _by_the_kernel(
-    transport: asyncio.Transport, descriptor: int, start: int, stop: int, bucket: Bucket, stall_s: float
+    transport: asyncio.Transport, out: int, descriptor: int, start: int, stop: int, bucket: Bucket, stall_s: float
 ) -> None:
     """As `loop.sendfile`, but every wait for the peer is limited by itself, and the loop gets its turn after every slice."""
-    out = os.dup(transport.get_extra_info("socket").fileno())  # the loop guards the number that the transport uses
-    try:
-        while transport.get_write_buffer_size():  # the head, first
+    while transport.get_write_buffer_size():  # the head, first
+        await _writable(out, stall_s)
+    while start < stop:
+        size_bytes = min(stop - start, bucket.slice_bytes(SLICE_BYTES))
+        try:
+            sent_bytes = os.sendfile(out, descriptor, start, size_bytes)
+        except BlockingIOError:
             await _writable(out, stall_s)
-        while start < stop:
-            size_bytes = min(stop - start, bucket.slice_bytes(SLICE_BYTES))
-            try:
-                sent_bytes = os.sendfile(out, descriptor, start, size_bytes)
-            except BlockingIOError:
-                await _writable(out, stall_s)
-                continue
-            if not sent_bytes:
-                raise OSError(f"the blob ended at byte {start}, before {stop}")
-            start += sent_bytes
-            await asyncio.sleep(bucket.take(sent_bytes))
-    finally:
-        os.close(out)
+            continue
+        if not sent_bytes:
+            raise OSError(f"the blob ended at byte {start}, before {stop}")
+        start += sent_bytes
+        await asyncio.sleep(bucket.take(sent_bytes))
 
 
 async def _writable(descriptor: int, stall_s: float) -> None:

@@ -25,6 +25,9 @@ _RANGE = re.compile(r"start=(\d{1,15});stop=(\d{1,15})")
 _AGAIN_S = (0.02, 1.0)
 """Waits before a chunk without an answer is asked for again: the first and the longest."""
 
+REFUSED = "refused: "
+"""How the holder's own refusals begin."""
+
 Gate = Callable[[bytes | None], None]
 """(ticket) -> nothing, or RemoteError with the reason."""
 
@@ -51,9 +54,9 @@ class ServedBlobs:
         try:
             data = self._range(query)
         except RemoteError as error:
-            query.reply_err(str(error)[:200])
+            query.reply_err(f"{REFUSED}{error}"[:200])
         except Exception as error:
-            query.reply_err(f"cannot read here: {type(error).__name__}")
+            query.reply_err(f"{REFUSED}cannot read here: {type(error).__name__}")
         else:
             self.sent_bytes += len(data)
             query.reply(query.key_expr, data)
@@ -128,7 +131,7 @@ class _Reading:
     async def run(self) -> bytes:
         while self._next < self._stop or self._missing or self._flying:
             self._launch()
-            patience_s = self._last_s + self._stall_s - self._loop.time()
+            patience_s = max(self._last_s, self._pace.came_s) + self._stall_s - self._loop.time()
             if patience_s <= 0:
                 raise Unreachable(f"{self._key}: nothing came through the router for {self._stall_s:g} s")
             if self._missing:
@@ -146,12 +149,16 @@ class _Reading:
         for size_bytes, _ in self._flying.values():
             self._pace.landed(size_bytes)
         self._flying.clear()
+        self._pace.leave(self._moved)
         self._cancel.cancel()  # type: ignore[no-untyped-call]
 
     def _launch(self) -> None:
         self._missing.sort()
-        while (self._pace.has_room() or not self._flying) and self._problem is None:
-            if self._missing and self._missing[0][0] <= self._loop.time():
+        while self._problem is None:
+            is_due = bool(self._missing) and self._missing[0][0] <= self._loop.time()
+            if not self._pace.has_room() and (is_due or self._next < self._stop):
+                return self._pace.wait(self._moved)
+            if is_due:
                 _, start, stop, attempt = self._missing.pop(0)
             elif self._next < self._stop:
                 start, attempt = self._next, 0
@@ -169,7 +176,9 @@ class _Reading:
             if reply.ok is not None and not box:
                 box.append(reply.ok.payload.to_bytes())
             elif reply.err is not None and not box:
-                box.append(reply.err.payload.to_bytes()[:200].decode("utf-8", "replace"))
+                said = reply.err.payload.to_bytes()[:200].decode("utf-8", "replace")
+                if said.startswith(REFUSED):  # Zenoh itself says "Timeout" in the same way
+                    box.append(said)
 
         def ended() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile

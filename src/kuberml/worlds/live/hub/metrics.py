@@ -11,9 +11,9 @@ from pathlib import Path
 from aiohttp import web
 
 from kuberml.worlds.live.energy import Meter, meters
-from kuberml.worlds.live.hub.page import HEADERS, guarded
 from kuberml.worlds.live.hub.prometheus import CONTENT_TYPE, Counts, Family, Histogram, one, text
 from kuberml.worlds.live.hub.scene import Scene
+from kuberml.worlds.live.hub.visitors import HEADERS, Guard
 
 REASONS = (
     ("replay", ("a replay",)),
@@ -59,8 +59,8 @@ def add_metrics(
     app: web.Application,
     metrics: Metrics,
     looks: Sequence[Look],
+    only: Guard,
     *,
-    hosts: Iterable[str] = (),
     energy: Sequence[Meter] | None = None,
 ) -> None:
     """Serve `/metrics`.
@@ -69,7 +69,7 @@ def add_metrics(
         app: not yet running.
         metrics: what is counted as it happens.
         looks: each gives families as they are now.
-        hosts: see `page.add_page`.
+        only: who may look (`visitors.guarded`).
         energy: whose joules are told; default: what this machine has.
     """
     found = meters() if energy is None else energy
@@ -80,7 +80,7 @@ def add_metrics(
         body = text(families, [metrics.latency]).encode()
         return web.Response(body=body, headers={**HEADERS, "Content-Type": CONTENT_TYPE})
 
-    app.add_routes([web.get("/metrics", guarded(hosts)(answer))])
+    app.add_routes([web.get("/metrics", only(answer))])
 
 
 def of_scene(scene: Scene) -> Iterator[Family]:

@@ -1,8 +1,7 @@
 """The hub's page: one HTML file, and the scene behind it as JSON, once or as it changes (server-sent events).
 
 What is shown are strangers' names and texts. They reach the browser as JSON only, the page sets them as text only, and its
-policy lets nothing run or load but what is in the file. A page elsewhere can neither embed nor read it; that includes one
-that has its own name point at this address (DNS rebinding): names other than this machine's are refused.
+policy lets nothing run or load but what is in the file. A page elsewhere can neither embed nor read it (see `visitors`).
 """
 
 from __future__ import annotations
@@ -11,16 +10,15 @@ import asyncio
 import base64
 import functools
 import hashlib
-import ipaddress
 import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from importlib.resources import files
 
 from aiohttp import web
 
 from kuberml.worlds.live.hub.scene import Scene
 from kuberml.worlds.live.hub.snapshot import snapshot
+from kuberml.worlds.live.hub.visitors import HEADERS, Guard
 
 EVERY_S, ALIVE_S = 0.5, 10.0
 """How often a page is told of changes, and after how long it is told that there are none."""
@@ -28,15 +26,6 @@ STALL_S = 20.0
 """A reader that takes nothing for so long is dropped."""
 READERS = 64
 """Pages that may be open at a time."""
-
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @functools.cache
@@ -56,16 +45,15 @@ def _hash(text: str, tag: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"
 
 
-def add_page(app: web.Application, scene: Scene, *, hosts: Iterable[str] = ()) -> None:
+def add_page(app: web.Application, scene: Scene, only: Guard) -> None:
     """Serve the page at `/`, the scene at `/v1/scene` and as it changes at `/v1/scene/live`.
 
     Args:
         app: not yet running.
         scene: what is shown.
-        hosts: names by which browsers may call this machine, besides its own name, localhost and any address.
+        only: who may look (`visitors.guarded`).
     """
     page = _Page(scene)
-    only = guarded(hosts)
     app.add_routes(
         [
             web.get("/", only(page.page)),
@@ -75,36 +63,6 @@ def add_page(app: web.Application, scene: Scene, *, hosts: Iterable[str] = ()) -
         ]
     )
     app.on_shutdown.append(page.close)
-
-
-def guarded(hosts: Iterable[str]) -> Callable[[Handler], Handler]:
-    """Wraps handlers so that they answer only under an address or a known name of this machine."""
-    known = {"localhost", socket.gethostname().lower(), *(host.lower() for host in hosts)}
-
-    def only(handler: Handler) -> Handler:
-        @functools.wraps(handler)
-        async def answer(request: web.Request) -> web.StreamResponse:
-            name = _host(request.host)
-            if name not in known and not _is_address(name):
-                raise web.HTTPMisdirectedRequest(text=f"this hub does not go by the name {name[:80]!r}\n", headers=HEADERS)
-            return await handler(request)
-
-        return answer
-
-    return only
-
-
-def _host(text: str) -> str:
-    name = text.rpartition(":")[0] if re.search(r":\d*$", text) else text
-    return name.lower().removeprefix("[").removesuffix("]").removesuffix(".")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class _Page:

@@ -35,7 +35,9 @@ from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.blobs.tls import Tls
 from kuberml.worlds.live.envelope import Voice
 from kuberml.worlds.live.http import HttpDoor, Poster, listening
+from kuberml.worlds.live.hub.agreed import Agreements, Giver
 from kuberml.worlds.live.hub.keeper import Keeper
+from kuberml.worlds.live.hub.linking import Links
 from kuberml.worlds.live.hub.outlook import Outlook
 from kuberml.worlds.live.hub.scene import Scene
 from kuberml.worlds.live.names import HUB, Endpoint
@@ -66,7 +68,7 @@ class HubProcess:
         self.clock = SystemClock()
         recorder = ledger.recorder(HUB, self.clock.now_ns)
         self.keeper = Keeper(transport, store, catalog, recorder, keep_bytes=keep_bytes)
-        self.scene = Scene(lambda: self.clock.now_ns() // 1_000_000, catalog.card, realm=transport.voice.realm)
+        self.scene = Scene(self.now_ms, catalog.card, realm=transport.voice.realm)
         known_as = [urlsplit(http_url).hostname or ""]
         self.outlook = Outlook(transport, door, self.scene, catalog, board, store.path, hosts=known_as)
         self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper, self.scene))
@@ -133,7 +135,8 @@ class HubProcess:
             opening.push_async_callback(link.close)
             await _listening(link, endpoint)
             reader = BlobReader(ssl=tls.client_context() if tls else None, limit_bytes_s=limit_bytes_s)
-            voice = Voice(HUB, keys_in(path / "hub.key"), realm)
+            keys = keys_in(path / "hub.key")
+            voice = Voice(HUB, keys, realm)
             own = None
             if trust is None:
                 own = Realm(path, realm, voice.key, policy=policy)
@@ -150,10 +153,17 @@ class HubProcess:
             if own is not None:
                 hub._realm = own
                 await opening.enter_async_context(running(RollService(transport, own).run()))
+                agreements = Agreements(path, own.signed.roll.owner, hub.now_ms)
+                hub.hub.watch(Giver(agreements, transport, store, catalog))
+                await opening.enter_async_context(running(Links(agreements, keys, transport, tls).run()))
             await opening.enter_async_context(running(hub.outlook.follow()))
             hub.keeper.start()
             opening.push_async_callback(hub.keeper.close)
             yield hub
+
+    def now_ms(self) -> int:
+        """Its clock, milliseconds since 1970."""
+        return self.clock.now_ns() // 1_000_000
 
     def stop(self) -> None:
         """Ask it to end."""

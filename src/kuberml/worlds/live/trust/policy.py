@@ -24,7 +24,7 @@ _RIGHTS: dict[str, Right | None] = {
     **dict.fromkeys(("announce", "verdict", "fraud", "withdraw", "report", "keep"), "publish"),
     **dict.fromkeys(("find", "verdicts", "cards"), "find"),
     "read": "fetch",
-    **dict.fromkeys(("door", "hello", "roll", "vouch"), None),
+    **dict.fromkeys(("door", "hello", "roll", "vouch", "linked", "linked_read"), None),
 }
 
 

@@ -1,0 +1,194 @@
+"""Delivery beside raw sockets, whole files and gRPC: `python benchmarks/delivery.py [--quick] [--json FILE]` (about 6 minutes).
+
+Rounds are interleaved: every contestant moves the same blob once in each round, the order is the table's, the first round warms
+up and is not counted; the table gives medians, and ratios to raw TCP (or raw TLS) of the same rounds. One client process, the
+holders in another, the hub in a third. Look at ratios: on a machine that does something else as well, speeds are its speeds.
+
+Ours is the whole path with verification on: `exchange.delivery` over the live world's transport from a vault in a folder, every
+piece hashed while it arrives, then the whole. Rivals verify nothing, but the hub-like download hashes the file at its end.
+gRPC needs `pip install grpcio`; without it its rows are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from delivery_moves import MIB, Contest, Wire, ours, over_grpc, plain_write, raw, rounds, rows, show, whole_file
+from delivery_peers import certificates
+
+from kuberml.core.ids import NodeId
+from kuberml.knowledge.card import BlobRef
+from kuberml.knowledge.pieces import refer
+from kuberml.knowledge.signing import Keys
+from kuberml.vault.folder import FolderStore
+from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.world import LiveWorld
+
+TARGETS = {
+    "ours, HTTP, memory": ("tcp", 0.60),
+    "ours, mTLS, memory": ("tls", 0.60),
+    "ours, router, memory": ("tcp", 0.25),
+    "ours, HTTP, disk": ("plain write, fsync", 0.90),
+}
+
+
+async def latency(world: LiveWorld, seconds: float) -> list[float]:
+    times = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        await world.transport.ask(NodeId("holder"), "echo", b"x" * 200, timeout_s=10)
+        times.append(1e3 * (time.perf_counter() - began))
+        await asyncio.sleep(0.002)
+    return times
+
+
+async def requests(world: LiveWorld, bulk: Contest, ref: BlobRef, seconds: float) -> list[dict[str, Any]]:
+    found = []
+    for name, move in {"nothing else": None, **bulk}.items():
+
+        async def again(move: Any = move) -> None:
+            while True:
+                await move(ref)
+
+        task = asyncio.create_task(again()) if move else None
+        times = sorted(await latency(world, seconds))
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        found.append({"what": "request ms", "who": f"beside {name}", "p50": times[len(times) // 2],
+                      "p99": times[int(0.99 * len(times))], "count": len(times)})  # fmt: skip
+    return found
+
+
+@contextlib.contextmanager
+def peers(folder: Path) -> Iterator[dict[str, Any]]:
+    script = Path(__file__).with_name("delivery_peers.py")
+    started, where = [], dict[str, Any]()
+    try:
+        for role in ("hub", "holder", "rpc", "line"):
+            if role == "rpc" and not _has_grpc():
+                continue
+            process = subprocess.Popen(
+                [sys.executable, str(script), role, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            started.append(process)
+            where["pids"] = [*where.get("pids", []), process.pid]
+            where[role] = json.loads(process.stdout.readline())  # type: ignore[union-attr]
+        yield where
+    finally:
+        for process in reversed(started):
+            process.communicate()
+
+
+def _has_grpc() -> bool:
+    try:
+        import grpc  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+async def measure(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    sizes = (1, 100) if quick else (1, 100, 1000)
+    contents = {size: os.urandom(size * MIB) for size in sizes}
+    with FolderStore(folder / "vault") as vault:
+        for content in contents.values():
+            vault.put(content)
+        refs = {size: refer(content) for size, content in contents.items()}
+        small = [os.urandom(10 * MIB) for _ in range(64)]
+        for content in small:
+            vault.put(content)
+        many = [refer(content) for content in small]
+        del small
+        await asyncio.to_thread(os.sync)
+        with peers(folder) as at:
+            return await _measured(folder, at, contents, refs, many, 3 if quick else 5)
+
+
+async def _measured(
+    folder: Path, at: dict[str, Any], contents: dict[int, bytes], refs: dict[int, BlobRef], many: list[BlobRef], count: int
+) -> list[dict[str, Any]]:
+    tls = certificates(folder, "client")
+    reader = BlobReader(ssl=tls.client_context())
+    context = tls.client_context()
+    secure, far = (
+        Wire(url, reader) for url in (f"https://127.0.0.1:{at['holder']['https']}", f"http://127.0.0.1:{at['line']['http']}")
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(reader.close)
+        world = await stack.enter_async_context(
+            LiveWorld.open(at["hub"]["address"], node="taker", role="peer", keys=Keys.generate(), vault=folder / "mine")
+        )
+        await world.enter(10)
+        taken = stack.enter_context(FolderStore(folder / "taken"))
+        own, pids, found = world.transport, at["pids"], []
+        memory: Contest = {
+            "tcp": lambda ref: asyncio.to_thread(raw, at["holder"]["tcp"], ref),
+            "tls": lambda ref: asyncio.to_thread(raw, at["holder"]["tls"], ref, context),
+            "ours, HTTP, memory": lambda ref: ours(own, "holder", ref),
+            "ours, mTLS, memory": lambda ref: ours(secure, "holder", ref),
+            "ours, router, memory": lambda ref: ours(own, "tunnel", ref),
+        }
+        if "rpc" in at:
+            import grpc
+
+            options = [("grpc.max_receive_message_length", -1)]
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{at['rpc']['port']}", options))
+            memory["gRPC stream"] = lambda ref: over_grpc(channel, ref)
+        url = f"http://127.0.0.1:{at['holder']['http']}"
+        for size, ref in refs.items():
+            disk: Contest = {
+                "whole file, then hash": lambda ref: asyncio.to_thread(whole_file, url, ref, folder),
+                "plain write, fsync": lambda ref, size=size: asyncio.to_thread(plain_write, contents[size], folder),
+                "ours, HTTP, disk": lambda ref: ours(own, "holder", ref, taken),
+            }
+            found += rows(f"{size} MiB", await rounds(memory | disk, ref, count, pids), size * MIB)
+            show(found[-len(memory | disk) :])
+        took = await rounds(memory, many[0], count, pids, many)
+        found += rows("64 x 10 MiB", took, 640 * MIB)
+        show(found[-len(memory) :])
+        distant: Contest = {
+            "tcp (the line's own ceiling)": lambda ref: asyncio.to_thread(raw, at["line"]["tcp"], ref),
+            "ours, HTTP, memory": lambda ref: ours(far, "holder", ref),
+        }
+        largest = max(refs)
+        found += rows(f"{largest} MiB, 50 ms", await rounds(distant, refs[largest], count, pids), largest * MIB)
+        show(found[-2:])
+        found += await requests(world, {name: memory[name] for name in memory if "ours" in name or name == "tcp"}, refs[100], 4)
+        show(found[-5:])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="1 and 100 MiB, three rounds")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(measure(Path(folder), given.quick))
+    for who, (base, least) in TARGETS.items():
+        for row in found:
+            if row["who"] == who and row["what"].endswith("00 MiB"):
+                ratio = row.get(f"x {base}", 0.0)
+                print(f"{row['what']}: {who}: {ratio:.2f} of {base}, {'held' if ratio >= least else 'NOT HELD'}: {least:.2f}")
+    print(f"peak RSS of the client: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB (it keeps the blobs, too)")
+    if given.json:
+        given.json.write_text(json.dumps({"rows": found, "load": os.getloadavg(), "cores": os.cpu_count()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""What `delivery.py` compares: ways to move one blob, and the table of how long they took."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import socket
+import ssl
+import statistics
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from kuberml.core.ids import NodeId, digest_of
+from kuberml.exchange.delivery import Delivery
+from kuberml.knowledge.card import BlobRef
+from kuberml.vault.folder import FolderStore
+from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.transport import LiveTransport
+
+MIB = 1 << 20
+Contest = dict[str, Callable[[BlobRef], Awaitable[None]]]
+
+
+class Memory:
+    """A store that takes deliveries into memory, and checks the whole as the vault does."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, memoryview] = {}
+
+    def size_bytes(self, digest: str) -> None:
+        return None
+
+    def find_pieces(self, hashes: object) -> dict[bytes, Any]:
+        return {}
+
+    def put(self, blob: bytes) -> str:
+        digest = digest_of(blob)
+        self.blobs[digest] = memoryview(blob)
+        return digest
+
+    def part(self, digest: str, size_bytes: int) -> MemoryPart:
+        return MemoryPart(self.blobs, digest, size_bytes)
+
+
+class MemoryPart:
+    """One blob under way in memory: written in place, hashed at the end in a thread."""
+
+    is_new = True
+
+    def __init__(self, blobs: dict[str, memoryview], digest: str, size_bytes: int) -> None:
+        self._blobs, self._digest = blobs, digest
+        self._content = memoryview(np.empty(size_bytes, np.uint8))
+
+    def write(self, start: int, content: memoryview) -> None:
+        self._content[start : start + len(content)] = content
+
+    def finish(self) -> None:
+        assert blake3(self._content).hexdigest() == self._digest
+        self._blobs[self._digest] = self._content
+
+    def close(self) -> None:
+        pass
+
+    async def beside(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(work)
+
+
+class Wire:
+    """A transport that reads from one address, as the live one does once it knows where a holder is."""
+
+    reading = LiveTransport.reading
+
+    def __init__(self, url: str, reader: BlobReader) -> None:
+        self._url, self._reader = url, reader
+
+    async def read(self, holder: NodeId, digest: Any, start: int, stop: int, *, timeout_s: float) -> bytes:
+        return await self._reader.read(self._url, digest, start, stop, stall_s=timeout_s)
+
+
+async def ours(transport: Any, holder: str, ref: BlobRef, vault: FolderStore | None = None) -> None:
+    """Deliver into memory, or into a vault on the disk, which then forgets it."""
+    if vault is None:
+        memory = Memory()
+        await Delivery(transport, memory).deliver(SimpleNamespace(blobs=(ref,)), [NodeId(holder)])
+        assert len(memory.blobs[ref.digest]) == ref.size_bytes
+    else:
+        await Delivery(transport, vault).deliver(SimpleNamespace(blobs=(ref,)), [NodeId(holder)])
+        assert vault.size_bytes(ref.digest) == ref.size_bytes
+        vault.delete(ref.digest)
+
+
+def raw(port: int, ref: BlobRef, context: ssl.SSLContext | None = None) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as plain:
+        wire = context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain
+        wire.sendall(ref.digest.encode())
+        view, got = memoryview(np.empty(ref.size_bytes, np.uint8)), 0
+        while got < ref.size_bytes:
+            got += wire.recv_into(view[got:])
+        wire.close()
+
+
+def whole_file(url: str, ref: BlobRef, folder: Path) -> None:
+    """As model hubs' clients do: one GET into a temporary file, its hash at the end, then its name."""
+    with urllib.request.urlopen(f"{url}/v1/blobs/{ref.digest}") as answer, (folder / "part").open("wb") as file:
+        shutil.copyfileobj(answer, file, MIB)
+    with (folder / "part").open("rb") as file:
+        hashlib.file_digest(file, "sha256")
+    os.rename(folder / "part", folder / "whole")
+
+
+def plain_write(content: bytes, folder: Path) -> None:
+    """What the disk can do: the bytes are in memory already; fsync at the end, as the vault does."""
+    with (folder / "plain").open("wb", buffering=0) as file, memoryview(content) as view:
+        for at in range(0, len(content), 8 * MIB):
+            file.write(view[at : at + 8 * MIB])
+        os.fsync(file.fileno())
+    (folder / "plain").unlink()
+
+
+async def over_grpc(channel: Any, ref: BlobRef) -> None:
+    data, got = memoryview(np.empty(ref.size_bytes, np.uint8)), 0
+    async for message in channel.unary_stream("/Blobs/Read")(ref.digest.encode()):
+        data[got : got + len(message)] = message
+        got += len(message)
+    assert got == ref.size_bytes
+
+
+def cpu_s(others: list[int]) -> float:
+    """Processor time of this process and of the peers so far: what a busy machine cannot change much."""
+    spent = time.process_time()
+    for pid in others:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
+async def rounds(
+    contest: Contest, ref: BlobRef, count: int, pids: list[int], many: list[BlobRef] | None = None
+) -> dict[str, list[tuple[float, float]]]:
+    """Wall and processor seconds of each contestant in each counted round; `many` blobs at once instead of one."""
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in contest}
+    for number in range(count + 1):
+        for name, move in contest.items():
+            began, cpu = time.perf_counter(), cpu_s(pids)
+            async with asyncio.timeout(300):
+                await asyncio.gather(*(move(one) for one in many or [ref]))
+            if number:
+                took[name].append((time.perf_counter() - began, cpu_s(pids) - cpu))
+    return took
+
+
+def rows(title: str, took: dict[str, list[tuple[float, float]]], size_bytes: int) -> list[dict[str, Any]]:
+    found = []
+    for name, times in took.items():
+        row: dict[str, Any] = {
+            "what": title,
+            "who": name,
+            "MB/s": size_bytes / 1e6 / statistics.median(wall for wall, _ in times),
+            "cpu s/GB": statistics.median(cpu for _, cpu in times) / size_bytes * 1e9,
+        }
+        for base in ("tcp", "tls", "plain write, fsync"):
+            if base in took:  # paired by round: what slows a round down slows both
+                row[f"x {base}"] = statistics.median(b[0] / t[0] for b, t in zip(took[base], times, strict=True))
+        found.append(row)
+    return found
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    for row in found:
+        rest = "  ".join(f"{name} {value:8.2f}" for name, value in row.items() if isinstance(value, float))
+        print(f"{row['what']:16} {row['who']:32} {rest}", flush=True)

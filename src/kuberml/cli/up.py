@@ -1,0 +1,73 @@
+"""`kuberml up`: a scenario's hub and learners as real processes on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kuberml.cli.output import console, factors_out, json_out, say
+
+if TYPE_CHECKING:
+    from kuberml.scenario.result import Result
+
+STOPPED = 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: [bold]kuberml up examples/live.toml --paradigm kuber[/bold]")(up)
+
+
+def up(
+    scenario: Annotated[Path, typer.Argument(help="A TOML file, as for `kuberml run`.")],
+    *,
+    paradigm: Annotated[
+        str | None, typer.Option("--paradigm", help="Its label; default: all of the scenario, in turn.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of data and training; default: the scenario's.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; repeatable.")] = None,
+    until: Annotated[float | None, typer.Option("--until", min=1, help="Seconds at most; default: world.until_s.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for result.json, report.html and ledger.sqlite.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data folder (else $KUBERML_DATA).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, nothing else.")] = False,
+) -> None:
+    """Bring a scenario up: its hub and every learner as a process of its own, real sockets, real time; then the same report.
+
+    Devices, links and their delays are this machine's. A process that dies is started again and goes on where it was. Ctrl-C
+    ends everything in order; a second one at once.
+    """
+    from kuberml.cli.live_table import watching_live
+    from kuberml.scenario.config import load
+    from kuberml.scenario.folder import free_folder, open_folder
+    from kuberml.scenario.live.up import LIVE, Stopped, narrowed, play_live
+    from kuberml.scenario.report import write_report
+    from kuberml.scenario.result import read_runs
+
+    scripts = str(scenario.resolve().parent)
+    sys.path.insert(0, scripts)
+    if data is not None:
+        os.environ["KUBERML_DATA"] = str(data.resolve())
+    config = narrowed(load(scenario, tuple(settings or ())), paradigm=paradigm, seed=seed, until_s=until)
+    folder = out or free_folder(Path("runs") / f"{config.name}-live")
+    open_folder(folder, config, resume=False)
+    try:
+        with watching_live() as tell:
+            result = play_live(config, out=folder.resolve(), tell=tell, scripts=scripts)
+    except Stopped:
+        say(f"stopped; every process has ended. What they said is in {folder / LIVE}")
+        raise typer.Exit(STOPPED) from None
+    report = write_report(folder, result, read_runs(folder))
+    if json:
+        json_out(result)
+    else:
+        _show(result, report)
+
+
+def _show(result: Result, report: Path) -> None:
+    factors_out(result.paradigms)
+    console().print(result.sentence, markup=False)
+    say(f"report: {report}")

@@ -1,0 +1,208 @@
+"""One live run: one paradigm, one seed, from the first process to the last; what it came to is read by `ending`.
+
+run = LiveRun(config, "kuber", 0, folder)
+await run.play(tell)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+
+from kuberml.core.errors import Unreachable
+from kuberml.core.ids import NodeId
+from kuberml.core.units import NS
+from kuberml.scenario.config import Config
+from kuberml.scenario.live.crew import Crew, Death
+from kuberml.scenario.live.playbill import (
+    PREDICTORS,
+    PROMPTER,
+    Playbill,
+    drawn,
+    found_realm,
+    new_secret,
+    write_playbill,
+)
+from kuberml.scenario.live.prompter import Prompter
+from kuberml.scenario.live.status import Status
+from kuberml.scenario.parts import Parts
+from kuberml.scenario.public_things import PublicThings
+from kuberml.worlds.live import names
+from kuberml.worlds.live.energy import Meter, meters
+from kuberml.worlds.live.names import HUB
+from kuberml.worlds.live.trust.by_roll import RollTrust
+from kuberml.worlds.live.world import LiveWorld
+
+START_S = 300.0
+"""For all processes to come."""
+LOOK_S = 0.1
+TELL_S = 0.25
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One node for the table: who, what as, and what it said last (None: nothing yet); how often its process died."""
+
+    node: NodeId
+    role: str
+    status: Status | None
+    deaths: int = 0
+    lost: bool = False
+    pid: int | None = None
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """A live run, now. `time_s`: since it began; None: not everybody is here yet."""
+
+    paradigm: str
+    seed: int
+    time_s: float | None
+    until_s: float
+    moved_bytes: int
+    page: str
+    rows: tuple[Row, ...]
+    news: tuple[str, ...] = ()
+
+
+Tell = Callable[[View], None]
+
+
+class LiveRun:
+    """See the module.
+
+    Attributes:
+        parts: who plays what.
+        finished: all that are waited for have ended; False: `until_s` came first.
+        began_ns, ended_ns: of the system's clock.
+        heard: what each node said last; `deaths`: how often its process died.
+        joules: (time_ns, millijoules of this machine since the beginning), where the machine measures them.
+    """
+
+    def __init__(self, config: Config, label: str, seed: int, folder: Path, *, scripts: str = "") -> None:
+        """Set the stage; no process runs yet.
+
+        Raises:
+            ConfigError: an option is unknown or impossible, the data cannot be dealt that way, or the folder cannot be written.
+        """
+        self.config, self.label, self.seed, self.folder = config, label, seed, folder
+        secret = new_secret()
+        self.keys = drawn(secret)
+        self.parts = Parts(config, label, seed, PublicThings(config), self.keys)
+        self.finished, self.began_ns, self.ended_ns = False, 0, 0
+        self.joules: list[tuple[int, int]] = []
+        self.heard: dict[NodeId, Status] = {}
+        self.deaths: dict[NodeId, int] = {}
+        self._meters: list[Meter] = []
+        self._last: dict[NodeId, Death] = {}
+        self._news: list[str] = []
+        (folder / PREDICTORS).mkdir(parents=True)
+        port, http_port, realm = names.free_port("127.0.0.1"), names.free_port("127.0.0.1"), f"up-{secret[:4].hex()}"
+        members = {node: actor.keys.public for node, (_, actor) in self.parts.cast.items() if node != HUB}
+        members[PROMPTER] = self.keys(seed, PROMPTER).public
+        owner = found_realm(folder / "nodes" / HUB, realm, members)
+        address = f"127.0.0.1:{port}"
+        self.playbill = Playbill(
+            config=config, label=label, seed=seed, address=address, listen=address, http=f"127.0.0.1:{http_port}", doors=True,
+            realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
+        )  # fmt: skip
+        write_playbill(folder, self.playbill)
+        self.crew = Crew(folder)
+
+    @property
+    def energy_label(self) -> str:
+        """What the joules are; "": this machine measures none, and those of the nodes are modelled."""
+        return ", ".join(meter.label for meter in self._meters)
+
+    async def play(self, tell: Tell, stop: asyncio.Event) -> None:
+        """Run it to its end, or until `stop`.
+
+        Raises:
+            Unreachable: a process that everybody needs died too often, or not everybody came; or all that the run waits for
+                gave up.
+            ConfigError: as a node's process said.
+        """
+        self._meters = [meter for meter in meters() if meter.label.startswith("measured")]
+        cast = {node: role for node, (role, _) in self.parts.cast.items() if node != HUB}
+        try:
+            self.crew.start([HUB, *cast])
+            async with self._joined() as world:
+                prompter = Prompter(world.transport, world.clock, cast, self.parts.waited)
+                self.heard = prompter.heard
+                await self._watch(prompter, world, tell, stop)
+                self.ended_ns = world.clock.now_ns()
+                prompter.end()
+                self._check(prompter)
+                await self.crew.wait(list(cast))
+        finally:
+            await self.crew.stop()
+
+    @contextlib.asynccontextmanager
+    async def _joined(self) -> AsyncIterator[LiveWorld]:
+        bill = self.playbill
+        opening = LiveWorld.open(
+            bill.address, node=PROMPTER, role=PROMPTER, keys=self.keys(self.seed, PROMPTER), realm=bill.realm,
+            vault=self.folder / "nodes" / PROMPTER, trust=RollTrust(bill.realm, owner=bill.owner),
+        )  # fmt: skip
+        async with opening as world:
+            yield world
+
+    async def _watch(self, prompter: Prompter, world: LiveWorld, tell: Tell, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        began_s, told_s, until_s = loop.time(), 0.0, self.config.world.until_s
+        while not stop.is_set() and not prompter.is_over:
+            for death in self.crew.check():
+                self._died(death, prompter)
+            now_ns, began_ns = world.clock.now_ns(), prompter.began_ns
+            time_s = None if began_ns is None else (now_ns - began_ns) / NS
+            if time_s is None and loop.time() - began_s > START_S:
+                raise Unreachable(
+                    f"{', '.join(prompter.missing())}: not there {START_S:g} s after the start; see {self.folder}/logs"
+                )
+            if loop.time() - told_s >= TELL_S:
+                told_s = loop.time()
+                self._measure(now_ns)
+                tell(self._view(prompter, time_s))
+            if time_s is not None and time_s > until_s:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+        self.finished, self.began_ns = prompter.is_over, prompter.began_ns or 0
+        self._measure(world.clock.now_ns())
+        tell(self._view(prompter, (world.clock.now_ns() - self.began_ns) / NS if self.began_ns else None))
+
+    def _died(self, death: Death, prompter: Prompter) -> None:
+        self._last[death.node], self.deaths[death.node] = death, death.times
+        what = "is started again" if death.again else "is not started again"
+        self._news.append(f"{death.node} {death.how} and {what} ({self.crew.log(death.node)})")
+        if death.again:
+            return
+        if death.node == HUB or self.parts.cast[death.node][0] in ("server", "library"):
+            words = self.crew.last_words(death.node)
+            raise Unreachable(f"{death.node} {death.how}, {death.times} times; nobody can go on without it. It said:\n{words}")
+        prompter.lose(death.node)
+
+    def _check(self, prompter: Prompter) -> None:
+        """Raise what the first gave up for, if all that the run waits for have."""
+        waited = [node for node, (role, _) in self.parts.cast.items() if role == self.parts.waited]
+        gone = {node: status.why for node, status in prompter.heard.items() if status.phase == "gave up"}
+        gone |= {node: f"{self._last[node].how}, {self._last[node].times} times" for node in prompter.lost}
+        if self.finished and set(waited) <= gone.keys():
+            raise Unreachable(f"{waited[0]}: {gone[waited[0]]}; see {self.crew.log(waited[0])}")
+
+    def _measure(self, now_ns: int) -> None:
+        if self._meters:
+            self.joules.append((now_ns, round(1000 * sum(meter.joules() for meter in self._meters))))
+
+    def _view(self, prompter: Prompter, time_s: float | None) -> View:
+        rows = []
+        for node, (role, _) in self.parts.cast.items():
+            status, deaths, lost = prompter.heard.get(node), self.deaths.get(node, 0), node in prompter.lost
+            rows.append(Row(node, role, status, deaths, lost, self.crew.pid(node)))
+        return View(
+            paradigm=self.label, seed=self.seed, time_s=time_s, until_s=self.config.world.until_s,
+            moved_bytes=sum(status.moved_bytes for status in prompter.heard.values()),
+            page=f"http://{self.playbill.http}", rows=tuple(rows), news=tuple(self._news),
+        )  # fmt: skip

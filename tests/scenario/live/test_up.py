@@ -1,0 +1,106 @@
+"""`kuberml up` as people use it: a whole run, a learner that is killed, a stop in the middle, mistakes. Real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kuberml.ledger.ledger import Ledger
+from kuberml.scenario.result import read_result, read_runs
+from tests.cli.live import start
+from tests.scenario.live.troupe import events, is_gone, processes_of, scenario, until
+
+
+def test_a_learner_that_is_killed_goes_on_from_its_vault(tmp_path: Path) -> None:
+    path, out = scenario(tmp_path, steps=8, every_s=0.3), tmp_path / "out"
+    up = start(tmp_path, "up", path, "--out", out, "--json")
+    try:
+        ledger = out / "live" / "steps.0" / "nodes" / "n1" / "ledger.sqlite"
+        until(lambda: len(events(ledger, "stepped")) >= 2)
+        os.kill(processes_of(out)["n1"], signal.SIGKILL)
+        printed, said = up.communicate(timeout=60)
+    finally:
+        up.kill()
+    assert up.returncode == 0, said
+    assert "n1 was ended by SIGKILL and is started again" in said
+    result = json.loads(printed)
+    assert result["schema"] == "kuberml.result/1"
+    (run,) = read_runs(out)
+    assert run.extra["deaths"] == {"n1": 1}
+    assert run.extra["finished"] is True
+    assert run.accuracy.keys() == {"n0", "n1"}
+    with Ledger(out / "ledger.sqlite") as whole:
+        steps = [event.fields for event in whole.events("nodes.name = ? AND event = ?", ("steps.0.n1", "stepped"))]
+    assert [step["round"] for step in steps] == sorted({step["round"] for step in steps}), "no step was done twice"
+    assert steps[-1] == {"round": 8, "start": 2}
+    assert steps[0]["start"] == 1
+    assert (out / "report.html").stat().st_size > 1000
+    assert (out / "logs" / "steps.0" / "n1.log").exists()
+    assert not (out / "live").exists()
+    assert not processes_of(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stop_in_the_middle_ends_every_process(tmp_path: Path, number: signal.Signals) -> None:
+    path, out = scenario(tmp_path, steps=1000), tmp_path / "out"
+    up = start(tmp_path, "up", path, "--out", out)
+    try:
+        until(lambda: events(out / "live" / "steps.0" / "nodes" / "n0" / "ledger.sqlite", "stepped"))
+        running = processes_of(out)
+        assert running.keys() == {"hub", "n0", "n1"}
+        up.send_signal(number)
+        _, said = up.communicate(timeout=30)
+    finally:
+        up.kill()
+    assert up.returncode == 130
+    assert "stopped; every process has ended" in said
+    assert all(is_gone(pid) for pid in running.values())
+    assert not (out / "result.json").exists()
+
+
+def test_when_the_command_itself_is_killed_its_processes_leave(tmp_path: Path) -> None:
+    path, out = scenario(tmp_path, steps=1000), tmp_path / "out"
+    up = start(tmp_path, "up", path, "--out", out)
+    try:
+        until(lambda: events(out / "live" / "steps.0" / "nodes" / "n0" / "ledger.sqlite", "stepped"))
+        running = processes_of(out)
+    finally:
+        up.kill()
+        up.communicate()
+    until(lambda: all(is_gone(pid) for pid in running.values()), 20.0)
+
+
+def test_time_is_up(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    up = start(tmp_path, "up", scenario(tmp_path, steps=1000), "--out", out, "--until", 2)
+    _, said = up.communicate(timeout=60)
+    assert up.returncode == 0, said
+    (run,) = read_runs(out)
+    assert run.extra["finished"] is False
+    assert read_result(out).paradigms["steps"].accuracy_mean is None, "nobody had served anything by then"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["missing.toml"], "no scenario file missing.toml"),
+        (["steps.toml", "--paradigm", "step"], "--paradigm step: did you mean 'steps'?"),
+        (["steps.toml", "--set", "learners.cuont=3"], "learners.cuont"),
+        (["steps.toml", "--set", "paradigms.steps.stepps=3"], "paradigms.steps.stepps"),
+        (["steps.toml", "--out", "full"], "full holds a run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_process(tmp_path: Path, arguments: list[str], says: str) -> None:
+    scenario(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "result.json").write_bytes(msgspec.json.encode({}))
+    up = start(tmp_path, "up", *arguments)
+    _, said = up.communicate(timeout=30)
+    assert up.returncode == 2
+    assert says in said
+    assert said.count("\n") == 1, said
