@@ -93,14 +93,31 @@ def test_time_is_up(tmp_path: Path) -> None:
         (["steps.toml", "--set", "learners.cuont=3"], "learners.cuont"),
         (["steps.toml", "--set", "paradigms.steps.stepps=3"], "paradigms.steps.stepps"),
         (["steps.toml", "--out", "full"], "full holds a run"),
+        (["steps.toml", "--out", "begun"], "begun holds a run already, and a live run begins anew: choose another --out"),
     ],
 )
 def test_a_mistake_is_one_line_and_no_process(tmp_path: Path, arguments: list[str], says: str) -> None:
     scenario(tmp_path)
     (tmp_path / "full").mkdir()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "scenario.json").write_text("{}")
     (tmp_path / "full" / "result.json").write_bytes(msgspec.json.encode({}))
     up = start(tmp_path, "up", *arguments)
     _, said = up.communicate(timeout=30)
     assert up.returncode == 2
     assert says in said
     assert said.count("\n") == 1, said
+
+
+def test_a_scenario_in_lockstep_is_played_live_and_comes_to_the_simulated_numbers(tmp_path: Path) -> None:
+    path = scenario(tmp_path, schedule="lockstep")
+    for command, out in (("up", "live"), ("run", "simulated")):
+        process = start(tmp_path, command, path, "--out", out)
+        _, said = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+    (live,), (simulated,) = read_runs(tmp_path / "live"), read_runs(tmp_path / "simulated")
+    assert "live in lockstep, 3 processes: equal to the simulated run" in live.note
+    assert live.accuracy == simulated.accuracy
+    assert len(live.accuracy) == 2
+    assert (live.trace_hash, live.bytes_moved) == (simulated.trace_hash, simulated.bytes_moved)
+    assert (tmp_path / "live" / "logs" / "steps.0" / "n0.log").exists()
