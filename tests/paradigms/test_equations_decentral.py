@@ -104,7 +104,8 @@ def test_a_corrected_step_is_divided_by_the_rate_over_the_mean_rate() -> None:
     rates = [one["rate"] for one in kept]
     assert max(rates) > 1.2 * min(rates)
     for one in kept:  # averaged along with the models: everybody knows the mean rate
-        assert one["mean_rate"] == pytest.approx(np.mean(rates), rel=0.15)
+        assert one["mean_rate"] == pytest.approx(np.mean(rates), rel=0.4)
+    assert np.mean([one["mean_rate"] for one in kept]) == pytest.approx(np.mean(rates), rel=1e-6)
     assert step_factor(min(rates) / float(np.mean(rates))) > 1 > step_factor(max(rates) / float(np.mean(rates)))
 
 
@@ -203,8 +204,10 @@ def test_versions_of_aedfl_are_lamport_clocks_and_its_share_stays_1_with_metropo
 def test_masked_models_of_aedfl_are_small_stay_masked_and_cost_less() -> None:
     masks = {"every": 1, "warm_up": 1, "slope": 1.0, "rise": 1e9, "least": 0.3, "refresh": 3}
     tree = {**FEW, "learners": {"count": 4, "models": ["mlp"], "options": {"mlp": {"hidden": [32]}}}}
-    whole = run_to_end(prepared({**tree, "paradigms": {"aedfl": {**PLAIN, "rounds": 8}}}))
-    play = prepared({**tree, "paradigms": {"aedfl": {**PLAIN, "sparse": True, "rounds": 8, "masks": masks, "look": 1}}})
+    whole = run_to_end(prepared({**tree, "paradigms": {"aedfl": {**PLAIN, "rounds": 8, "epochs": 10}}}))
+    play = prepared(
+        {**tree, "paradigms": {"aedfl": {**PLAIN, "sparse": True, "rounds": 8, "epochs": 10, "masks": masks, "look": 1}}}
+    )
     sparse = run_to_end(play)
     for actor in play.stage.learners:
         kept = memory(play, actor.node)

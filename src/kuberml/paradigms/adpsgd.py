@@ -59,17 +59,17 @@ class Pairs:
 
     def __init__(self, node: Node, cfg: Config) -> None:
         self._node, self._memory, self._cfg = node, node.memory, cfg
-        self._turn = asyncio.Lock()  # one exchange at a time
-        self._answering = ("", 0)  # who asked in the one that is under way, and its number
+        self._turn, self._answering = asyncio.Lock(), ("", 0)  # one exchange at a time: who asked for it, and its number
 
     async def run(self) -> None:
         """First what a crash interrupted: the answer that was promised, the exchange that was asked for. Then iterate."""
         node, memory, cfg = self._node, self._memory, self._cfg
         if memory.said is not None:
             await self._say()
-        if memory.partner:
-            await self._ask_partner()
-        node.serve(average=self._answer)
+        async with self._turn:
+            node.serve(average=self._answer)
+            if memory.partner:
+                await self._ask_partner()
         while cfg.goes_on(memory.round, memory.began_ns, node.clock.now_ns()):
             slow = step_factor(memory.rate / memory.mean_rate) if cfg.corrected and memory.mean_rate > 0 else 1.0
             plan, before = msgspec.structs.replace(cfg.plan, lr=cfg.lr * slow), memory.state
@@ -119,26 +119,28 @@ class Pairs:
         number, before = (offer.signed.card.version if offer else -1), memory.answered.get(asker, 0)
         if offer is None or asker not in node.neighbours or number < before:
             raise RemoteError(f"{node.id}: {asker} is no neighbour, or its exchange {number} is over")
-        if self._turn.locked() and number > before:
-            if self._answering == (asker, number):
-                raise RemoteError(f"{node.id} is at the exchange {number} of {asker} already")
+        if number == before or self._answering == (asker, number):
+            answer = node.own(f"for {asker}")
+            if answer is None or answer.signed.card.version != number:
+                raise RemoteError(f"{node.id} is at the exchange {number} of {asker}")
+            return answer
+        if self._turn.locked():
             return offer
         async with self._turn:
-            if number == before:
-                return node.own(f"for {asker}")
             self._answering = (asker, number)
-            if (theirs := await take_vectors(node, offer, self._own)) is None:
+            theirs = await take_vectors(node, offer, self._own)
+            self._answering = ("", 0)
+            if theirs is None:
                 raise RemoteError(f"the model of {asker} did not come to {node.id}, or is not like that")
-            mean, said = symmetric(self._own, theirs), {"asker": asker, **self._own}
-            memory.update(state=mean["state"], mean_rate=float(mean["rate"][0]), answered={**memory.answered, asker: number},
-                          said=said)  # fmt: skip
-            node.deploy(Network(node.learner, memory.state), learned=[offer.signed])
+            mean = symmetric(self._own, theirs)
+            answered, said = {**memory.answered, asker: number}, (asker, self._own)
+            memory.update(state=mean["state"], mean_rate=float(mean["rate"][0]), answered=answered, said=said)
+            node.deploy(Network(node.learner, memory.state), [offer.signed])
             return await self._say()
 
     async def _say(self) -> Offer:
         """Publish what this node had before the last exchange that it answered. Said twice, it is the same package."""
-        said = dict(self._memory.said)
-        asker = said.pop("asker")
+        asker, said = self._memory.said
         return await self._node.publish(Weights(said), slot=f"for {asker}", version=self._memory.answered[asker], listed=False)
 
     @property

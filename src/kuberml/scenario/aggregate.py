@@ -79,6 +79,9 @@ def combine(runs: Sequence[RunSummary], target: Target | None, *, use: str = "")
         "accuracy_mean": means,
         "accuracy_p10": [percentile(_honest(run, run.accuracy), 10) for run in runs],
         "accuracy_own": [_mean_over_honest(run, run.accuracy_own) for run in runs],
+        "accuracy_slow": [run.accuracy_slow for run in runs],
+        "accuracy_fast": [run.accuracy_fast for run in runs],
+        "bias": [_bias(run) for run in runs],
         "accuracy_before": [_mean_over_honest(run, run.accuracy_before) for run in runs],
         "accuracy_network": [_mean_over_honest(run, run.accuracy_network) for run in runs],
         "accuracy_pooled_reference": [run.accuracy_pooled_reference for run in runs],
@@ -143,6 +146,11 @@ def _honest(run: RunSummary, per_learner: dict[str, float]) -> list[float]:
 
 def _mean_over_honest(run: RunSummary, per_learner: dict[str, float]) -> float | None:
     return mean(_honest(run, per_learner))
+
+
+def _bias(run: RunSummary) -> float | None:
+    slow, fast = run.accuracy_slow, run.accuracy_fast
+    return None if slow is None or fast is None else fast - slow
 
 
 def _harmed(runs: Sequence[RunSummary]) -> int | None:

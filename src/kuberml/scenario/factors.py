@@ -65,6 +65,8 @@ FACTORS = (
     Factor("accuracy, mean", "accuracy_mean", show_accuracy, _points),
     Factor("worst tenth", "accuracy_p10", show_accuracy, _points),
     Factor("on own mix", "accuracy_own", show_accuracy, _points),
+    Factor("on slow devices' data", "accuracy_slow", show_accuracy, _points),
+    Factor("better on fast ones' by", "bias", _points, _points),
     Factor("own network", "accuracy_network", show_accuracy, _points),
     Factor("time", "virtual_time_s", show_seconds, show_seconds),
     Factor("time to target", "time_to_target_s", show_seconds, show_seconds),

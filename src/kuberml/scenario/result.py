@@ -58,6 +58,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         paradigm: its label in the scenario.
         accuracy: per learner, on the disjoint label-balanced test set, with the predictor that it serves.
         accuracy_own: per learner, on its own label mix.
+        accuracy_slow, accuracy_fast: of what learners serve, on held-out data of the slowest and fastest third of devices.
         accuracy_before, accuracy_network: per learner, balanced: before anything was shared; its own network at the end
             (differs from `accuracy` when a shared head is served). {} when not measured.
         recall_before, recall: per learner and label, balanced test set.
@@ -74,6 +75,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     integer_hash: str = ""
     accuracy: dict[str, float]
     accuracy_own: dict[str, float] = {}
+    accuracy_slow: float | None = None
+    accuracy_fast: float | None = None
     accuracy_before: dict[str, float] = {}
     accuracy_network: dict[str, float] = {}
     recall_before: dict[str, dict[str, float]] = {}
@@ -118,7 +121,10 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class ParadigmResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One paradigm over seeds: means, and `_std`, the sample deviation over seeds (None for one seed)."""
+    """One paradigm over seeds: means, and `_std`, the sample deviation over seeds (None for one seed).
+
+    `bias` is accuracy_fast - accuracy_slow: by how much what is served fits fast devices' data better than slow devices'.
+    """
 
     use: str = ""
     note: str = ""
@@ -130,6 +136,12 @@ class ParadigmResult(msgspec.Struct, frozen=True, kw_only=True):
     accuracy_p10_std: float | None
     accuracy_own: float | None
     accuracy_own_std: float | None
+    accuracy_slow: float | None = None
+    accuracy_slow_std: float | None = None
+    accuracy_fast: float | None = None
+    accuracy_fast_std: float | None = None
+    bias: float | None = None
+    bias_std: float | None = None
     accuracy_before: float | None
     accuracy_before_std: float | None
     accuracy_network: float | None

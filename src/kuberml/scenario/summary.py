@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kuberml.core.ids import NodeId
+from kuberml.core.ids import Digest, NodeId
 from kuberml.core.units import NS
 from kuberml.learning.types import DataRef, Scores
+from kuberml.scenario.bias import slow_and_fast
 from kuberml.scenario.decisions import decisions
 from kuberml.scenario.measure import Board, Watch, on_mix
 from kuberml.scenario.played import Ended, Played
@@ -31,6 +32,7 @@ def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
     end = {actor.node: scores for actor, scores in _scores(play, board, outcome.virtual_time_ns)}
     begin = {actor.node: scores for actor, scores in _scores(play, board, None)}
     counts = {actor.node: actor.data.counts for actor in stage.honest if actor.data is not None}
+    slow, fast = slow_and_fast(stage.honest, _served(play), board)
     return RunSummary(
         paradigm=play.label,
         seed=play.seed,
@@ -38,6 +40,8 @@ def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
         integer_hash=outcome.integer_hash,
         accuracy={node: scores.accuracy for node, scores in end.items()},
         accuracy_own={node: on_mix(scores, counts[node]) for node, scores in end.items()},
+        accuracy_slow=slow,
+        accuracy_fast=fast,
         accuracy_before={node: scores.accuracy for node, scores in begin.items()},
         recall_before={node: scores.recall() for node, scores in begin.items()},
         recall={node: scores.recall() for node, scores in end.items()},
@@ -57,6 +61,12 @@ def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
         extra={"received_bytes": {node: traffic.received_control + traffic.received_blob
                                   for node, traffic in sorted(outcome.traffic.items())}},
     )  # fmt: skip
+
+
+def _served(play: Played) -> list[Digest]:
+    """What honest learners serve at the end."""
+    models = (play.watch.serving(actor.node, 1 << 62) for actor in play.stage.honest)
+    return [model for model in models if model is not None]
 
 
 def _scores(play: Played, board: Board, time_ns: int | None) -> list[tuple[Actor, Scores]]:
