@@ -448,6 +448,25 @@ def test_a_subscription_yields_what_fits_the_want_and_nothing_else() -> None:
 # --- the hub is somebody else too ---------------------------------------------------------------------------------------------
 
 
+def test_verdicts_are_asked_for_from_the_beginning_when_the_clock_of_the_hub_was_ahead_and_is_put_right() -> None:
+    asked: list[int] = []
+
+    async def hub_without_clock(node: Node) -> None:
+        async def board(asker: NodeId, body: bytes) -> bytes:
+            asked.append(wire.read(body, wire.About).since_ms)
+            return wire.write(wire.Board((), 1_000))
+
+        node.place.transport.serve("verdicts", board)
+
+    async def me(node: Node) -> Any:
+        await node.sleep(0.1)
+        return await node.verdicts([], 500), await node.verdicts([], 9_000_000)
+
+    here = Town("me", "clock", me={"hub": NodeId("clock")})
+    assert here.run(me=me, clock=hub_without_clock)["me"] == (([], 1_000), ([], 1_000))
+    assert asked == [500, 9_000_000, 0]
+
+
 @pytest.mark.parametrize("answer", [b"", b"\0", b"noise", wire.write(wire.Reply())])
 def test_a_hub_that_talks_nonsense_is_as_good_as_none(answer: bytes) -> None:
     async def false_hub(node: Node) -> None:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-LOOK_S = 0.05
+LOOK_S = 0.1
 
 
 def write_json(path: Path, plain: Any) -> None:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 RESTART_S = 0.1
@@ -19,8 +18,10 @@ STOP_S = 10.0
 class Actor:
     """One name in the town, and whoever plays it now."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> None:
-        self.name, self._command, self._log, self._environment = name, command, log, environment
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: dict[str, str], note: Callable[[str], None]
+    ) -> None:
+        self.name, self._command, self._log, self._environment, self._note = name, command, log, environment, note
         self.process: asyncio.subprocess.Process | None = None
         self.may_fail = False
         """Whether it may end by itself now: it was started on a full disk."""
@@ -69,9 +70,11 @@ class Actor:
             began_s = time.monotonic()
             with self._log.open("ab") as log:
                 self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *self._command, stdout=log, stderr=log, env=os.environ | self._environment
+                    *self._command, stdout=log, stderr=log, env=os.environ | self._environment
                 )
+            self._note(f"{self.name} started as {self.process.pid}")
             code = await self.process.wait()
+            self._note(f"{self.name} ended with {code}")
             if self.process.pid not in self._expected and not self.may_fail:
                 tail = self._log.read_text(errors="replace")[-2000:]
                 self.crashes.append(

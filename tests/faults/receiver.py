@@ -19,7 +19,7 @@ from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.manifest import content_of, single
 from kuberml.knowledge.want import Offer, Want
 from kuberml.worlds.live.world import LiveWorld
-from tests.faults.controls import LOOK_S, Controls
+from tests.faults.controls import Controls
 from tests.faults.packages import BASIS, BIG, TASK
 
 PAUSE_S = 0.3
@@ -30,7 +30,8 @@ class Receiver:
     """One node's sum."""
 
     def __init__(self, world: LiveWorld, node: Node) -> None:
-        self.world, self.node = world, node
+        self.world, self.node, self.missed = world, node, False
+        self.since = self.big_since = 0
         node.memory.setdefault(made_of=Contributions(), total=None, bigs={})
 
     @property
@@ -38,20 +39,26 @@ class Receiver:
         return self.node.memory.made_of
 
     async def look(self) -> None:
-        """Take in what is new."""
-        for offer in await self.node.find(Want(TASK, kinds=("statistics",), bases=(BASIS,), limit=512)):
+        """Take in what is new; what could not be had is asked for again from the beginning."""
+        self.missed = False
+        offers, self.since = await self.node.find_new(Want(TASK, kinds=("statistics",), bases=(BASIS,), limit=512), self.since)
+        for offer in offers:
             if single(offer.signed.card) not in self.made_of.entries:
                 await self.attempt(self.absorb(offer), offer)
-        for offer in await self.node.find(Want(TASK, kinds=("weights",), limit=64)):
+        offers, self.big_since = await self.node.find_new(Want(TASK, kinds=("weights",), limit=64), self.big_since)
+        for offer in offers:
             card = offer.signed.card
             if self.node.memory.bigs.get(card.author, -1) < card.version:
                 await self.attempt(self.take_big(offer), offer)
+        if self.missed:
+            self.since = self.big_since = 0
 
     async def attempt(self, doing: Any, offer: Offer) -> None:
         try:
             await doing
         except (RemoteError, Unreachable, InternalError, OSError, KeyError) as error:
             self.node.record("undelivered", card=offer.signed.digest, why=str(error))
+            self.missed = True
 
     async def absorb(self, offer: Offer) -> None:
         card, held = offer.signed.card, {}
@@ -108,4 +115,4 @@ async def receive_on(world: LiveWorld, node: Node, controls: Controls) -> None:
         except OSError as error:
             node.record("cannot", why=str(error))
         controls.say(**receiver.status())
-        await asyncio.sleep(LOOK_S if controls.town["quiet"] else PAUSE_S)
+        await asyncio.sleep(PAUSE_S)

@@ -73,10 +73,8 @@ async def soak(
                 result.recoveries_s.append(await law.settle(SETTLE_S))
                 result.rounds += 1
                 if say:
-                    print(
-                        f"{time.monotonic() - began_s:6.1f} s  {result.recoveries_s[-1]:5.2f} s after {', '.join(done)}",
-                        file=sys.stderr,
-                    )
+                    took = f"{time.monotonic() - began_s:6.1f} s  {result.recoveries_s[-1]:5.2f} s"
+                    print(f"{took} after {', '.join(done)}; last: {law.last_problem}", file=sys.stderr)
         except Broken as error:
             result.broken.append(f"{error}\n  after {done}")
             for actor in here.actors.values():
@@ -97,7 +95,9 @@ async def one_round(here: Town, draw: np.random.Generator, result: Result) -> li
 
     async def later(name: str, wait_s: float, own: np.random.Generator) -> str:
         await asyncio.sleep(wait_s)
+        here.note(f"{name} ...")
         said = await FAULTS[name](here, own)
+        here.note(f"{name} {said} is over")
         result.faults[name] += 1
         return f"{name} {said}"
 

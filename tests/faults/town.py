@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from kuberml.worlds.live.names import free_port
 from kuberml.worlds.live.world import LiveWorld
 from tests.faults.controls import journal, read_json, write_json
 from tests.faults.disks import Disk, disk, unmount
+from tests.faults.networks import Cable, Loopback, Network
 from tests.faults.packages import keys_of
 from tests.faults.processes import Actor
-from tests.faults.proxy import Line, Proxy, process_of
 
 ROOT = Path(__file__).parents[2]
-LOCAL = "127.0.0.1"
 
 
 class Town:
     """See the module; made by `town`."""
 
-    def __init__(self, folder: Path, publishers: int, receivers: int) -> None:
-        self.folder = folder
+    inspector: LiveWorld
+
+    def __init__(self, folder: Path, publishers: int, receivers: int, lay: Callable[[list[str]], Network]) -> None:
+        self.folder, self.phase = folder, 0
         self.publishers = [f"pub-{number}" for number in range(publishers)]
         self.receivers = [f"rec-{number}" for number in range(receivers)]
         self.members = [*self.publishers, *self.receivers]
         self.actors: dict[str, Actor] = {}
-        self.lines = {name: Line() for name in self.members}
         self.disks: dict[str, Disk] = {}
-        self.port, self.http_port = free_port(LOCAL), free_port(LOCAL)
-        self.phase, self.inspector = 0, None
-        self.inspector: LiveWorld
-        self._http = Proxy(self.http_port, self._line_of)
-        self._doors = {name: Proxy(self.port, lambda port, name=name: self.lines[name]) for name in self.members}
+        self.network = lay(self.members)
+
+    @property
+    def lines(self) -> dict[str, Cable]:
+        """To be cut, by member."""
+        return self.network.lines
+
+    def note(self, what: str) -> None:
+        """Take down what the harness did and saw, with the time: the way to find out why something took long."""
+        with (self.folder / "notes.txt").open("a") as file:
+            file.write(f"{time.time():.2f} {what}\n")
 
     def set_phase(self, *, quiet: bool) -> None:
         """Tell the publishers: a new phase has begun; say one thing more in it, and then be quiet (or go on)."""
@@ -70,23 +77,21 @@ class Town:
         for sub in ("control", "status", "journal", "logs"):
             (self.folder / sub).mkdir(parents=True)
         self.set_phase(quiet=False)
-        await self._http.open()
-        for door in self._doors.values():
-            await door.open()
-        self._add("hub", f"{LOCAL}:{self.port}", "--http", f"{LOCAL}:{self.http_port}",
-                  "--advertise", f"http://{LOCAL}:{self._http.port}")  # fmt: skip
+        await self.network.open(self._pids)
+        where, http = self.network.hub_listens
+        self._add("hub", where, "--http", http, "--advertise", self.network.advertise)
         for name in self.members:
-            self._add(name, f"{LOCAL}:{self._doors[name].port}")
+            self._add(name, self.network.address(name))
         for actor in self.actors.values():
             actor.start()
 
     async def close(self) -> None:
         """Stop everything."""
         for line in self.lines.values():
-            line.mend()
+            with contextlib.suppress(subprocess.CalledProcessError):  # it never came so far
+                line.mend()
         await asyncio.gather(*(actor.stop() for actor in self.actors.values()))
-        for proxy in (self._http, *self._doors.values()):
-            await proxy.close()
+        await self.network.close()
         for name in self.disks:
             with contextlib.suppress(OSError):  # it never came so far
                 shutil.copy(self.vault(name) / "ledger.sqlite", self.folder / "logs" / f"{name}.ledger.sqlite")
@@ -94,41 +99,26 @@ class Town:
 
     def _add(self, name: str, address: str, *more: str) -> None:
         self.disks[name] = disk(self.folder / "disks" / name)
-        command = [
-            "-m",
-            "tests.faults.actor",
-            name,
-            str(self.folder),
-            "--vault",
-            str(self.vault(name)),
-            "--address",
-            address,
-            *more,
-        ]
+        program = [*self.network.prefix(name), sys.executable, "-m", "tests.faults.actor"]
+        command = [*program, name, str(self.folder), "--vault", str(self.vault(name)), "--address", address, *more]
         environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.actors[name] = Actor(name, command, self.folder / "logs" / f"{name}.log", environment)
+        self.actors[name] = Actor(name, command, self.folder / "logs" / f"{name}.log", environment, self.note)
 
-    def _line_of(self, port: int) -> Line | None:
-        pids = {actor.pid: name for name, actor in self.actors.items() if actor.pid is not None and name in self.lines}
-        found = process_of(port, list(pids))
-        return None if found is None else self.lines[pids[found]]
+    def _pids(self) -> dict[int, str]:
+        return {actor.pid: name for name, actor in self.actors.items() if actor.pid is not None and name in self.lines}
 
 
 @contextlib.asynccontextmanager
-async def town(folder: Path, *, publishers: int = 2, receivers: int = 2) -> AsyncIterator[Town]:
+async def town(
+    folder: Path, *, publishers: int = 2, receivers: int = 2, lay: Callable[[list[str]], Network] = Loopback
+) -> AsyncIterator[Town]:
     """A town that lives until the end of the block, and an inspector who is a member like any, without faults."""
-    made = Town(folder, publishers, receivers)
+    made = Town(folder, publishers, receivers, lay)
+    keys, vault = keys_of("inspector"), folder / "inspector"
     try:
         await made.open()
-        inspector = LiveWorld.open(
-            f"{LOCAL}:{made.port}", node="inspector", role="inspector", keys=keys_of("inspector"), vault=folder / "inspector"
-        )
-        async with inspector as made.inspector:
+        inspecting = LiveWorld.open(made.network.inspector, node="inspector", role="inspector", keys=keys, vault=vault)
+        async with inspecting as made.inspector:
             yield made
     finally:
         await made.close()
-
-
-def cpu_count() -> int:
-    """Of this process."""
-    return len(os.sched_getaffinity(0))

@@ -116,6 +116,40 @@ def test_a_card_that_nobody_holds_is_kept_but_not_offered() -> None:
     assert catalog.card(signed.digest) == signed
 
 
+def test_what_came_since_is_told_by_arrival_whatever_the_cards_say_of_time(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path)
+    late, ancient = signed_card(slot="late", learned_at_ms=10**12), signed_card(slot="ancient", learned_at_ms=1)
+    assert catalog.candidates(Want("digits"), 0, since=catalog.newest_number) == []
+    catalog.add(late, A)
+    seen = catalog.newest_number
+    assert offered(catalog, Want("digits"), since=seen) == []
+    catalog.add(ancient, A)
+    assert offered(catalog, Want("digits"), since=seen) == [ancient]
+    assert offered(catalog, Want("digits"), since=0) == [late, ancient]
+    catalog.close()
+
+
+def test_no_number_is_used_twice_neither_after_a_withdrawal_nor_by_a_new_catalog(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    catalog = Catalog(path)
+    catalog.add(signed_card(slot="stays"), A)
+    catalog.add(signed_card(slot="goes"), A)
+    seen = catalog.newest_number
+    catalog.withdraw(KEYS.public, "goes")
+    assert catalog.newest_number == seen
+    catalog.close()
+    again = Catalog(path)
+    again.add(signed_card(slot="comes"), A)
+    assert [signed.card.slot for signed in offered(again, Want("digits"), since=seen)] == ["comes"]
+    again.close()
+    other = Catalog(tmp_path / "other.sqlite")
+    other.add(signed_card(slot="comes"), A)
+    assert other.newest_number != seen  # 2^-48 apart from certain
+    assert offered(other, Want("digits"), since=seen if seen <= other.newest_number else 0) != []
+    other.close()
+
+
 def test_a_bad_signature_does_not_get_in() -> None:
     catalog, signed = Catalog(), signed_card()
     with pytest.raises(RemoteError, match="signature"):

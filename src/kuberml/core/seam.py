@@ -32,7 +32,7 @@ class Clock(Protocol):
     """What time it is here."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since the world began (simulated) or since 1970 (live). Never goes back."""
+        """Nanoseconds since the world began (simulated) or since 1970 (live). Never goes back, but where a clock was wrong."""
         ...
 
     async def sleep(self, seconds: float) -> None:

@@ -25,9 +25,6 @@ from kuberml.knowledge.want import Offer, Want
 WIRE_RESERVE_BYTES = 6144
 """Of the budget kept back for cards, offers and verdicts."""
 
-OVERLAP_MS = 10_000
-"""What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
-
 
 class Desk:
     """State of a receiver. It can be made again from the store: after a restart nothing is delivered twice."""
@@ -48,7 +45,7 @@ class Desk:
         self.offers: dict[Digest, Offer] = {}
         self.is_spent = False
         """Whether the budget of bytes is used up: nothing more can be asked."""
-        self._found_ms = 0
+        self._since = 0
 
     async def open(self) -> Any:
         """Start from one's own knowledge, and, after a restart, from what was absorbed before: the model of that."""
@@ -69,16 +66,14 @@ class Desk:
             licences=self.node.place.licences,
             region=self.node.place.region,
             budget_bytes=None if left is None else max(0, left - WIRE_RESERVE_BYTES),
-            newer_than_ms=max(0, self._found_ms - OVERLAP_MS),
         )
 
     async def look(self) -> list[SignedCard]:
         """Ask for offers, deliver what the budget allows, and try it. Returns the cards that are new in `model`."""
         fresh: list[SignedCard] = []
         try:
-            for offer in await self.node.find(self.want()):
-                self.offers.setdefault(offer.signed.digest, offer)
-            self._found_ms = self.node.now_ms
+            offers, self._since = await self.node.find_new(self.want(), self._since)
+            self.offers.update((offer.signed.digest, offer) for offer in offers)
             for offer in list(self.offers.values()):
                 if not self._skips(offer.signed):
                     await self._take(offer)
@@ -115,6 +110,7 @@ class Desk:
             raise
         except Unreachable as error:
             self.node.record("undelivered", card=known, why=str(error))
+            self._since = 0  # others may hold it by now
         except RemoteError as error:
             self._refuse(offer.signed, str(error))
 

@@ -22,9 +22,6 @@ from kuberml.learning.jobs import solve_head
 OFFERS = 512
 """Asked for at once."""
 
-OVERLAP_MS = 10_000
-"""What was learned so shortly before the last look is asked for again: its announcement may have been under way."""
-
 
 class Gatherer:
     """Collects single packets on one basis, and publishes what they come to."""
@@ -37,7 +34,7 @@ class Gatherer:
         self._packets: dict[Digest, Statistics] = {}  # by content
         self._parents: dict[tuple[str, str], Digest] = {}  # card, by author and slot
         self._settled: set[Digest] = set()
-        self._found_ms = 0
+        self._since = 0
 
     async def run(self, *, learners: str, every_s: float, patience_s: float) -> None:
         """Look, and publish when everybody of a role that is present has sent something, or nothing new came for a while."""
@@ -53,13 +50,13 @@ class Gatherer:
 
     async def look(self) -> bool:
         """Fetch and add the packets that are new. Whether there were any."""
-        before, since_ms, asked_ms = self.made_of, max(0, self._found_ms - OVERLAP_MS), self._node.now_ms
-        want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=OFFERS, newer_than_ms=since_ms)
-        for offer in await self._node.find(want):
+        before = self.made_of
+        want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=OFFERS)
+        offers, self._since = await self._node.find_new(want, self._since)
+        for offer in offers:
             card = offer.signed.card
             if offer.signed.digest not in self._settled and not card.parents and card.terms == Terms():
                 await self._add(offer)
-        self._found_ms = asked_ms  # not now: fetching takes long, and others publish meanwhile
         return self.made_of != before
 
     async def publish(self, version: int) -> None:
@@ -83,6 +80,7 @@ class Gatherer:
             self._total = apply(step, self._total, packet, self._packets.__getitem__)
         except Unreachable as error:
             self._node.record("undelivered", card=offer.signed.digest, why=str(error))
+            self._since = 0
             return  # it stays on offer: the next look tries again
         except RemoteError as error:
             self._node.record("refused", card=offer.signed.digest, author=card.author, why=str(error))

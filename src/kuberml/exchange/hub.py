@@ -103,12 +103,14 @@ class Hub:
         return b""
 
     async def _find(self, asker: NodeId, body: bytes) -> bytes:
-        want = wire.read(body, wire.Query).want
-        candidates = self._catalog.candidates(want, self._now_ms)
+        query = wire.read(body, wire.Query)
+        want, upto = query.want, self._catalog.newest_number
+        since = query.since if query.since is not None and 0 <= query.since <= upto else 0  # else of a catalog that is gone
+        candidates = self._catalog.candidates(want, self._now_ms, since=since)
         others = [(signed, holders) for signed, holders in candidates if holders != (asker,)]
         offers = rank(want, others, self._standing.outcomes, self._standing.rank_ppm)
         self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in offers])
-        return wire.write(wire.Offers(tuple(offers)))
+        return wire.write(wire.Offers(tuple(offers), 0 if query.since is None else upto))
 
     async def _verdict(self, asker: NodeId, body: bytes) -> bytes:
         verdict = check_verdict(wire.read(body, SignedVerdict))

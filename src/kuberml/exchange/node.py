@@ -210,11 +210,11 @@ class Node:
 
     async def find(self, want: Want) -> list[Offer]:
         """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out."""
-        answer = await self._talk.consult("find", wire.write(wire.Query(want)), wire.Offers)
-        offers = answer.offers if answer else ()
-        good = [offer for offer in offers if self._trustworthy(offer.signed) and offer.signed.card.author != self.author]
-        self.record("found", want=digest_of(wire.write(want)), offers=[offer.signed.digest for offer in good])
-        return good
+        return (await self._found(wire.Query(want)))[0]
+
+    async def find_new(self, want: Want, since: int) -> tuple[list[Offer], int]:
+        """The same of what came to the hub after `since` (0: ever), and what to ask with next. The hub away: [], since."""
+        return await self._found(wire.Query(want, since))
 
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
         """Whatever others publish from now on that fits a standing want, as it comes."""
@@ -325,11 +325,19 @@ class Node:
         """
         about = wire.About(tuple(sorted(cards)), since_ms)
         board = await self._talk.consult("verdicts", wire.write(about), wire.Board)
+        if board is not None and board.as_of_ms < since_ms:  # the hub's clock was ahead, and has been put right
+            board = await self._talk.consult("verdicts", wire.write(wire.About(about.cards)), wire.Board)
         if board is None:
             return [], since_ms
         return [one for one in board.verdicts if self._is_testimony(one, about.cards)], board.as_of_ms
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def _found(self, query: wire.Query) -> tuple[list[Offer], int]:
+        answer = await self._talk.consult("find", wire.write(query), wire.Offers) or wire.Offers((), query.since or 0)
+        good = [one for one in answer.offers if self._trustworthy(one.signed) and one.signed.card.author != self.author]
+        self.record("found", want=digest_of(wire.write(query.want)), offers=[offer.signed.digest for offer in good])
+        return good, answer.upto
 
     def _checked(self, offer: Offer) -> SignedCard:
         """A card that may be delivered here. Raises RemoteError: why not."""

@@ -23,10 +23,14 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: int = 1
 
 
-class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A want, put to a hub."""
+class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A want, put to a hub. `since`: only what came to the hub after that; 0: everything, and the answer says where to go on.
+
+    It counts what came to the hub, not time: clocks differ, jump, and what was learned long ago may be announced today.
+    """
 
     want: Want
+    since: int | None = None
 
 
 class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,10 +39,11 @@ class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4,64}$")]
 
 
-class Offers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A hub's answer, best first."""
+class Offers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A hub's answer, best first. `upto`, for who asked with `since`: what to ask with next."""
 
     offers: tuple[Offer, ...]
+    upto: int = 0
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ CARD_LIMIT_BYTES = 256 * 1024
 SLOTS_PER_AUTHOR = 1024
 """An author who names more slots than this is refused."""
 
+GAP = 1 << 20
+"""Numbers left out at each opening: those of cards that have gone since."""
+
+_FIRST = 1 << 48
 _INT64 = range(2**63)
 _SCHEMA = """
 CREATE TABLE cards (
@@ -40,7 +45,7 @@ CREATE TABLE slots (author TEXT, slot TEXT, withdrawn INTEGER NOT NULL, PRIMARY 
 # All cards that may answer a want, and some more (see `matching`), in the order of `Catalog.candidates`.
 _NARROW = """
 SELECT id FROM cards
-WHERE task = :task AND newest = 1 AND learned_at_ms > :newer_than_ms
+WHERE task = :task AND newest = 1 AND learned_at_ms > :newer_than_ms AND id > :since
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:labels IS NULL OR id IN
     (SELECT card FROM labels WHERE task = :task AND label IN (SELECT value FROM json_each(:labels))))
@@ -59,6 +64,9 @@ class Catalog:
             ConfigError: the file is not a catalog or cannot be opened.
         """
         self._rows = Database(path, sort="catalog", version=1, schema=_SCHEMA, durable=False)
+        # No number is used twice: not after a withdrawal, and not by a catalog that is made anew in place of one that is lost.
+        before = _highest(self._rows.read("SELECT max(id) FROM cards"))
+        self._floor = before + GAP if before else 0 if path == ":memory:" else secrets.randbelow(_FIRST)
 
     def add(self, signed: SignedCard, holder: NodeId, *, keep: int = 1) -> bool:
         """Take in a card that `holder` has. The newest `keep` versions of its (author, slot) stay.
@@ -77,7 +85,8 @@ class Catalog:
         card, digest = signed.card, signed.digest
         with self._rows.write() as rows:
             known = rows.execute("SELECT id FROM cards WHERE digest = ?", (digest,)).fetchone()
-            row = known[0] if known else _insert(rows, card, digest, encoded, keep)
+            row = known[0] if known else _insert(rows, card, digest, encoded, keep, self._floor)
+            self._floor = max(self._floor, row)
             rows.execute("INSERT OR IGNORE INTO holders VALUES (?, ?)", (row, check_node(holder)))
         return known is None
 
@@ -106,7 +115,14 @@ class Catalog:
             )
         return len(gone)
 
-    def candidates(self, want: Want, now_ms: int, *, limit: int = 512) -> list[tuple[SignedCard, tuple[NodeId, ...]]]:
+    @property
+    def newest_number(self) -> int:
+        """Every card has a number, higher than those of all that came before it; this is the newest one's."""
+        return max(self._floor, _highest(self._rows.read("SELECT max(id) FROM cards")))
+
+    def candidates(
+        self, want: Want, now_ms: int, *, limit: int = 512, since: int = 0
+    ) -> list[tuple[SignedCard, tuple[NodeId, ...]]]:
         """What may answer a want (`matching.why_not`), each with its holders, at least one, sorted.
 
         Only the newest version of each slot is offered. First comes the newest card of each author, then the second
@@ -116,9 +132,10 @@ class Catalog:
             want: what is asked.
             now_ms: the time at which terms are judged.
             limit: cards at most.
+            since: only cards with a higher number than this (see `newest_number`).
         """
         found: list[tuple[SignedCard, tuple[NodeId, ...]]] = []
-        for (row,) in self._rows.read(_NARROW, _narrowed(want)):
+        for (row,) in self._rows.read(_NARROW, {**_narrowed(want), "since": since}):
             signed = self._signed(row)
             holders = self._holders(row)
             if holders and why_not(want, signed.card, now_ms=now_ms) is None:
@@ -196,20 +213,24 @@ def _checked(signed: SignedCard) -> bytes:
     return encoded
 
 
-def _insert(rows: sqlite3.Connection, card: Card, digest: Digest, encoded: bytes, keep: int) -> int:
-    """Insert a new card, drop those beyond `keep`, mark the newest; its row."""
+def _highest(found: list[tuple[int | None]]) -> int:
+    return found[0][0] or 0
+
+
+def _insert(rows: sqlite3.Connection, card: Card, digest: Digest, encoded: bytes, keep: int, floor: int) -> int:
+    """Insert a new card with a number above `floor` and all others, drop those beyond `keep`, mark the newest; its row."""
     place = (card.author, card.slot)
     found = rows.execute("SELECT id, version FROM cards WHERE author = ? AND slot = ? ORDER BY version DESC", place).fetchall()
     _check_version(rows, card, [version for _, version in found], keep)
     newest = not found or card.version > found[0][1]
     if newest:
         rows.execute("UPDATE cards SET newest = 0 WHERE author = ? AND slot = ? AND newest", place)
-    row = rows.execute(
-        "INSERT INTO cards (digest, author, slot, version, newest, task, kind, learned_at_ms, signed)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (digest, *place, card.version, newest, card.task, card.kind, card.learned_at_ms, encoded),
-    ).lastrowid
-    assert row is not None
+    row = 1 + max(floor, _highest(rows.execute("SELECT max(id) FROM cards").fetchall()))
+    rows.execute(
+        "INSERT INTO cards (id, digest, author, slot, version, newest, task, kind, learned_at_ms, signed)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (row, digest, *place, card.version, newest, card.task, card.kind, card.learned_at_ms, encoded),
+    )
     rows.executemany(
         "INSERT INTO labels VALUES (?, ?, ?)", [(card.task, label, row) for label, count in card.labels.items() if count > 0]
     )

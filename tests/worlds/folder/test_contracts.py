@@ -32,6 +32,13 @@ class TestSystemClock(ClockContract):
         clock = SystemClock()
         assert [clock.now_ns() for _ in range(3)] == [10, 10, 12]
 
+    def test_a_system_clock_that_was_years_ahead_is_put_right_without_a_restart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        years_ns = 10 * 365 * 86_400 * 10**9
+        times = iter([5, 5 + years_ns, 6, 7])
+        monkeypatch.setattr("time.time_ns", lambda: next(times))
+        clock = SystemClock()
+        assert [clock.now_ns() for _ in range(4)] == [5, 5 + years_ns, 6, 7]
+
 
 class TestHereCompute(ComputeContract):
     def run(self, main: Callable[[Compute], Awaitable[Any]]) -> Any:

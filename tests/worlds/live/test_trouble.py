@@ -15,6 +15,7 @@ from kuberml.worlds.live import world as live_world
 from kuberml.worlds.live.hub import keeper
 from kuberml.worlds.live.hub.process import HubProcess
 from kuberml.worlds.live.names import HUB
+from tests.faults.proxy import Line, Proxy
 from tests.worlds.live.test_world import PATIENCE_S, WANT, node, until, weights
 from tests.worlds.live.town import hub, member
 
@@ -146,6 +147,63 @@ def test_keep_says_not_yet_instead_of_holding_its_asker_for_ever(tmp_path: Path,
             assert await node(world).find(WANT) == []  # and it still answers this member
 
     asyncio.run(main())
+
+
+def test_what_was_learned_long_ago_by_a_wrong_clock_and_is_announced_now_is_new(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at, member(at, "a", tmp_path) as world_a, member(at, "b", tmp_path) as world_b:
+            await world_a.enter(PATIENCE_S)
+            await world_b.enter(PATIENCE_S)
+            a, b = node(world_a), node(world_b)
+            await a.publish(weights(), slot="now", version=0)
+            found, since = await b.find_new(WANT, 0)
+            assert len(found) == 1
+            assert await b.find_new(WANT, since) == ([], since)
+            await a.publish(weights(level=2.0), slot="ten years ago", version=0, learned_at_ms=a.now_ms - 10 * 365 * 86_400_000)
+            found, upto = await b.find_new(WANT, since)
+            assert [offer.signed.card.slot for offer in found] == ["ten years ago"]
+            assert upto > since
+        listen = {"listen": at.address, "http": at.http_url.removeprefix("http://")}
+        async with hub(tmp_path / "another", **listen) as anew, member(anew, "a", tmp_path) as world_a:
+            await world_a.enter(PATIENCE_S)  # its outbox tells the hub that has lost everything
+            async with member(anew, "b", tmp_path) as world_b:
+                await world_b.enter(PATIENCE_S)
+                found, _ = await node(world_b).find_new(WANT, upto)
+                assert {offer.signed.card.slot for offer in found} == {"now", "ten years ago"}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_a_question_under_way_when_the_line_breaks_is_put_again_at_once(how: str, tmp_path: Path) -> None:
+    async def main() -> float:
+        asked = asyncio.Event()
+
+        async def once_never(asker: NodeId, body: bytes) -> bytes:
+            if not asked.is_set():
+                asked.set()
+                await asyncio.sleep(3600)
+            return body
+
+        line, loop = Line(), asyncio.get_running_loop()
+        async with hub(tmp_path / "hub") as at:
+            proxy = Proxy(at.endpoint.port, lambda port: line)
+            await proxy.open()
+            async with member(f"127.0.0.1:{proxy.port}", "a", tmp_path) as world:
+                await world.enter(PATIENCE_S)
+                at.transport.serve("echo", once_never)
+                asking = asyncio.ensure_future(world.transport.ask(HUB, "echo", b"?", timeout_s=60.0))
+                await asked.wait()
+                began_s = loop.time()
+                getattr(line, how)()
+                await until(lambda: world.transport.here.find(HUB) is None)
+                line.mend()
+                assert await asking == b"?"
+                took_s = loop.time() - began_s
+            await proxy.close()
+        return took_s
+
+    assert asyncio.run(main()) < 20  # not the 60 s of its patience
 
 
 def _nothing(*asked: object) -> bytes:

@@ -7,16 +7,25 @@ import time
 
 from kuberml.core.units import NS, to_ns
 
+STEP_NS = 60 * NS
+"""A step back by more is no correction of a clock that runs a little fast, but of one that was wrong."""
+
 
 class SystemClock:
-    """Nanoseconds since 1970; when the system's clock is set back, this one stands still until it is reached again."""
+    """Nanoseconds since 1970; when the system's clock is set back a little, this one stands still until it is reached again.
+
+    A step back by more than STEP_NS is followed. Who stood still then would go on dating what it learns in the future, and
+    think the terms of others' knowledge expired, until somebody restarts it.
+    """
 
     def __init__(self) -> None:
         self._last_ns = 0
 
     def now_ns(self) -> int:
         """See the seam."""
-        self._last_ns = max(self._last_ns, time.time_ns())
+        now_ns = time.time_ns()
+        if now_ns > self._last_ns or self._last_ns - now_ns > STEP_NS:
+            self._last_ns = now_ns
         return self._last_ns
 
     async def sleep(self, seconds: float) -> None:
