@@ -25,7 +25,7 @@ from tests.faults.town import Town, town
 
 START_S = 40.0
 ROUND_S = 6.0
-FAULTS_A_ROUND = (5, 14)
+FAULTS_A_ROUND = (8, 20)
 WEIGHTS = {"kill": 5, "kill_hub": 2, "restart": 1, "restart_hub": 1, "freeze": 4, "cut": 3, "silence": 3, "delay": 2,
            "disk_full": 2, "disk_full_hub": 1, "clock": 3}  # fmt: skip
 
