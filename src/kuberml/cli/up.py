@@ -12,6 +12,7 @@ import typer
 from kuberml.cli.output import console, factors_out, json_out, say
 
 if TYPE_CHECKING:
+    from kuberml.scenario.live.slurm import Slurm
     from kuberml.scenario.result import Result
 
 STOPPED = 130
@@ -33,6 +34,14 @@ def up(
     until: Annotated[float | None, typer.Option("--until", min=1, help="Seconds at most; default: world.until_s.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for result.json, report.html and ledger.sqlite.")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data folder (else $KUBERML_DATA).")] = None,
+    on: Annotated[str, typer.Option("--on", help='Where learners run: "" here, "slurm" as jobs of a cluster.')] = "",
+    partition: Annotated[str, typer.Option("--partition", help="Of the cluster.")] = "",
+    time: Annotated[
+        str, typer.Option("--time", help="Walltime of a job, as for sbatch; it is submitted again until done.")
+    ] = "",
+    grace: Annotated[int, typer.Option("--grace", min=10, help="Seconds before its end at which a job is told.")] = 60,
+    host: Annotated[str, typer.Option("--host", help="Address of this machine that the cluster's machines can dial.")] = "",
+    sbatch: Annotated[list[str] | None, typer.Option("--sbatch", help="Another option of sbatch; repeatable.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, nothing else.")] = False,
 ) -> None:
     """Bring a scenario up: its hub and every learner as a process of its own, real sockets, real time; then the same report.
@@ -43,7 +52,8 @@ def up(
     from kuberml.cli.live_table import watching_live
     from kuberml.scenario.config import load
     from kuberml.scenario.folder import free_folder, open_folder
-    from kuberml.scenario.live.up import LIVE, Stopped, narrowed, play_live
+    from kuberml.scenario.live.slurm import Slurm
+    from kuberml.scenario.live.up import LIVE, narrowed, play_live
     from kuberml.scenario.report import write_report
     from kuberml.scenario.result import read_runs
 
@@ -53,11 +63,13 @@ def up(
         os.environ["KUBERML_DATA"] = str(data.resolve())
     config = narrowed(load(scenario, tuple(settings or ())), paradigm=paradigm, seed=seed, until_s=until)
     folder = out or free_folder(Path("runs") / f"{config.name}-live")
+    slurm = Slurm(partition=partition, time=time, grace_s=grace, host=host, options=tuple(sbatch or ())) if on else None
+    _check_place(on, slurm)
     open_folder(folder, config, resume=False)
     try:
         with watching_live() as tell:
-            result = play_live(config, out=folder.resolve(), tell=tell, scripts=scripts)
-    except Stopped:
+            result = play_live(config, out=folder.resolve(), tell=tell, scripts=scripts, slurm=slurm)
+    except KeyboardInterrupt:  # in order, or a second Ctrl-C
         say(f"stopped; every process has ended. What they said is in {folder / LIVE}")
         raise typer.Exit(STOPPED) from None
     report = write_report(folder, result, read_runs(folder))
@@ -65,6 +77,15 @@ def up(
         json_out(result)
     else:
         _show(result, report)
+
+
+def _check_place(on: str, slurm: Slurm | None) -> None:
+    from kuberml.core.errors import ConfigError
+
+    if on not in ("", "slurm"):
+        raise ConfigError(f"--on {on!r}: only 'slurm' is known; leave it out for processes on this machine")
+    if slurm is not None:
+        slurm.check()
 
 
 def _show(result: Result, report: Path) -> None:

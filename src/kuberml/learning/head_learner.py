@@ -12,6 +12,7 @@ from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.learning.extractors import built, features
 from kuberml.learning.learner import SoftTargets, inputs_of, label_positions
 from kuberml.learning.predictor import log_softmax
+from kuberml.learning.steering import Steering
 from kuberml.learning.types import Array, FitPlan, IntArray, Samples
 
 
@@ -47,8 +48,23 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
         """Zeros: the loss is convex, the start does not matter."""
         return np.zeros((self.d + 1) * len(self.labels), np.float32)
 
-    def fit(self, state: Array, samples: Samples, plan: FitPlan, seed: int, *, soft: SoftTargets | None = None) -> Array:
-        """Minibatch SGD on cross entropy, and on soft targets where given (at temperature 1). See `Learner.fit`."""
+    def fit(
+        self,
+        state: Array,
+        samples: Samples,
+        plan: FitPlan,
+        seed: int,
+        *,
+        soft: SoftTargets | None = None,
+        steering: Steering | None = None,
+    ) -> Array:
+        """Minibatch SGD on cross entropy, and on soft targets where given (at temperature 1). See `Learner.fit`.
+
+        Raises:
+            ConfigError: the steering is not of this head's states.
+        """
+        if steering is not None:
+            steering.check(len(state))
         z_Nd = _with_bias(features(self.extractor, samples.x_N)) if len(samples) else np.zeros((0, self.d + 1), np.float32)
         targets_NC = np.eye(len(self.labels), dtype=np.float32)[label_positions(self, samples.labels)[samples.y_N]]
         if soft is not None:
@@ -61,6 +77,8 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
             gradient_dC = (
                 z_Nd[batch].T @ (p_NC - targets_NC[batch]) / np.float32(len(batch)) + np.float32(plan.weight_decay) * w_dC
             )
+            if steering is not None:
+                gradient_dC = steering.pulled(gradient_dC.ravel(), w_dC.ravel(), state).reshape(w_dC.shape)
             velocity_dC = np.float32(plan.momentum) * velocity_dC + gradient_dC
             w_dC -= np.float32(plan.lr) * velocity_dC
         flat: Array = w_dC.ravel()

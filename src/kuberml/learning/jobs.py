@@ -24,6 +24,7 @@ from kuberml.learning.extractors import built, features
 from kuberml.learning.learner import Learner, State
 from kuberml.learning.pooling import pool
 from kuberml.learning.predictor import Predictor
+from kuberml.learning.steering import Steering, steerable
 from kuberml.learning.types import Array, DataRef, FitPlan, Scores
 
 Grid = tuple[distillation.Setting, ...]
@@ -58,6 +59,16 @@ def init_state(learner: Learner, seed: int) -> State:
 def fit(learner: Learner, state: State, data: DataRef, plan: FitPlan, seed: int) -> State:
     """Go on learning from `state` on private data."""
     return learner.fit(state, samples(data), plan, seed)
+
+
+@job(flops=lambda learner, state, data, plan, seed, steering: training_flops(learner, plan, len(data)))
+def fit_steered(learner: Learner, state: State, data: DataRef, plan: FitPlan, seed: int, steering: Steering) -> State:
+    """As `fit`, pulled by a steering; its few operations for each weight are not counted.
+
+    Raises:
+        ConfigError: the learner cannot be steered, or not by this.
+    """
+    return steerable(learner).fit(state, samples(data), plan, seed, steering=steering)
 
 
 @job(flops=predict_flops)

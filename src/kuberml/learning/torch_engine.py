@@ -19,7 +19,9 @@ from torch.nn import functional
 
 from kuberml.core.rng import seed_of
 from kuberml.learning.batching import batches, step_count
+from kuberml.learning.steering import Steering
 from kuberml.learning.torch_scratch import Scratch, one_job
+from kuberml.learning.torch_steering import Pull
 from kuberml.learning.types import Array, FitPlan, IntArray
 
 _PREDICT_BATCH = 256
@@ -47,6 +49,7 @@ def train(
     seed: int,
     soft: Soft | None = None,
     head_only: bool = False,
+    steering: Steering | None = None,
 ) -> Array:
     """The state after training from `state`; float32 [P].
 
@@ -59,6 +62,7 @@ def train(
         seed: of the batch order and of dropout.
         soft: soft targets; a batch of them joins every batch of samples.
         head_only: train the last layer and nothing else, with the module in evaluation mode.
+        steering: what pulls besides the loss.
     """
     if soft is not None and len(soft.x_M) == 0:
         soft = None
@@ -67,7 +71,8 @@ def train(
     with one_job(seed_of(seed, "torch"), scratch.device):
         scratch.load(state)
         scratch.module.train(not head_only)
-        descend = _Descent(scratch.head if head_only else scratch.trainable, plan)
+        trained = scratch.head if head_only else scratch.trainable
+        descend = _Descent(trained, plan, None if steering is None else Pull(steering, scratch, trained, state))
         hard_batches = batches(len(y_N), plan.batch, seed, "batches")
         soft_batches = batches(taught_count, plan.batch, seed, "soft")
         for hard, taught in itertools.islice(zip(hard_batches, soft_batches, strict=False), steps):
@@ -108,8 +113,8 @@ def _loss(scratch: Scratch, x_B: Array, y_B: IntArray, soft: Soft | None, taught
 class _Descent:
     """Plain SGD with momentum and weight decay, as `torch.optim.SGD` defines them, on a list of parameters."""
 
-    def __init__(self, parameters: Sequence[Tensor], plan: FitPlan) -> None:
-        self._parameters, self._plan = list(parameters), plan
+    def __init__(self, parameters: Sequence[Tensor], plan: FitPlan, pull: Pull | None) -> None:
+        self._parameters, self._plan, self._pull = list(parameters), plan, pull
         self._weights = [part.detach() for part in parameters]  # the same memory, outside autograd
         self._velocity = [torch.zeros_like(part) for part in self._weights] if plan.momentum else []
 
@@ -118,6 +123,8 @@ class _Descent:
         change = list(torch.autograd.grad(loss, self._parameters, materialize_grads=True))
         if self._plan.weight_decay:
             torch._foreach_add_(change, self._weights, alpha=self._plan.weight_decay)
+        if self._pull is not None:
+            change = self._pull(change, self._weights)
         if self._plan.momentum:
             torch._foreach_mul_(self._velocity, self._plan.momentum)
             torch._foreach_add_(self._velocity, change)

@@ -18,6 +18,7 @@ from kuberml.core.rng import seed_of
 from kuberml.core.values import value
 from kuberml.learning.learner import SoftTargets, inputs_of
 from kuberml.learning.models import need_torch
+from kuberml.learning.steering import Steering
 from kuberml.learning.types import Array, FitPlan, IntArray, Samples
 
 if TYPE_CHECKING:
@@ -66,9 +67,22 @@ class TorchLearner(msgspec.Struct, frozen=True):
         with torch_scratch.one_job(seed_of(seed, "init")):
             return torch_scratch.fresh(self).store()
 
-    def fit(self, state: Array, samples: Samples, plan: FitPlan, seed: int, *, soft: SoftTargets | None = None) -> Array:
-        """Train with minibatch SGD; see `Learner.fit`. With soft targets an epoch passes over the larger of the two sets."""
-        return self._train(state, samples, plan, seed, soft, head_only=False)
+    def fit(
+        self,
+        state: Array,
+        samples: Samples,
+        plan: FitPlan,
+        seed: int,
+        *,
+        soft: SoftTargets | None = None,
+        steering: Steering | None = None,
+    ) -> Array:
+        """Train with minibatch SGD; see `Learner.fit`. With soft targets an epoch passes over the larger of the two sets.
+
+        Raises:
+            ConfigError: the steering is not of this architecture's states.
+        """
+        return self._train(state, samples, plan, seed, soft, steering=steering)
 
     def refine_head(
         self, state: Array, samples: Samples, plan: FitPlan, seed: int, *, soft: SoftTargets | None = None
@@ -115,14 +129,24 @@ class TorchLearner(msgspec.Struct, frozen=True):
         return np.concatenate([tensors[name].reshape(-1) for name, _ in layout])
 
     def _train(
-        self, state: Array, samples: Samples, plan: FitPlan, seed: int, soft: SoftTargets | None, *, head_only: bool
+        self,
+        state: Array,
+        samples: Samples,
+        plan: FitPlan,
+        seed: int,
+        soft: SoftTargets | None,
+        *,
+        head_only: bool = False,
+        steering: Steering | None = None,
     ) -> Array:
         check_plan(plan)
         scratch = self._scratch()
         from kuberml.learning import torch_engine
 
         x_N, y_N, taught = self._inputs(samples.x_N), targets(self.labels, samples), self._soft(soft)
-        return torch_engine.train(scratch, state, x_N, y_N, plan=plan, seed=seed, soft=taught, head_only=head_only)
+        return torch_engine.train(
+            scratch, state, x_N, y_N, plan=plan, seed=seed, soft=taught, head_only=head_only, steering=steering
+        )
 
     def _soft(self, soft: SoftTargets | None) -> Soft | None:
         if soft is None:

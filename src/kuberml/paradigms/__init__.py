@@ -19,7 +19,11 @@ from kuberml.core.plugins import Registry
 ROLES = ("server", "client", "peer", "library")
 PARADIGMS: Registry[ModuleType] = Registry("paradigm", "kuberml.paradigms")
 
-for _name in ("local", "centralised", "fedavg", "fedavg-head", "one-shot", "fed3r", "dpsgd", "kuber"):
+for _name in (
+    *("local", "centralised"),
+    *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff"),
+    *("dpsgd", "kuber"),
+):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
     PARADIGMS.add(_name, lambda module=_module: import_module(module))  # type: ignore[misc]
 

@@ -7,26 +7,35 @@ Decentralized Data. AISTATS 2017, algorithm 1: w <- sum over the cohort of (n_k 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any
 
+from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
-from kuberml.exchange.states import fetch_state, packed, take_state
+from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed, take_vectors
+from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.averaging import Mean
 from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
-from kuberml.paradigms.options import Training
+from kuberml.learning.types import Array
+from kuberml.paradigms.options import Handing
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
 
 
-class Config(Training, frozen=True, kw_only=True):
+Answer = Callable[[Learner, int, Vectors], Awaitable[Offer]]
+"""What a client does with (its learner, the base's version, the base's tensors): the update that it hands in."""
+
+
+class Config(Handing, frozen=True, kw_only=True):
     """Options. A round's cohort is a share of the clients that are present, at least one."""
 
     rounds: int = 20
     cohort: float = 1.0
-    deadline_s: float = 600.0
 
 
 async def server(node: Node, cfg: Config) -> None:
@@ -36,45 +45,105 @@ async def server(node: Node, cfg: Config) -> None:
 
 async def client(node: Node, cfg: Config) -> None:
     """Fit what is asked, serve what is adopted."""
-    own: asyncio.Future[Learner] = asyncio.get_running_loop().create_future()
-    own.set_result(node.learner)
-    await follow(node, cfg, own)
+    await follow(node, cfg, at_once(node.learner))
 
 
-async def rounds(node: Node, cfg: Config, learner: Learner) -> None:
-    """The server's rounds for any learner whose states can be averaged."""
-    node.memory.setdefault(round=0, weights=await node.compute(init_state, learner, node.seed("init")))
+class Averaging:
+    """What a server sends, and what it makes of a round; here the plain weighted mean. Others (FedAdam, SCAFFOLD) override.
+
+    Attributes:
+        sends: which entries of the server's memory travel, by the name of the tensor that carries each.
+    """
+
+    sends: Mapping[str, str] = MappingProxyType({"state": "weights"})
+
+    def start(self, weights_P: Array) -> dict[str, Any]:
+        """What the server remembers from the beginning, besides its weights."""
+        return {}
+
+    def weigh(self, samples: int) -> float:
+        """The weight of a client that has so many samples, 1 or more."""
+        return samples
+
+    def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
+        """What to remember after a round: `means` are over the clients that answered, of all that are present."""
+        return {"weights": means["state"]}
+
+
+PLAIN = Averaging()
+
+
+async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = PLAIN) -> None:
+    """The server's rounds for any learner whose states can be averaged. A restarted server does its round again."""
+    weights_P = await node.compute(init_state, learner, node.seed("init"))
+    node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
     for r in range(node.memory.round, cfg.rounds):
         clients = node.peers("client")
         size = max(1, round(cfg.cohort * len(clients)))
         cohort = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
-        base = await node.publish(packed(node.memory.weights), slot="global", version=r, keep=2, listed=False)
-        mean = Mean()
+        sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
+        base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
+        means, answers = {name: Mean() for name in sent}, 0
         async for offer in node.ask(cohort, "fit", base, timeout_s=cfg.deadline_s):
-            state = await take_state(node, offer, node.memory.weights)
+            came = await take_vectors(node, offer, sent)
             samples = sum(offer.signed.card.labels.values())
-            if state is not None and samples:
-                mean.add(state, weight=samples)
-        node.memory.update(round=r + 1, weights=mean.result(node.memory.weights))
-    final = await node.publish(packed(node.memory.weights), slot="global", version=cfg.rounds, keep=2, listed=False)
+            if came is not None and samples:
+                answers += 1
+                for name, mean in means.items():
+                    mean.add(came[name], weight=server.weigh(samples))
+        found = {name: mean.result(sent[name]) for name, mean in means.items()}
+        entries = server.step(node.memory, found, answers, len(clients)) if answers else {}
+        node.memory.update(round=r + 1, **entries)
+    await hand_out(node, cfg, cfg.rounds)
+
+
+async def hand_out(node: Node, cfg: Handing, version: int) -> None:
+    """Last of all, let everybody adopt the weights."""
+    final = await node.publish(packed(node.memory.weights), slot="global", version=version, keep=2, listed=False)
     async for _ in node.ask(node.peers("client"), "adopt", final, timeout_s=cfg.deadline_s):
         pass
 
 
-async def follow(node: Node, cfg: Config, learner: asyncio.Future[Learner]) -> None:
-    """The client's side of `rounds`. It serves at once, also while its learner is still being delivered."""
+async def follow(
+    node: Node,
+    cfg: Handing,
+    learner: asyncio.Future[Learner],
+    answer: Answer | None = None,
+    reads: Collection[str] = ("state",),
+) -> None:
+    """The client's side of `rounds`. It serves at once, also while its learner is still being delivered.
+
+    Args:
+        learner: what trains here, when it is there.
+        answer: what it does when asked to fit; None: a plain fit of the base.
+        reads: the tensors of the base that this takes.
+    """
 
     async def adopt(_: str, base: Offer | None) -> None:
         state = await fetch_state(node, base)
         node.deploy(Network(await learner, state), learned=[base.signed] if base else [])
 
     async def train(asker: str, base: Offer | None) -> Offer:
-        start = await fetch_state(node, base)
+        start = await fetch_vectors(node, base, reads)
         assert base is not None, "a state came out of it"
-        r = base.signed.card.version
-        node.deploy(Network(await learner, start), learned=[base.signed])
-        state = await node.compute(fit, await learner, start, node.data.train, cfg.plan, node.seed("fit", r))
-        return await node.publish(packed(state, node.data.counts), slot="update", version=r, listed=False)
+        node.deploy(Network(await learner, start["state"]), learned=[base.signed])
+        return await (answer or plain)(await learner, base.signed.card.version, start)
+
+    async def plain(own: Learner, r: int, start: Vectors) -> Offer:
+        state = await node.compute(fit, own, start["state"], node.data.train, cfg.plan, node.seed("fit", r))
+        return await hand_in(node, r, packed(state, node.data.counts))
 
     node.serve(fit=train, adopt=adopt)
     await node.until_done()
+
+
+async def hand_in(node: Node, number: int, update: Weights) -> Offer:
+    """Publish a client's update, for the server alone; each has a number of its own."""
+    return await node.publish(update, slot="update", version=number, listed=False)
+
+
+def at_once(learner: Learner) -> asyncio.Future[Learner]:
+    """A learner that need not be delivered."""
+    own: asyncio.Future[Learner] = asyncio.get_running_loop().create_future()
+    own.set_result(learner)
+    return own

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from kuberml.learning.types import FitPlan
 
@@ -22,3 +25,23 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def plan(self) -> FitPlan:
         """One fit's plan."""
         return FitPlan(self.lr, self.steps, self.epochs, self.batch, self.momentum, self.weight_decay, self.bf16)
+
+
+class Handing(Training, frozen=True, kw_only=True):
+    """Options of every paradigm whose server hands out weights and takes in what clients make of them."""
+
+    deadline_s: float = 600.0
+
+
+class Handed(Handing, frozen=True, kw_only=True):
+    """Options of any server that takes in models as they come.
+
+    Attributes:
+        updates: how many it takes in, all in all, until it says that it is over.
+        cohort: the share of the clients present that train at a time, at least one.
+        rest_s: see `exchange.crowd`.
+    """
+
+    updates: Annotated[int, Meta(ge=0)] = 200
+    cohort: float = 1.0
+    rest_s: Annotated[float, Meta(gt=0)] = 10.0

@@ -24,6 +24,7 @@ from kuberml.scenario.validate import check_possible
 from kuberml.worlds.live.lockstep.line import STALL_S
 from kuberml.worlds.live.lockstep.troupe import Troupe
 from kuberml.worlds.simulated.workers import make_workers
+from kuberml.worlds.simulated.world import Outcome
 
 MEMBER = "kuberml.scenario.lockstep_member"
 
@@ -49,6 +50,11 @@ def simulated_lockstep(config: Config, label: str, seed: int, *, workers: int = 
         outcome = play.run()
     finally:
         pool.close()
+    return run_of(play, outcome)
+
+
+def run_of(play: Play, outcome: Outcome) -> LockstepRun:
+    """What a simulated play in lockstep came to."""
     gave_up = play.parts.gave_up
     return LockstepRun(
         virtual_time_ns=outcome.virtual_time_ns,

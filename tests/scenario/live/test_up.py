@@ -104,3 +104,17 @@ def test_a_mistake_is_one_line_and_no_process(tmp_path: Path, arguments: list[st
     assert up.returncode == 2
     assert says in said
     assert said.count("\n") == 1, said
+
+
+def test_a_scenario_in_lockstep_is_played_live_and_comes_to_the_simulated_numbers(tmp_path: Path) -> None:
+    path = scenario(tmp_path, schedule="lockstep")
+    for command, out in (("up", "live"), ("run", "simulated")):
+        process = start(tmp_path, command, path, "--out", out)
+        _, said = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+    (live,), (simulated,) = read_runs(tmp_path / "live"), read_runs(tmp_path / "simulated")
+    assert "live in lockstep, 3 processes: equal to the simulated run" in live.note
+    assert live.accuracy == simulated.accuracy
+    assert len(live.accuracy) == 2
+    assert (live.trace_hash, live.bytes_moved) == (simulated.trace_hash, simulated.bytes_moved)
+    assert (tmp_path / "live" / "logs" / "steps.0" / "n0.log").exists()

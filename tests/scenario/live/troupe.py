@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -55,7 +56,7 @@ def scenario(folder: Path, *, learners: int = 2, steps: int = 5, every_s: float 
     """A scenario's file with the paradigm STEPS beside it."""
     (folder / "count_steps.py").write_text(STEPS)
     path = folder / "steps.toml"
-    settings = "\n".join(f"{name} = {value!r}" for name, value in {"until_s": 60, **world}.items())
+    settings = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {"until_s": 60, **world}.items())
     path.write_text(
         f'[data]\nlimit = 120\n[learners]\ncount = {learners}\nmodels = ["linear"]\n[places]\ndegree = {min(1, learners - 1)}\n'
         f'[world]\n{settings}\n[paradigms.steps]\nuse = "count_steps.py"\nsteps = {steps}\nevery_s = {every_s}\n'

@@ -23,7 +23,7 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Compute, Store, Transport
 from kuberml.core.values import dumps
 from kuberml.scenario.live.counted import CountedCompute, CountedTransport
-from kuberml.scenario.live.playbill import PROMPTER, read_playbill
+from kuberml.scenario.live.playbill import PROMPTER, find_hub, read_playbill
 from kuberml.scenario.live.standing import Standing
 from kuberml.scenario.live.status import ASK, Cue, Phase, Status
 from kuberml.scenario.parts import Parts
@@ -111,8 +111,9 @@ class Actor:
                 return 0
             if self._part is not None and self._part.done():
                 self._part.result()
-        with contextlib.suppress(KuberError):
-            await self._world.transport.ask(PROMPTER, ASK, self._said("leaving"), timeout_s=1.0)
+        if self._part is not None and not self._part.done():
+            with contextlib.suppress(KuberError):
+                await self._world.transport.ask(PROMPTER, ASK, self._said("leaving"), timeout_s=1.0)
         await self._end()
         return AGAIN
 
@@ -181,24 +182,40 @@ async def live(folder: Path, node: NodeId) -> int:
     if node not in parts.cast:
         raise ConfigError(f"{node} has no part in {folder}; there are {', '.join(parts.cast)}")
     role, actor = parts.cast[node]
+    hub = await find_hub(folder)
     opening = LiveWorld.open(
-        playbill.address, node=node, role=role, keys=actor.keys, vault=folder / "nodes" / node, realm=playbill.realm,
+        hub.address, node=node, role=role, keys=actor.keys, vault=folder / "nodes" / node, realm=playbill.realm,
         trust=RollTrust(playbill.realm, owner=playbill.owner), serve_http="127.0.0.1:0" if playbill.doors else None,
     )  # fmt: skip
     async with opening as world:
         me = Actor(world, parts, node, folder)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            loop.add_signal_handler(number, _leave, me)
+            loop.add_signal_handler(number, _leave, me, folder, node)
         return await me.run()
 
 
-def _leave(actor: Actor) -> None:
+def exit_file(folder: Path, node: NodeId) -> Path:
+    """Where a node's process leaves its exit status, for who cannot ask the system."""
+    return folder / "logs" / f"{node}.exit"
+
+
+def _leave(actor: Actor, folder: Path, node: NodeId) -> None:
     """Begin to leave. A job cannot be stopped in its middle: the process does not wait for it longer than GRACE_S."""
+
+    def at_once() -> None:
+        _say_how_it_ended(folder, node, AGAIN)
+        os._exit(AGAIN)
+
     actor.leaving.set()
-    last = threading.Timer(GRACE_S, os._exit, (AGAIN,))
+    last = threading.Timer(GRACE_S, at_once)
     last.daemon = True
     last.start()
+
+
+def _say_how_it_ended(folder: Path, node: NodeId, code: int) -> None:
+    with contextlib.suppress(OSError):
+        exit_file(folder, node).write_text(str(code))
 
 
 def hang_on(line: int) -> None:
@@ -218,11 +235,14 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it
     if arguments[2:] == ["--line"]:
         hang_on(0)
+    folder, node = Path(arguments[0]), NodeId(arguments[1])
     try:
-        return asyncio.run(live(Path(arguments[0]), NodeId(arguments[1])))
+        code = asyncio.run(live(folder, node))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        return WRONG
+        code = WRONG
+    _say_how_it_ended(folder, node, code)
+    return code
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ END_S, LEAVE_S = 10.0, 10.0
 LOOK_S = 0.02
 TAIL_LINES = 6
 
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
     "OMP_WAIT_POLICY": "PASSIVE"  # spinning threads of several processes starve each other
 }
 
@@ -43,7 +43,7 @@ class Crew:
 
     def __init__(self, folder: Path, *, restarts: int = RESTARTS) -> None:
         """`folder`: of the run; what processes say goes to `logs/NODE.log` in it."""
-        self._folder, self._restarts = folder, restarts
+        self.folder, self._restarts = folder, restarts
         self._running: dict[NodeId, subprocess.Popen[bytes]] = {}
         self._deaths: dict[NodeId, int] = {}
         (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -51,13 +51,13 @@ class Crew:
     def start(self, nodes: Sequence[NodeId]) -> None:
         """Start each node's process. Raises ConfigError: this machine lets us start no more."""
         for node in nodes:
-            part = ["host", str(self._folder)] if node == HUB else ["actor", str(self._folder), node, "--line"]
+            part = ["host", str(self.folder)] if node == HUB else ["actor", str(self.folder), node, "--line"]
             command = [sys.executable, "-m", f"kuberml.scenario.live.{part[0]}", *part[1:]]
             try:
                 with self.log(node).open("ab") as log:
                     self._running[node] = subprocess.Popen(  # noqa: S603 - our own module, no shell
                         command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-                        env={**os.environ, **_ONE_THREAD},
+                        env={**os.environ, **ONE_THREAD},
                     )  # fmt: skip
             except OSError as error:
                 raise ConfigError(f"cannot start a process for {node}: {error}") from error
@@ -69,7 +69,7 @@ class Crew:
 
     def log(self, node: NodeId) -> Path:
         """What a node's process said."""
-        return self._folder / "logs" / f"{node}.log"
+        return self.folder / "logs" / f"{node}.log"
 
     def check(self) -> list[Death]:
         """Who died since the last look. Those that may are started again.
@@ -85,12 +85,16 @@ class Crew:
             self._bury(node)
             if code == WRONG:
                 raise ConfigError(self.last_words(node))
-            times = self._deaths[node] = self._deaths.get(node, 0) + (code != AGAIN)
-            again = times <= self._restarts
-            found.append(Death(node, how_ended(code), times, again))
-            if again:
-                self.start([node])
+            found.append(self.died(node, code))
         return found
+
+    def died(self, node: NodeId, code: int | None, how: str = "") -> Death:
+        """Count a death and start the node again, if it may. `code`: its exit status, if it is known; else `how` it ended."""
+        times = self._deaths[node] = self._deaths.get(node, 0) + (code != AGAIN)
+        again = times <= self._restarts
+        if again:
+            self.start([node])
+        return Death(node, how if code is None else how_ended(code), times, again)
 
     def last_words(self, node: NodeId) -> str:
         """The end of a node's log."""

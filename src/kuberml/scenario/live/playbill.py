@@ -5,8 +5,10 @@ The realm of a run is closed: only its own cast is on the roll, so that nobody e
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import blake3
 import msgspec
 
 from kuberml.core.canonical import encode
-from kuberml.core.errors import ConfigError
+from kuberml.core.errors import ConfigError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.knowledge.signing import Keys
 from kuberml.scenario.config import Config
@@ -25,7 +27,8 @@ from kuberml.worlds.member.keyfile import keys_in
 PROMPTER = NodeId("prompter")
 """The process that began the run: it tells the others when to begin and when it is over."""
 
-FILE, SECRET_BYTES = "playbill.json", 32
+FILE, WHERE, SECRET_BYTES = "playbill.json", "hub.json", 32
+PATIENCE_S, LOOK_S = 120.0, 0.05
 PREDICTORS = "predictors"
 """Folder of what was served, by digest."""
 
@@ -37,7 +40,7 @@ class Playbill(msgspec.Struct, frozen=True, kw_only=True):
     """One live run.
 
     Attributes:
-        address: of the hub, for members; `listen`, `http`: where it listens.
+        host: where the hub listens; which ports it found free stands in `hub.json` (see `Whereabouts`).
         doors: whether members have HTTP doors of their own; False: they only dial out.
         owner: public key of the realm's owner.
         secret: hex, drawn for this run; keys of all nodes follow from it.
@@ -47,9 +50,7 @@ class Playbill(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     label: str
     seed: int
-    address: str
-    listen: str
-    http: str
+    host: str
     doors: bool
     realm: str
     owner: str
@@ -60,6 +61,31 @@ class Playbill(msgspec.Struct, frozen=True, kw_only=True):
     def deal(self) -> Deal:
         """The run's keys."""
         return drawn(bytes.fromhex(self.secret))
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """Where the hub is: what members dial, and its page. Written by the hub when it is ready, read again when it restarts."""
+
+    address: str
+    page: str
+
+
+def whereabouts(folder: Path) -> Whereabouts | None:
+    """Where the hub of a run is; None: it has not been ready yet."""
+    try:
+        return msgspec.json.decode((folder / WHERE).read_bytes(), type=Whereabouts)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+async def find_hub(folder: Path, patience_s: float = PATIENCE_S) -> Whereabouts:
+    """The same, waiting for it. Raises Unreachable: not within the patience."""
+    until_s = time.monotonic() + patience_s
+    while (found := whereabouts(folder)) is None:
+        if time.monotonic() > until_s:
+            raise Unreachable(f"the hub was not ready {patience_s:g} s after the start; see {folder}/logs/hub.log")
+        await asyncio.sleep(LOOK_S)
+    return found
 
 
 def new_secret() -> bytes:

@@ -19,6 +19,7 @@ from kuberml.scenario.live.status import ASK, Act, Cue, Status, read_status
 HOLD_S = 1.0
 """How long a question waits for news: so often every node says how it stands."""
 OVER = ("done", "gave up")
+"""Phases of a node whose part is over."""
 
 
 class Prompter:
@@ -35,6 +36,7 @@ class Prompter:
         self._waited = {node for node, role in cast.items() if role == waited}
         self.heard: dict[NodeId, Status] = {}
         self.lost: set[NodeId] = set()
+        self._over: set[NodeId] = set()
         self.began_ns: int | None = None
         self._acts: dict[NodeId, Act] = dict.fromkeys(cast, "wait")
         self._news = asyncio.Event()
@@ -43,7 +45,7 @@ class Prompter:
     @property
     def is_over(self) -> bool:
         """Everybody that is waited for has ended, or is lost for good."""
-        return all(node in self.lost or self._phase(node) in OVER for node in self._waited)
+        return self._waited <= self.lost | self._over
 
     def missing(self) -> list[NodeId]:
         """Who has not come yet."""
@@ -62,6 +64,8 @@ class Prompter:
         if asker not in self._cast:
             raise RemoteError(f"{asker} has no part in this run")
         self.heard[asker] = status = read_status(body)
+        if status.phase in OVER:
+            self._over.add(asker)  # for good: it may die after it, and play again
         self._move()
         known: Act = "wait" if status.phase == "ready" else "play"
         until_s = asyncio.get_running_loop().time() + HOLD_S

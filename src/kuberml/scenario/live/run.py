@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,23 +24,25 @@ from kuberml.scenario.live.playbill import (
     PREDICTORS,
     PROMPTER,
     Playbill,
+    Whereabouts,
     drawn,
+    find_hub,
     found_realm,
     new_secret,
     write_playbill,
 )
 from kuberml.scenario.live.prompter import Prompter
+from kuberml.scenario.live.slurm import Slurm, SlurmCrew
 from kuberml.scenario.live.status import Status
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.public_things import PublicThings
-from kuberml.worlds.live import names
 from kuberml.worlds.live.energy import Meter, meters
 from kuberml.worlds.live.names import HUB
 from kuberml.worlds.live.trust.by_roll import RollTrust
 from kuberml.worlds.live.world import LiveWorld
 
 START_S = 300.0
-"""For all processes to come."""
+"""For all processes to come; a batch system's queue may take for ever."""
 LOOK_S = 0.1
 TELL_S = 0.25
 
@@ -81,14 +85,16 @@ class LiveRun:
         joules: (time_ns, millijoules of this machine since the beginning), where the machine measures them.
     """
 
-    def __init__(self, config: Config, label: str, seed: int, folder: Path, *, scripts: str = "") -> None:
-        """Set the stage; no process runs yet.
+    def __init__(
+        self, config: Config, label: str, seed: int, folder: Path, *, scripts: str = "", slurm: Slurm | None = None
+    ) -> None:
+        """Set the stage; no process runs yet. `slurm`: learners are its jobs, not processes here.
 
         Raises:
             ConfigError: an option is unknown or impossible, the data cannot be dealt that way, or the folder cannot be written.
         """
         self.config, self.label, self.seed, self.folder = config, label, seed, folder
-        secret = new_secret()
+        secret, host = new_secret(), "127.0.0.1" if slurm is None else slurm.address
         self.keys = drawn(secret)
         self.parts = Parts(config, label, seed, PublicThings(config), self.keys)
         self.finished, self.began_ns, self.ended_ns = False, 0, 0
@@ -98,18 +104,20 @@ class LiveRun:
         self._meters: list[Meter] = []
         self._last: dict[NodeId, Death] = {}
         self._news: list[str] = []
+        self._page = ""
         (folder / PREDICTORS).mkdir(parents=True)
-        port, http_port, realm = names.free_port("127.0.0.1"), names.free_port("127.0.0.1"), f"up-{secret[:4].hex()}"
+        realm = f"up-{secrets.token_hex(4)}"
         members = {node: actor.keys.public for node, (_, actor) in self.parts.cast.items() if node != HUB}
         members[PROMPTER] = self.keys(seed, PROMPTER).public
         owner = found_realm(folder / "nodes" / HUB, realm, members)
-        address = f"127.0.0.1:{port}"
         self.playbill = Playbill(
-            config=config, label=label, seed=seed, address=address, listen=address, http=f"127.0.0.1:{http_port}", doors=True,
+            config=config, label=label, seed=seed, host=host, doors=slurm is None,
             realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
         )  # fmt: skip
         write_playbill(folder, self.playbill)
-        self.crew = Crew(folder)
+        learners = [actor.node for actor in self.parts.stage.learners]
+        self.crew = Crew(folder) if slurm is None else SlurmCrew(folder, slurm, learners)
+        self._start_s = START_S if slurm is None else math.inf
 
     @property
     def energy_label(self) -> str:
@@ -128,7 +136,10 @@ class LiveRun:
         cast = {node: role for node, (role, _) in self.parts.cast.items() if node != HUB}
         try:
             self.crew.start([HUB, *cast])
-            async with self._joined() as world:
+            hub = await self._hub(stop)
+            if hub is None:
+                return
+            async with self._joined(hub) as world:
                 prompter = Prompter(world.transport, world.clock, cast, self.parts.waited)
                 self.heard = prompter.heard
                 await self._watch(prompter, world, tell, stop)
@@ -140,14 +151,27 @@ class LiveRun:
             await self.crew.stop()
 
     @contextlib.asynccontextmanager
-    async def _joined(self) -> AsyncIterator[LiveWorld]:
-        bill = self.playbill
+    async def _joined(self, hub: Whereabouts) -> AsyncIterator[LiveWorld]:
+        bill, self._page = self.playbill, hub.page
         opening = LiveWorld.open(
-            bill.address, node=PROMPTER, role=PROMPTER, keys=self.keys(self.seed, PROMPTER), realm=bill.realm,
+            hub.address, node=PROMPTER, role=PROMPTER, keys=self.keys(self.seed, PROMPTER), realm=bill.realm,
             vault=self.folder / "nodes" / PROMPTER, trust=RollTrust(bill.realm, owner=bill.owner),
         )  # fmt: skip
         async with opening as world:
             yield world
+
+    async def _hub(self, stop: asyncio.Event) -> Whereabouts | None:
+        """Where the hub is, as soon as it is ready; None: stopped first. Raises Unreachable: it died too often."""
+        finding = asyncio.ensure_future(find_hub(self.folder))
+        try:
+            while not (await asyncio.wait([finding], timeout=LOOK_S))[0]:
+                if stop.is_set():
+                    return None
+                for death in self.crew.check():
+                    self._died(death, None)
+            return finding.result()
+        finally:
+            finding.cancel()
 
     async def _watch(self, prompter: Prompter, world: LiveWorld, tell: Tell, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -157,9 +181,9 @@ class LiveRun:
                 self._died(death, prompter)
             now_ns, began_ns = world.clock.now_ns(), prompter.began_ns
             time_s = None if began_ns is None else (now_ns - began_ns) / NS
-            if time_s is None and loop.time() - began_s > START_S:
+            if time_s is None and loop.time() - began_s > self._start_s:
                 raise Unreachable(
-                    f"{', '.join(prompter.missing())}: not there {START_S:g} s after the start; see {self.folder}/logs"
+                    f"{', '.join(prompter.missing())}: not there {self._start_s:g} s after the start; see {self.folder}/logs"
                 )
             if loop.time() - told_s >= TELL_S:
                 told_s = loop.time()
@@ -173,13 +197,13 @@ class LiveRun:
         self._measure(world.clock.now_ns())
         tell(self._view(prompter, (world.clock.now_ns() - self.began_ns) / NS if self.began_ns else None))
 
-    def _died(self, death: Death, prompter: Prompter) -> None:
+    def _died(self, death: Death, prompter: Prompter | None) -> None:
         self._last[death.node], self.deaths[death.node] = death, death.times
         what = "is started again" if death.again else "is not started again"
         self._news.append(f"{death.node} {death.how} and {what} ({self.crew.log(death.node)})")
         if death.again:
             return
-        if death.node == HUB or self.parts.cast[death.node][0] in ("server", "library"):
+        if prompter is None or death.node == HUB or self.parts.cast[death.node][0] in ("server", "library"):
             words = self.crew.last_words(death.node)
             raise Unreachable(f"{death.node} {death.how}, {death.times} times; nobody can go on without it. It said:\n{words}")
         prompter.lose(death.node)
@@ -204,5 +228,5 @@ class LiveRun:
         return View(
             paradigm=self.label, seed=self.seed, time_s=time_s, until_s=self.config.world.until_s,
             moved_bytes=sum(status.moved_bytes for status in prompter.heard.values()),
-            page=f"http://{self.playbill.http}", rows=tuple(rows), news=tuple(self._news),
+            page=self._page, rows=tuple(rows), news=tuple(self._news),
         )  # fmt: skip

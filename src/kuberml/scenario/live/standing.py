@@ -52,10 +52,17 @@ class Standing:
         self.labels = set(labels)
         self.step = self.accepted = self.refused = 0
         self.accuracy_ppm: int | None = None
+        for past in ledger.events("event IN ('absorbed', 'refused', 'found', 'published')"):  # of the processes before
+            self._count(past.event, past.fields)
 
     def record(self, event: str, **fields: Any) -> None:
         """See `core.seam.Recorder`."""
         self._recorder.record(event, **fields)
+        self._count(event, fields)
+        if event in KEPT or event in ("deployed", "gave up"):
+            self.flush()
+
+    def _count(self, event: str, fields: dict[str, Any]) -> None:
         if event == "absorbed":
             self.accepted += 1
             self.labels |= set(fields["labels"])
@@ -65,8 +72,6 @@ class Standing:
             self.step += 1
         elif event == "published":
             self.step = max(self.step, fields["version"] + 1 if fields["version"] else 0)
-        if event in KEPT or event in ("deployed", "gave up"):
-            self.flush()
 
     def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
         """See `exchange.place.Observer`."""

@@ -10,15 +10,24 @@ from pathlib import Path
 
 import msgspec
 
-from kuberml.core.errors import ConfigError, nearest
+from kuberml.core.errors import ConfigError, InternalError, nearest
+from kuberml.core.ids import NodeId
 from kuberml.ledger.ledger import Ledger
+from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
 from kuberml.scenario.live.ending import summary_of
 from kuberml.scenario.live.run import LiveRun, Tell
+from kuberml.scenario.live.slurm import Slurm
+from kuberml.scenario.lockstep import run_lockstep, run_of
+from kuberml.scenario.options import check_options
+from kuberml.scenario.play import Play
+from kuberml.scenario.public_things import PublicThings
+from kuberml.scenario.replay import RunRecords
 from kuberml.scenario.result import Result, RunSummary, write_result
 from kuberml.scenario.run import LEDGER, scorer, versions
-from kuberml.worlds.simulated.workers import make_workers
+from kuberml.scenario.summary import summarise
+from kuberml.worlds.simulated.workers import Workers, make_workers
 
 LIVE, LOGS = "live", "logs"
 """Folders: of runs under way (kept if one fails), and what their processes said."""
@@ -43,7 +52,7 @@ def narrowed(config: Config, *, paradigm: str | None, seed: int | None, until_s:
     return msgspec.structs.replace(config, seed=config.seed if seed is None else seed, seeds=1, paradigms=chosen, world=world)
 
 
-def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "") -> Result:
+def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm: Slurm | None = None) -> Result:
     """Play every paradigm of the scenario once, one after the other, and write the folder `out`.
 
     Args:
@@ -51,18 +60,25 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "") -> Re
         out: its folder, made by `scenario.folder`.
         tell: shown how it stands, a few times a second.
         scripts: folder of a user's own paradigms and models.
+        slurm: learners are its jobs; `out` and `scripts` lie on a file system that the cluster's machines share.
 
     Raises:
         ConfigError, Unreachable: see `LiveRun`. What processes said is in `out/live`.
         Stopped: by Ctrl-C or SIGTERM.
     """
+    if slurm is not None and config.world.schedule == "lockstep":
+        raise ConfigError("world.schedule = 'lockstep' is played by processes on this machine: leave out --on slurm")
     began = time.perf_counter()
     runs: list[RunSummary] = []
+    check_options(config, PARADIGMS)
     pool = make_workers(1)
     try:
         with Ledger(out / LEDGER) as ledger:
             for label in config.paradigms:
-                run = LiveRun(config, label, config.seed, out / LIVE / f"{label}.{config.seed}", scripts=scripts)
+                if config.world.schedule == "lockstep":
+                    runs.append(_in_lockstep(config, label, out / LIVE / f"{label}.{config.seed}", ledger, pool))
+                    continue
+                run = LiveRun(config, label, config.seed, out / LIVE / f"{label}.{config.seed}", scripts=scripts, slurm=slurm)
                 asyncio.run(_played(run, tell))
                 runs.append(summary_of(run, ledger, scorer(pool)))
     finally:
@@ -87,6 +103,37 @@ async def _played(run: LiveRun, tell: Tell) -> None:
     await run.play(tell, stop)
     if stop.is_set():
         raise Stopped
+
+
+def _in_lockstep(config: Config, label: str, folder: Path, ledger: Ledger, pool: Workers) -> RunSummary:
+    """Play it live in lockstep, and simulated: they come to the same for every node, so one summary is both's.
+
+    Raises:
+        InternalError: they do not; the message names a node.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        live = run_lockstep(config, label, config.seed, out=folder)
+    except KeyboardInterrupt:
+        raise Stopped from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    records = RunRecords(ledger, f"{label}.{config.seed}")
+    play = Play(config, label, config.seed, things=PublicThings(config), workers=pool, cache=None, records=records)
+    outcome = play.run()
+    simulated = run_of(play, outcome)
+    if live != simulated:
+        differs = [node for node, end in simulated.nodes.items() if live.nodes.get(node) != end] or [
+            NodeId("the time of its end")
+        ]
+        raise InternalError(f"{label}, seed {config.seed}: live and simulated differ under lockstep, first in {differs[0]}")
+    summary = summarise(play, outcome, scorer(pool))
+    note = f"live in lockstep, {len(live.nodes)} processes: equal to the simulated run; time is virtual, energy modelled"
+    return msgspec.structs.replace(
+        summary,
+        note="; ".join(filter(None, (summary.note, note))),
+        extra={**summary.extra, "world": "live in lockstep", "finished": live.finished},
+    )
 
 
 def _tidy(out: Path) -> None:

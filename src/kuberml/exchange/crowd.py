@@ -1,0 +1,71 @@
+"""A crowd at work: as soon as one is idle it gets something to do, and what is done is taken in the order in which it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from typing import Any, TypeVar
+
+from kuberml.core.ids import NodeId
+from kuberml.exchange.node import Node
+
+T = TypeVar("T")
+
+LOOK = NodeId("?")
+"""No node: the wait until it is looked again who is there."""
+
+
+async def keep_busy(
+    node: Node, work: Callable[[NodeId], Awaitable[T | None]], *, role: str, share: float, rest_s: float
+) -> AsyncGenerator[tuple[NodeId, T], None]:
+    """Let nodes of a role work, each at one thing at a time, and give what they come to, for ever: close it (`aclosing`).
+
+    New work begins when the last result has been dealt with. What `work` raises is raised here; what is under way at the end
+    is cancelled.
+
+    Args:
+        node: who asks them.
+        work: what one of them does; None: nothing came of it, and this node is left alone for a while.
+        role: whose.
+        share: of the nodes present, the part that works at a time; at least one.
+        rest_s: how long a node of which nothing came is left alone, and how often newcomers are looked for.
+    """
+    busy: dict[NodeId, asyncio.Future[Any]] = {}
+    ended: asyncio.Queue[NodeId] = asyncio.Queue()
+
+    def begin(name: NodeId, what: Awaitable[Any]) -> None:
+        busy[name] = asyncio.ensure_future(what)
+        busy[name].add_done_callback(lambda _: ended.put_nowait(name))
+
+    async def do(name: NodeId) -> T | None:
+        found = await work(name)
+        if found is None:
+            await node.sleep(rest_s)
+        return found
+
+    begun = 0
+    try:
+        while True:
+            for name in _idle(node, busy, role, share, begun):
+                begun += 1
+                begin(name, do(name))
+            if LOOK not in busy:
+                begin(LOOK, node.sleep(rest_s))
+            name = await ended.get()
+            found = await busy.pop(name)
+            if found is not None:
+                yield name, found
+    finally:
+        for future in busy.values():
+            future.cancel()
+
+
+def _idle(node: Node, busy: Collection[NodeId], role: str, share: float, begun: int) -> list[NodeId]:
+    """Those who begin now, drawn among the idle."""
+    present = node.peers(role)
+    idle = [name for name in present if name not in busy]
+    free = max(1, round(share * len(present))) - (len(present) - len(idle))
+    if free <= 0 or not idle:
+        return []
+    stream = node.rng("crowd", begun)
+    return sorted(NodeId(name) for name in stream.choice(idle, min(free, len(idle)), replace=False).tolist())
