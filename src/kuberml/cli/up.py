@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from kuberml.scenario.result import Result
 
 STOPPED = 130
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def register(app: typer.Typer) -> None:
@@ -50,8 +52,9 @@ def up(
     ends everything in order; a second one at once.
     """
     from kuberml.cli.live_table import watching_live
+    from kuberml.core.errors import ConfigError
     from kuberml.scenario.config import load
-    from kuberml.scenario.folder import free_folder, open_folder
+    from kuberml.scenario.folder import SCENARIO_FILE, free_folder, open_folder
     from kuberml.scenario.live.slurm import Slurm
     from kuberml.scenario.live.up import LIVE, narrowed, play_live
     from kuberml.scenario.report import write_report
@@ -65,6 +68,8 @@ def up(
     folder = out or free_folder(Path("runs") / f"{config.name}-live")
     slurm = Slurm(partition=partition, time=time, grace_s=grace, host=host, options=tuple(sbatch or ())) if on else None
     _check_place(on, slurm)
+    if (folder / SCENARIO_FILE).exists():
+        raise ConfigError(f"{folder} holds a run already, and a live run begins anew: choose another --out")
     open_folder(folder, config, resume=False)
     try:
         with watching_live() as tell:
@@ -72,6 +77,10 @@ def up(
     except KeyboardInterrupt:  # in order, or a second Ctrl-C
         say(f"stopped; every process has ended. What they said is in {folder / LIVE}")
         raise typer.Exit(STOPPED) from None
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise ConfigError(f"cannot go on in {folder}: {error}; make room, or choose another --out") from error
     report = write_report(folder, result, read_runs(folder))
     if json:
         json_out(result)

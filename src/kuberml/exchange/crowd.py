@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ T = TypeVar("T")
 
 LOOK = NodeId("?")
 """No node: the wait until it is looked again who is there."""
+
+DOUBLINGS = 6
+"""A node of which nothing comes time after time rests twice as long each time, so often at most."""
 
 
 async def keep_busy(
@@ -28,9 +32,10 @@ async def keep_busy(
         work: what one of them does; None: nothing came of it, and this node is left alone for a while.
         role: whose.
         share: of the nodes present, the part that works at a time; at least one.
-        rest_s: how long a node of which nothing came is left alone, and how often newcomers are looked for.
+        rest_s: how long a node of which nothing came is left alone (longer if again), and how often newcomers are looked for.
     """
     busy: dict[NodeId, asyncio.Future[Any]] = {}
+    failed: Counter[NodeId] = Counter()
     ended: asyncio.Queue[NodeId] = asyncio.Queue()
 
     def begin(name: NodeId, what: Awaitable[Any]) -> None:
@@ -40,7 +45,8 @@ async def keep_busy(
     async def do(name: NodeId) -> T | None:
         found = await work(name)
         if found is None:
-            await node.sleep(rest_s)
+            await node.sleep(rest_s * 2 ** min(failed[name], DOUBLINGS))
+        failed[name] = 0 if found is not None else failed[name] + 1
         return found
 
     begun = 0

@@ -120,24 +120,24 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
     weights_P = await node.compute(init_state, node.learner, node.seed("init"))
     node.memory.setdefault(version=0, taken=0, weights=weights_P, **rule.start(weights_P))
 
-    async def newest() -> None:
-        weights, version = packed(node.memory.weights), node.memory.version
-        await node.publish(weights, slot="global", version=version, keep=2, listed=False)
+    async def newest() -> Offer:
+        said, version = node.own("global"), node.memory.version
+        if said is not None and said.signed.card.version == version:
+            return said
+        return await node.publish(packed(node.memory.weights), slot="global", version=version, keep=2, listed=False)
 
     async def update(client: NodeId) -> tuple[int, Array] | None:
-        base = node.own("global")
+        base = await newest()
         async for offer in node.ask([client], "fit", base, timeout_s=cfg.deadline_s):
             came = await take_vectors(node, offer, {rule.takes: node.memory.weights})
-            if came is not None and base is not None and offer.signed.card.labels:
+            if came is not None and offer.signed.card.labels:
                 return base.signed.card.version, came[rule.takes]
         return None
 
-    await newest()
     async with aclosing(keep_busy(node, update, role="client", share=cfg.cohort, rest_s=cfg.rest_s)) as updates:
         while node.memory.taken < cfg.updates:
             client, (began, update_P) = await anext(updates)
             staleness = node.memory.version - began
             node.record("taken in", of=client, staleness=staleness)
             node.memory.update(taken=node.memory.taken + 1, **rule.step(node.memory, update_P, staleness))
-            await newest()
     await fedavg.hand_out(node, cfg, node.memory.version)

@@ -39,7 +39,7 @@ class Handed(Handing, frozen=True, kw_only=True):
     Attributes:
         updates: how many it takes in, all in all, until it says that it is over.
         cohort: the share of the clients present that train at a time, at least one.
-        rest_s: see `exchange.crowd`.
+        rest_s: how long a client that did not answer is left alone; see `exchange.crowd`.
     """
 
     updates: Annotated[int, Meta(ge=0)] = 200

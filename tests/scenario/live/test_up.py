@@ -93,11 +93,14 @@ def test_time_is_up(tmp_path: Path) -> None:
         (["steps.toml", "--set", "learners.cuont=3"], "learners.cuont"),
         (["steps.toml", "--set", "paradigms.steps.stepps=3"], "paradigms.steps.stepps"),
         (["steps.toml", "--out", "full"], "full holds a run"),
+        (["steps.toml", "--out", "begun"], "begun holds a run already, and a live run begins anew: choose another --out"),
     ],
 )
 def test_a_mistake_is_one_line_and_no_process(tmp_path: Path, arguments: list[str], says: str) -> None:
     scenario(tmp_path)
     (tmp_path / "full").mkdir()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "scenario.json").write_text("{}")
     (tmp_path / "full" / "result.json").write_bytes(msgspec.json.encode({}))
     up = start(tmp_path, "up", *arguments)
     _, said = up.communicate(timeout=30)

@@ -17,7 +17,7 @@ DIGITS: dict[str, Any] = {
     "data": {"partition": "labels", "options": {"per_learner": 4}, "public": 60},
     "learners": {"count": 6, "models": ["linear"]},
     "extractor": {"name": "identity"},
-    "world": {"until_s": 90, "curve_points": 6},
+    "world": {"until_s": 240, "curve_points": 6},
 }
 
 STEPS = """
