@@ -19,7 +19,7 @@ from kuberml.knowledge.kind import KINDS, Kind
 from kuberml.knowledge.pieces import check_blob, check_piece, check_ref, refer
 from kuberml.knowledge.signing import Keys, check_card, sign_card
 
-__all__ = ["Limits", "check_blob", "check_limits", "check_piece", "make", "open_value"]
+__all__ = ["Limits", "check_blob", "check_limits", "check_piece", "make", "open_value", "sealed"]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -83,12 +83,17 @@ def make(
         terms=terms,
         facts=dict(packed.facts),
     )
+    return Knowledge(sealed(card, keys), packed.blobs)
+
+
+def sealed(card: Card, keys: Keys) -> SignedCard:
+    """A card, signed. Raises ConfigError: it would break `Limits()`."""
     signed = sign_card(card, keys)
     try:
         check_limits(signed)
     except RemoteError as error:  # the same rules, but here they are the caller's
         raise ConfigError(f"cannot make this package: {error}") from error
-    return Knowledge(signed, packed.blobs)
+    return signed
 
 
 def open_value(

@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.knowledge.checks import Fault
+from kuberml.knowledge.layout import MAX_HEADER_BYTES
 
 AnyArray = npt.NDArray[Any]
 
@@ -25,7 +26,6 @@ MAX_BYTES = 512 * 2**20
 """Of one encoded set of tensors, compressed or not."""
 MAX_TENSORS = 16_384
 MAX_AXES = 8
-MAX_HEADER_BYTES = 4 * 2**20
 
 FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")

@@ -15,7 +15,9 @@ LATE_MIN_S = 0.5
 """No read is late before that, where another was measured; where none was, after LATE_UNKNOWN_S."""
 LATE_UNKNOWN_S = 1.0
 LATE_FACTOR = 3.0
-"""A read is late when it takes so many times longer than reads took so far."""
+"""A read is late when it takes so many times longer than reads took so far: it is asked for elsewhere too."""
+OVERDUE_PART = 0.5
+"""After this part of the time until it is late, a read takes up no place any more: another may run beside it."""
 TICK_S = 0.001
 """Added to every wait, so that the clock has passed the moment that was waited for."""
 
@@ -70,7 +72,7 @@ class Plan:
         """The next read, which counts as under way from now on; None: not now."""
         self._look_at_the_clock(now_s)
         many = self._reading.parallel
-        waiting = [job for job in self.jobs if not job.is_late or not self.sources.is_choice]
+        waiting = [job for job in self.jobs if not self._is_overdue(job, now_s)]
         if len(waiting) >= many or len(self.jobs) >= 2 * many:
             return None
         return self._again(now_s) or self._onward(now_s, sum(job.size_bytes for job in waiting))
@@ -123,7 +125,9 @@ class Plan:
         job.source.late -= job.is_late
         if job.twin is not None:
             job.twin.twin = None
-        elif not all(self.here[job.first : job.last]):
+        if job.is_late and not gave_bytes:
+            job.source.is_beaten(now_s)
+        if job.twin is None and not all(self.here[job.first : job.last]):
             self._claimed[job.first : job.last] = bytes(job.last - job.first)
             self._from = min(self._from, job.first)
         if gave_bytes:
@@ -141,7 +145,7 @@ class Plan:
 
     def wait_s(self, now_s: float) -> float | None:
         """How long nothing can change unless a read ends; None: for ever."""
-        moments = [job.started_s + self._patience_s(job) for job in self.jobs if not job.is_late] if self._is_watched else []
+        moments = [moment for job in self.jobs if self._is_watched for moment in self._moments(job) if moment > now_s]
         ready_s = self.sources.next_ready_s(now_s)
         moments += [] if ready_s is None else [ready_s]
         return max(0.0, min(moments) - now_s) + TICK_S if moments else None
@@ -152,9 +156,17 @@ class Plan:
 
     def _look_at_the_clock(self, now_s: float) -> None:
         for job in self.jobs:
-            if self._is_watched and not job.is_late and now_s >= job.started_s + self._patience_s(job):
+            if self._is_watched and not job.is_late and now_s >= self._moments(job)[1]:
                 job.is_late = True
                 job.source.late += 1
+
+    def _moments(self, job: Job) -> tuple[float, float]:
+        """When a read is overdue, and when it is late."""
+        patience_s = self._patience_s(job)
+        return job.started_s + OVERDUE_PART * patience_s, job.started_s + patience_s
+
+    def _is_overdue(self, job: Job, now_s: float) -> bool:
+        return self._is_watched and now_s >= self._moments(job)[0]
 
     def _patience_s(self, job: Job) -> float:
         return max(LATE_MIN_S, LATE_FACTOR * job.size_bytes / self._rate) if self._rate else LATE_UNKNOWN_S

@@ -12,6 +12,8 @@ TRIES = 2
 PAUSE_S = 0.5
 """Before a source that failed is asked again; twice as long each time, up to PAUSE_MAX_S."""
 PAUSE_MAX_S = 4.0
+BEATEN_S, BEATEN_MAX_S = 2.0, 30.0
+"""How long a source rests that took too long while another was quicker; twice as long each time. Then it gets one piece."""
 
 
 @dataclass(eq=False)
@@ -33,6 +35,8 @@ class Source:
     """Of them, those that take too long."""
     failures: int = 0
     failed_s: float = float("-inf")
+    beaten: int = 0
+    rests_until_s: float = float("-inf")
     rate_bytes_s: float = 0.0
     """Bytes per second of one read, a moving mean."""
 
@@ -47,12 +51,20 @@ class Source:
         self.why = why
         if started_s >= self.failed_s:
             self.failures += 1
-        self.failed_s = now_s
+            self.failed_s = now_s
+
+    def is_beaten(self, now_s: float) -> None:
+        """It took too long. Reads that ran side by side count once."""
+        if now_s >= self.rests_until_s:
+            self.rests_until_s = now_s + min(BEATEN_MAX_S, BEATEN_S * 2**self.beaten)
+            self.beaten += 1
+        self.is_proven = False
 
     @property
     def ready_s(self) -> float:
         """When it may be asked again."""
-        return self.failed_s + min(PAUSE_MAX_S, PAUSE_S * 2 ** (self.failures - 1)) if self.failures else float("-inf")
+        pause_s = min(PAUSE_MAX_S, PAUSE_S * 2 ** (self.failures - 1)) if self.failures else 0.0
+        return max(self.failed_s + pause_s, self.rests_until_s)
 
 
 class Sources:
@@ -75,7 +87,8 @@ class Sources:
         One read at a time: the first that is left, until it fails. Several: who is new gets one piece to show itself; then
         whoever is likely to be quickest.
         """
-        free = [one for one in self.usable if one not in without and one.ready_s <= now_s]
+        usable = self.usable
+        free = [one for one in usable if one not in without and one.ready_s <= now_s]
         if self._parallel == 1:
             return free[0] if free else None
         if self.is_choice:

@@ -20,6 +20,8 @@ from kuberml.knowledge.card import Card
 from kuberml.knowledge.checks import Fault, check_labels, only_blob, read_facts
 from kuberml.knowledge.kind import Packed
 from kuberml.knowledge.kinds.weights import Weights, base_of
+from kuberml.knowledge.layout import ends_in
+from kuberml.knowledge.tensor_cuts import cut_at_tensors
 from kuberml.knowledge.tensors import AnyArray
 
 Form = Literal["fp32", "fp16", "int8", "sparse"]
@@ -65,9 +67,11 @@ class DeltaKind:
         parts |= {f"p/{name}": _gaps(array) for name, array in value.places.items()}
         parts |= {f"s/{name}": array for name, array in value.scales.items()}
         blob = wire_tensors.encode(parts)
-        blob = wire_tensors.compress(blob) if value.form in ("int8", "sparse") else blob
+        packed = value.form in ("int8", "sparse")
+        cuts = () if packed else cut_at_tensors(ends_in(blob))
+        blob = wire_tensors.compress(blob) if packed else blob
         flops = sum(array.size for array in value.values.values())
-        return Packed((blob,), value.labels, value.base, {"form": value.form}, flops=flops)
+        return Packed((blob,), value.labels, value.base, {"form": value.form}, (cuts,), flops)
 
     def unpack(self, card: Card, blobs: tuple[bytes, ...]) -> Delta:
         """Raises RemoteError: damaged, or parts that do not fit each other. Whether it fits its base, `apply` finds out."""

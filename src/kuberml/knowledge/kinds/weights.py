@@ -11,13 +11,17 @@ from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import Digest, LabelId, digest_of
 from kuberml.core.values import value
 from kuberml.knowledge import tensors as wire_tensors
-from kuberml.knowledge.card import Card
+from kuberml.knowledge.card import Card, Fact
 from kuberml.knowledge.checks import Fault, check_labels, check_names, only_blob, read_facts
 from kuberml.knowledge.kind import Packed
+from kuberml.knowledge.layout import ends_in
+from kuberml.knowledge.tensor_cuts import cut_at_tensors
 from kuberml.knowledge.tensors import AnyArray
 
 Wire = Literal["fp32", "fp16"]
-_HELD = ("float32", "float64", "int64", "bool")
+HELD = ("float32", "float64", "int64", "bool")
+SENT: dict[Wire, tuple[str, ...]] = {"fp32": HELD, "fp16": ("float16", *HELD[1:])}
+"""Dtypes of the tensors as they travel."""
 
 
 @value
@@ -52,20 +56,33 @@ class WeightsKind:
     def pack(self, value: Weights) -> Packed:
         """Raises ConfigError: a dtype that does not travel, NaN, infinity (also after rounding to fp16), or wrong labels."""
         _check(value, ConfigError)
-        facts = _Facts(value.wire, msgspec.json.encode(value.outputs).decode())
-        return Packed((blob_of(value),), value.labels, value.basis, facts=msgspec.to_builtins(facts))
+        blob = blob_of(value)
+        return Packed((blob,), value.labels, value.basis, facts_of(value.wire, value.outputs), (cut_at_tensors(ends_in(blob)),))
 
     def unpack(self, card: Card, blobs: tuple[bytes, ...]) -> Weights:
         """Raises RemoteError: damaged tensors, wrong labels, or another precision than the card declares."""
         facts = read_facts(card, _Facts)
-        held = _HELD if facts.wire == "fp32" else ("float16", *_HELD[1:])
-        found = wire_tensors.decode(only_blob(card, blobs, wire_tensors.MAX_BYTES), dtypes=held)
+        found = wire_tensors.decode(only_blob(card, blobs, wire_tensors.MAX_BYTES), dtypes=SENT[facts.wire])
         if facts.wire == "fp16":
             found = {name: _widened(array) for name, array in found.items()}
         basis = None if card.basis is None else Digest(card.basis)
         weights = Weights(found, dict(card.labels), _names(facts.outputs), facts.wire, basis)
         _check(weights, RemoteError)
         return weights
+
+
+def facts_of(wire: Wire, outputs: tuple[LabelId, ...]) -> dict[str, Fact]:
+    """What a card of weights says about them."""
+    facts: dict[str, Fact] = msgspec.to_builtins(_Facts(wire, msgspec.json.encode(outputs).decode()))
+    return facts
+
+
+def check_facts(labels: dict[LabelId, int], outputs: tuple[LabelId, ...], fault: Fault) -> None:
+    """Check what is said of weights. Raises fault: labels or outputs break a rule."""
+    check_labels(labels, fault)
+    check_names(outputs, fault)
+    if outputs and not set(labels) <= set(outputs):
+        raise fault(f"labels {sorted(set(labels) - set(outputs))} are not among the outputs")
 
 
 def blob_of(weights: Weights) -> bytes:
@@ -105,8 +122,5 @@ def _check(weights: Weights, fault: Fault) -> None:
         raise fault("weights without a tensor")
     if weights.wire not in ("fp32", "fp16"):
         raise fault(f"wire is {weights.wire!r}; use 'fp32' or 'fp16'")
-    wire_tensors.check(weights.tensors, fault, dtypes=_HELD)
-    check_labels(weights.labels, fault)
-    check_names(weights.outputs, fault)
-    if weights.outputs and not set(weights.labels) <= set(weights.outputs):
-        raise fault(f"labels {sorted(set(weights.labels) - set(weights.outputs))} are not among the outputs")
+    wire_tensors.check(weights.tensors, fault, dtypes=HELD)
+    check_facts(weights.labels, weights.outputs, fault)
