@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from kuberml.core.rng import rng
+from tests.faults.controls import LIBFAKETIME
 from tests.faults.kinds import FAULTS
 from tests.faults.law import SETTLE_S, Broken, Law
 from tests.faults.town import Town, town
 
 START_S = 40.0
 ROUND_S = 6.0
-FAULTS_A_ROUND = (5, 14)
+FAULTS_A_ROUND = (8, 20)
 WEIGHTS = {"kill": 5, "kill_hub": 2, "restart": 1, "restart_hub": 1, "freeze": 4, "cut": 3, "silence": 3, "delay": 2,
            "disk_full": 2, "disk_full_hub": 1, "clock": 3}  # fmt: skip
 
@@ -60,11 +61,18 @@ class Result:
 
 
 async def soak(
-    folder: Path, seconds: float, seed: int, *, say: bool = False, publishers: int = 3, receivers: int = 3
+    folder: Path,
+    seconds: float,
+    seed: int,
+    *,
+    say: bool = False,
+    publishers: int = 3,
+    receivers: int = 3,
+    faketime: bool = False,
 ) -> Result:
     """Rounds until `seconds` are over, or the law is broken."""
     result, draw, began_s = Result(seed), rng(seed, "soak"), time.monotonic()
-    async with town(folder, publishers=publishers, receivers=receivers) as here:
+    async with town(folder, publishers=publishers, receivers=receivers, faketime=faketime) as here:
         law = Law(here)
         await law.settle(START_S)
         try:
@@ -113,11 +121,12 @@ def main() -> int:
     reader.add_argument("--seed", type=int, default=7)
     reader.add_argument("--json", action="store_true", help="the summary as JSON, on standard output")
     reader.add_argument("--folder", type=Path, default=None, help="where vaults and logs lie; default: a temporary one")
+    reader.add_argument("--faketime", action="store_true", help=f"clocks jump for all code of a process ({LIBFAKETIME})")
     asked = reader.parse_args()
     with tempfile.TemporaryDirectory(prefix="kuberml-soak-", ignore_cleanup_errors=True) as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
-        result = asyncio.run(soak(folder, 60 * asked.minutes, asked.seed, say=True))
+        result = asyncio.run(soak(folder, 60 * asked.minutes, asked.seed, say=True, faketime=asked.faketime))
     print(json.dumps(result.summary(), indent=None if asked.json else 2))
     return 1 if result.broken else 0
 

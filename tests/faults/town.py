@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from kuberml.worlds.live.world import LiveWorld
-from tests.faults.controls import journal, read_json, write_json
+from tests.faults.controls import faked, journal, read_json, write_json, write_whole
 from tests.faults.disks import Disk, disk, unmount
 from tests.faults.networks import Cable, Loopback, Network
 from tests.faults.packages import keys_of
@@ -34,6 +34,8 @@ class Town:
         self.actors: dict[str, Actor] = {}
         self.disks: dict[str, Disk] = {}
         self.network = lay(self.members)
+        self.faketime = False
+        """Whether libfaketime makes clocks jump for all code of a process, not for Python's only."""
 
     @property
     def lines(self) -> dict[str, Cable]:
@@ -52,8 +54,7 @@ class Town:
 
     def set_clock(self, name: str, offset_s: float) -> None:
         """From now on this actor's wall clock is off by so much."""
-        path = self.folder / "control" / f"{name}.clock"
-        write_json(path, offset_s)
+        write_whole(self.folder / "control" / f"{name}.clock", f"{offset_s:+.0f}")
 
     def status(self, name: str) -> dict:
         """What a member said last."""
@@ -102,6 +103,9 @@ class Town:
         program = [*self.network.prefix(name), sys.executable, "-m", "tests.faults.actor"]
         command = [*program, name, str(self.folder), "--vault", str(self.vault(name)), "--address", address, *more]
         environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.set_clock(name, 0.0)
+        if self.faketime:
+            environment |= faked(self.folder / "control" / f"{name}.clock")
         self.actors[name] = Actor(name, command, self.folder / "logs" / f"{name}.log", environment, self.note)
 
     def _pids(self) -> dict[int, str]:
@@ -110,10 +114,16 @@ class Town:
 
 @contextlib.asynccontextmanager
 async def town(
-    folder: Path, *, publishers: int = 2, receivers: int = 2, lay: Callable[[list[str]], Network] = Loopback
+    folder: Path,
+    *,
+    publishers: int = 2,
+    receivers: int = 2,
+    lay: Callable[[list[str]], Network] = Loopback,
+    faketime: bool = False,
 ) -> AsyncIterator[Town]:
     """A town that lives until the end of the block, and an inspector who is a member like any, without faults."""
     made = Town(folder, publishers, receivers, lay)
+    made.faketime = faketime
     keys, vault = keys_of("inspector"), folder / "inspector"
     try:
         await made.open()
