@@ -66,14 +66,14 @@ def packed(
 
 
 async def pull(
-    node: Node, cache: dict[str, Pulled], size: int, *, some: int, turn: int, patience_s: float
+    node: Node, cache: dict[str, Pulled], length: int, *, some: int, turn: int, patience_s: float
 ) -> tuple[list[Pulled], list[SignedCard]]:
     """Read what neighbours have published last; nobody is waited for beyond the patience, what is here of them counts then.
 
     Args:
         node: who reads.
         cache: what it has of each neighbour; brought up to date.
-        size: P.
+        length: P, of a model.
         some: how many neighbours, drawn anew for each `turn`; 0: all.
         turn: number of this pull.
         patience_s: with each neighbour, for its answer and again for its model.
@@ -89,16 +89,16 @@ async def pull(
         chosen = sorted(node.rng("pull", turn).choice(chosen, some, replace=False).tolist())
     offers = await node.latest(chosen, slot="model", timeout_s=patience_s)
     new = [offer for offer in offers if (had := cache.get(offer.holders[0])) is None or had.card != offer.signed]
-    came = [one for one in await asyncio.gather(*(_take(node, offer, size, patience_s) for offer in new)) if one is not None]
+    came = [one for one in await asyncio.gather(*(_take(node, offer, length, patience_s) for offer in new)) if one is not None]
     cache.update({one.node: one for one in came})
     return [cache[name] for name in chosen if name in cache], [one.card for one in came]
 
 
-async def _take(node: Node, offer: Offer, size: int, patience_s: float) -> Pulled | None:
+async def _take(node: Node, offer: Offer, length: int, patience_s: float) -> Pulled | None:
     try:
         async with asyncio.timeout(patience_s):
             content = await node.take(offer, Weights)
-        return None if content is None else _read(node.id, offer, content, size)
+        return None if content is None else _read(node.id, offer, content, length)
     except TimeoutError:
         node.record("undelivered", card=offer.signed.digest, why=f"not here within {patience_s} s")
     except RemoteError as error:
@@ -106,8 +106,8 @@ async def _take(node: Node, offer: Offer, size: int, patience_s: float) -> Pulle
     return None
 
 
-def _read(reader: NodeId, offer: Offer, content: Weights, size: int) -> Pulled:
-    state_P, mask_P = unfolded(content.tensors, size)
+def _read(reader: NodeId, offer: Offer, content: Weights, length: int) -> Pulled:
+    state_P, mask_P = unfolded(content.tensors, length)
     weights = {name.removeprefix(_TO): _number(part) for name, part in content.tensors.items() if name.startswith(_TO)}
     ratio, samples = _number(content.tensors.get("ratio")), sum(content.labels.values())
     if not 0 < ratio <= MAX_RATIO or samples < 1 or any(not 0 <= weight <= 1 for weight in weights.values()):

@@ -70,7 +70,7 @@ def thin(
     batches: int,
     least: float,
     regrow: float,
-    budget: float,
+    allowed: float,
     seed: int,
 ) -> Thinned:
     """The mask of the smallest density whose predicted rise of the loss is within the budget; then a share grows back.
@@ -84,7 +84,7 @@ def thin(
         gradient_P = gradient(learner, state, part, seed + k)
         squares_P += len(part) / batches * gradient_P**2
         sum_P += gradient_P
-    mask_P = within_budget(loss_rise(squares_P, state), _kept(learner, state), budget, least)
+    mask_P = within_budget(loss_rise(squares_P, state), _kept(learner, state), allowed, least)
     mask_P = regrown(mask_P, sum_P, regrow)
     return Thinned(mask_P, float(uses_P[mask_P].sum(dtype=np.float64) / uses_P.sum(dtype=np.float64)))
 

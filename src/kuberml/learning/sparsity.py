@@ -88,18 +88,18 @@ def loss_rise(fisher_P: Array, state_P: Array) -> Floats:
     return rise_P
 
 
-def within_budget(rise_P: Floats, keep_P: Mask, budget: float, least: float) -> Mask:
-    """The mask of the smallest density whose pruned weights raise the loss by `budget` at most, together.
+def within_budget(rise_P: Floats, keep_P: Mask, allowed: float, least: float) -> Mask:
+    """The mask of the smallest density whose pruned weights raise the loss by `allowed` at most, together.
 
     Args:
         rise_P: `loss_rise`.
         keep_P: weights that are kept in any case.
-        budget: predicted rise of the loss that is allowed, >= 0.
+        allowed: predicted rise of the loss that is allowed, >= 0.
         least: share of all weights that is kept at least, 0..1.
     """
     free = np.flatnonzero(~keep_P)
     order = free[np.argsort(rise_P[free], kind="stable")]
-    affordable = int(np.searchsorted(np.cumsum(rise_P[order]), budget, side="right"))
+    affordable = int(np.searchsorted(np.cumsum(rise_P[order]), allowed, side="right"))
     room = max(0, len(rise_P) - max(int(np.ceil(least * len(rise_P))), int(keep_P.sum())))
     mask_P = np.ones(len(rise_P), np.bool_)
     mask_P[order[: min(affordable, room)]] = False
@@ -137,24 +137,24 @@ def folded(state_P: Array, mask_P: Mask | None) -> dict[str, npt.NDArray[Any]]:
     return {"bits": np.packbits(bits, bitorder="little").view("<i8"), "state": state_P[mask_P]}
 
 
-def unfolded(tensors: Mapping[str, npt.NDArray[Any]], size: int) -> tuple[Array, Mask | None]:
-    """The state float32 [P = size], 0 where it is pruned, and its mask (None: all are kept).
+def unfolded(tensors: Mapping[str, npt.NDArray[Any]], length: int) -> tuple[Array, Mask | None]:
+    """The state float32 [P = length], 0 where it is pruned, and its mask (None: all are kept).
 
     Raises:
-        RemoteError: not a state of that size: as many weights as bits are set, none beyond the end.
+        RemoteError: not a state of that length: as many weights as bits are set, none beyond the end.
     """
     kept, words = tensors.get("state"), tensors.get("bits")
     if kept is None or kept.ndim != 1 or kept.dtype != np.float32:
         raise RemoteError("no state of a model, float32 [P], is in the package")
     if words is None:
-        if len(kept) != size:
-            raise RemoteError(f"a state of {len(kept)} weights, not {size}")
+        if len(kept) != length:
+            raise RemoteError(f"a state of {len(kept)} weights, not {length}")
         return kept, None
-    if words.dtype != np.int64 or words.shape != (-(-size // _WORD),):
-        raise RemoteError(f"a mask of {size} weights is int64 [{-(-size // _WORD)}], not {words.dtype} {list(words.shape)}")
+    if words.dtype != np.int64 or words.shape != (-(-length // _WORD),):
+        raise RemoteError(f"a mask of {length} weights is int64 [{-(-length // _WORD)}], not {words.dtype} {list(words.shape)}")
     bits = np.unpackbits(np.ascontiguousarray(words, "<i8").view(np.uint8), bitorder="little").astype(np.bool_)
-    if bits[size:].any() or int(bits.sum()) != len(kept):
-        raise RemoteError(f"a mask that keeps {int(bits.sum())} of {size} weights came with {len(kept)}")
-    state_P = np.zeros(size, np.float32)
-    state_P[bits[:size]] = kept
-    return state_P, bits[:size]
+    if bits[length:].any() or int(bits.sum()) != len(kept):
+        raise RemoteError(f"a mask that keeps {int(bits.sum())} of {length} weights came with {len(kept)}")
+    state_P = np.zeros(length, np.float32)
+    state_P[bits[:length]] = kept
+    return state_P, bits[:length]

@@ -18,6 +18,7 @@ import numpy as np
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.core.rng import seed_of
+from kuberml.core.units import NS
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.weights import Weights
@@ -37,11 +38,13 @@ class Config(Unpaced, frozen=True, kw_only=True):
     Attributes:
         fragments: parts of a model, of equal length but for one weight; the paper's 1 / omega.
         receivers: nodes that one fragment goes to; 0: log2 of the number of nodes, as in the paper.
+        iteration_s: of one iteration, at least: where a model trains in no time its fragments would never go out.
         patience_s: with a node that takes a fragment.
     """
 
     fragments: int = 10
     receivers: int = 0
+    iteration_s: float = 0.0
     patience_s: float = 60.0
 
 
@@ -50,7 +53,7 @@ Inbox = dict[tuple[NodeId, int], tuple[Array, SignedCard]]
 
 
 async def peer(node: Node, cfg: Config) -> None:
-    """Average what came, train, send. Everybody starts from the same point."""
+    """Average what came, train, send. Everybody starts from the same point. A fragment of something else is a RemoteError."""
     start = seed_of(node.place.seed, "divshare", "init")
     began = {"round": 0, "state": await node.compute(init_state, node.learner, start), "began_ns": node.clock.now_ns()}
     node.memory.setdefault(**began)
@@ -61,8 +64,8 @@ async def peer(node: Node, cfg: Config) -> None:
             raise RemoteError("a fragment is needed, and none was sent")
         content, place = await node.fetch(offer), fragment_of(offer.signed.card.slot)
         part = content.tensors.get("state") if isinstance(content, Weights) else None
-        size = len(node.memory.state)
-        if part is None or place >= cfg.fragments or part.shape != (len(range(size)[cut(place, size, cfg)]),):
+        length = len(node.memory.state)
+        if part is None or place >= cfg.fragments or part.shape != (len(range(length)[cut(place, length, cfg)]),):
             raise RemoteError(f"no fragment of a model like that of {node.id} is in {offer.signed.card.slot!r} of {asker}")
         inbox[asker, place] = part, offer.signed
 
@@ -78,11 +81,12 @@ async def iterate(node: Node, cfg: Config, inbox: Inbox) -> None:
     sending: asyncio.Task[None] | None = None
     try:
         while cfg.goes_on(node.memory.round, node.memory.began_ns, node.clock.now_ns()):
-            r, mixed = node.memory.round, mix(node, cfg, inbox)
+            r, began_ns, mixed = node.memory.round, node.clock.now_ns(), mix(node, cfg, inbox)
             state = await node.compute(fit, node.learner, mixed, node.data.train, cfg.plan, node.seed("fit", r))
             await stop(sending)
             node.memory.update(round=r + 1, state=state)
             sending = asyncio.create_task(send(node, cfg, state, r))
+            await node.sleep(max(0.0, cfg.iteration_s - (node.clock.now_ns() - began_ns) / NS))
         if sending is not None:
             await sending
         mix(node, cfg, inbox)
@@ -120,9 +124,9 @@ async def stop(sending: asyncio.Task[None] | None) -> None:
             sending.result()
 
 
-def cut(place: int, size: int, cfg: Config) -> slice:
-    """Where a fragment lies in a model of `size` weights: every n-th weight, so that each holds some of every layer."""
-    return slice(place, size, cfg.fragments)
+def cut(place: int, length: int, cfg: Config) -> slice:
+    """Where a fragment lies in a model of `length` weights: every n-th weight, so that each holds some of every layer."""
+    return slice(place, length, cfg.fragments)
 
 
 def fragment_of(slot: str) -> int:
