@@ -28,4 +28,4 @@ def test_it_runs_and_learns(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_some() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff"}
+    assert {path.stem for path in EXAMPLES} >= {"fedprox", "scaffold", "fedadam", "fedyogi", "feddf", "fedasync", "fedbuff"}

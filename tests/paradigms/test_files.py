@@ -11,8 +11,8 @@ from kuberml.core.errors import ConfigError
 from kuberml.paradigms import PARADIGMS, roles
 
 FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if path.stem not in ("__init__", "options"))
-CENTRAL = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff")
-NAMES = ("local", "centralised", *CENTRAL, "dpsgd", "kuber")
+ROUNDS = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf")
+NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", "dpsgd", "kuber")
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

@@ -21,7 +21,8 @@ PARADIGMS: Registry[ModuleType] = Registry("paradigm", "kuberml.paradigms")
 
 for _name in (
     *("local", "centralised"),
-    *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff"),
+    *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
+    *("fedasync", "fedbuff"),
     *("dpsgd", "kuber"),
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
