@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from kuberml.knowledge.card import Terms, encode_card
+from kuberml.cli.packing import counts
+from kuberml.core.errors import ConfigError
+from kuberml.knowledge.card import Knowledge, Terms, decode_card, encode_card
 from kuberml.knowledge.kinds.weights import Weights
-from kuberml.knowledge.pack import make
+from kuberml.knowledge.pack import make, open_value
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.member.keyfile import keys_in
 from tests.cli.live import hub, kuberml
@@ -73,6 +76,35 @@ def test_what_is_published_is_found_fetched_and_taken_back(tmp_path, address, wi
     assert (status, "withdrawn by its author" in err) == (3, True), err
 
 
+def test_a_file_of_tensors_is_a_package_and_its_next_version_replaces_it(tmp_path, address, without_torch):
+    def save(number):
+        save_file(
+            {"head": np.full((7, 3), number, np.float32), "body": np.ones(70_000, np.float32)}, tmp_path / "net.safetensors"
+        )
+
+    def publish(*more, labels="3=120,8=80"):
+        options = ("--task", "files", "--labels", labels, "--hub", address, "--json", *more)
+        status, out, err = kuberml(tmp_path, "publish", "net.safetensors", *options, modules=without_torch)
+        assert status == 0, err
+        return json.loads(out)
+
+    save(1)
+    first = publish()
+    assert (first["kind"], first["slot"], first["version"], first["labels"]) == ("weights", "net", 0, {"3": 120, "8": 80})
+    assert publish() == first  # the same again is one
+    assert publish("--licence", "CC0-1.0")["version"] == 1
+    save(2)
+    third = publish("--slot", "net")
+    assert third["version"] == 2
+    _, out, _ = kuberml(tmp_path, "find", "files", "--hub", address, "--json", modules=without_torch)
+    assert [row["digest"] for row in json.loads(out)] == [third["digest"]]
+    assert kuberml(tmp_path, "fetch", third["digest"], "--hub", address, "--out", "got", modules=without_torch)[0] == 0
+    with FolderStore(tmp_path / "got") as store:
+        signed = decode_card(store.card(third["digest"]))
+        content = open_value(Knowledge(signed, tuple(store.get(ref.digest) for ref in signed.card.blobs)))
+    np.testing.assert_array_equal(content.tensors["head"], np.full((7, 3), 2, np.float32))
+
+
 def test_only_its_author_takes_a_package_back(tmp_path, address, without_torch):
     card = vault(tmp_path, "not yours")
     assert kuberml(tmp_path, "publish", "mine", card[:8], "--hub", address, modules=without_torch)[0] == 0
@@ -99,6 +131,8 @@ def test_terms_are_kept_before_a_byte_is_moved(tmp_path, address, without_torch)
     [
         (("fetch",), 2, "say what to fetch"),
         (("publish", "mine"), 2, "kuberml publish VAULT CARD"),
+        (("publish", "net.pt", "--task", "t"), 2, "right is a .safetensors file"),
+        (("publish", "net.safetensors", "--task", "t"), 2, "there is no file net.safetensors"),
         (("publish", "none", "3f9c"), 2, "none is not a vault"),
         (("find", "a", "b"), 2, "kuberml find VAULT TASK"),
         (("fetch", "abcd", "--limit", "fast"), 2, "not a size"),
@@ -141,3 +175,10 @@ def test_a_listed_realm_lets_only_the_listed_do_what_they_may(tmp_path, without_
         assert kuberml(tmp_path, "find", "digits", *here, "--name", "me")[0] == 0
         status, _, err = kuberml(tmp_path, "find", "digits", *here)  # nobody in particular
         assert status == 3, err
+
+
+@pytest.mark.parametrize("text", ["3", "3=", "3=0", "3=-1", "=4", "3=1.5"])
+def test_labels_of_a_file_are_counts(text):
+    assert counts("3=120, 8=80") == {"3": 120, "8": 80}
+    with pytest.raises(ConfigError, match="from how many samples"):
+        counts(text)

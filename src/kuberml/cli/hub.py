@@ -96,6 +96,7 @@ def _ready(running: HubProcess, folder: Path, realm: str, *, json: bool) -> None
         json_out({**where, "realm": realm, "policy": policy, "key": key})
         return
     in_realm = "" if realm == "default" else f" --realm {realm}"
+    in_realm += " --tls YOUR_CERTIFICATES" if running.address.startswith("tls/") else ""
     say(
         f"This is the hub of realm {realm!r}, policy {policy}, key {key[:12]}..., {cards} packages in {folder}/\n"
         f"  join it   kuberml join --hub {running.address}{in_realm} PROGRAM.py\n"

@@ -82,7 +82,8 @@ def moving(what: str, total_bytes: int, *, quiet: bool = False) -> Iterator[Watc
             yield watch
     else:
         yield _lines(what, total_bytes, tally)
-    say(tally.line(what, total_bytes))
+    if tally.done_bytes:
+        say(tally.line(what, total_bytes))
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class LiveWorld:
             async with asyncio.timeout(timeout_s):
                 await self._answered.wait()
         except TimeoutError:
-            why = "" if self.link.opened.is_set() else f": {self.link.why}"
+            why = "" if self.link.opened.is_set() or "Timeout" in self.link.why else f": {self.link.why}"
             raise Unreachable(f"no hub answered within {timeout_s:g} s{why}") from None
         if self._refused or self.welcome is None:
             raise RemoteError(f"the hub does not let {self.transport.node} in: {self._refused}")
