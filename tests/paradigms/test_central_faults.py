@@ -21,6 +21,7 @@ ROUNDS: dict[str, dict[str, Any]] = {
     "scaffold": {"rounds": 4, "deadline_s": 20.0},
     "fedadam": {"rounds": 4, "deadline_s": 20.0},
     "fedyogi": {"rounds": 4, "deadline_s": 20.0},
+    "feddf": {"rounds": 4, "deadline_s": 20.0},
 }
 WITHOUT: dict[str, dict[str, Any]] = {
     "fedasync": {"updates": 24, "deadline_s": 20.0, "rest_s": 2.0},

@@ -264,3 +264,32 @@ def test_a_learner_that_cannot_be_steered_is_refused(name: str) -> None:
 def test_impossible_options_are_named(name: str, option: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"paradigms\.{name}\.{option}"):
         ran({**FOUR, "paradigms": {name: {option: value}}})
+
+
+# --- fusion -------------------------------------------------------------------------------------------------------------------
+
+
+def test_feddf_goes_down_the_divergence_from_the_mean_of_logits() -> None:
+    """The gradient of KL(p || softmax(x W)) is x (softmax - p): two full-batch steps on the probe after each weighted mean."""
+    options = {"rounds": 2, "fusion_lr": 0.5, "fusion_epochs": 2, **FULL}
+    play = ran({**FOUR, "paradigms": {"feddf": options}})
+    x_Nd = play.things.probe.inputs().reshape(60, -1).astype(np.float64)
+
+    def logits(w_P: Vector) -> Vector:
+        found: Vector = x_Nd @ w_P[:640].reshape(10, 64).T + w_P[640:]
+        return found
+
+    def softmax(logits_NC: Vector) -> Vector:
+        e_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        found: Vector = e_NC / e_NC.sum(axis=1, keepdims=True)
+        return found
+
+    w_P = start(play)
+    for _ in range(2):
+        ends = [descended(w_P, gradient) for gradient in gradients(play)]
+        taught_NC = softmax(np.mean([logits(end) for end in ends], axis=0))
+        w_P = np.average(ends, axis=0, weights=sizes(play))
+        for _ in range(2):
+            error_NC = (softmax(logits(w_P)) - taught_NC) / 60
+            w_P = w_P - 0.5 * np.concatenate([(error_NC.T @ x_Nd).ravel(), error_NC.sum(axis=0)])
+    check_everybody_serves(play, w_P)

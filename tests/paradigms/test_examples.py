@@ -28,5 +28,5 @@ def test_it_runs_and_learns(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_some() -> None:
-    central = {"fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff"}
-    assert {path.stem for path in EXAMPLES} >= {*central, "adpsgd", "epidemic", "divshare", "aedfl"}
+    assert {path.stem for path in EXAMPLES} >= {"fedprox", "scaffold", "fedadam", "fedyogi", "feddf", "fedasync", "fedbuff"}
+    assert {path.stem for path in EXAMPLES} >= {"adpsgd", "epidemic", "divshare", "aedfl"}

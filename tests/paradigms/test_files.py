@@ -11,9 +11,9 @@ from kuberml.core.errors import ConfigError
 from kuberml.paradigms import PARADIGMS, roles
 
 FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if path.stem not in ("__init__", "options"))
-CENTRAL = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff")
-DECENTRAL = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
-NAMES = ("local", "centralised", *CENTRAL, *DECENTRAL, "kuber")
+ROUNDS = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf")
+GOSSIP = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
+NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", *GOSSIP, "kuber")
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

@@ -21,8 +21,10 @@ PARADIGMS: Registry[ModuleType] = Registry("paradigm", "kuberml.paradigms")
 
 for _name in (
     *("local", "centralised"),
-    *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "fedasync", "fedbuff"),
-    *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl", "kuber"),
+    *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
+    *("fedasync", "fedbuff"),
+    *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
+    "kuber",
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
     PARADIGMS.add(_name, lambda module=_module: import_module(module))  # type: ignore[misc]

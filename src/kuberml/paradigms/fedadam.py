@@ -51,7 +51,7 @@ class Adam(fedavg.Averaging):
         """No momentum, and the square of tau."""
         return {"m": np.zeros_like(weights_P), "v": np.full_like(weights_P, self.cfg.tau**2)}
 
-    def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
+    async def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
         """Algorithm 2 in float64, remembered in float32."""
         cfg, weights_P = self.cfg, memory.weights.astype(np.float64)
         change_P = means["state"] - weights_P

@@ -49,13 +49,10 @@ async def client(node: Node, cfg: Config) -> None:
 
 
 class Averaging:
-    """What a server sends, and what it makes of a round; here the plain weighted mean. Others (FedAdam, SCAFFOLD) override.
-
-    Attributes:
-        sends: which entries of the server's memory travel, by the name of the tensor that carries each.
-    """
+    """What a server sends, and what it makes of a round; here the plain weighted mean. Others (FedAdam, SCAFFOLD) override."""
 
     sends: Mapping[str, str] = MappingProxyType({"state": "weights"})
+    """Which entries of the server's memory travel, by the name of the tensor that carries each."""
 
     def start(self, weights_P: Array) -> dict[str, Any]:
         """What the server remembers from the beginning, besides its weights."""
@@ -65,7 +62,10 @@ class Averaging:
         """The weight of a client that has so many samples, 1 or more."""
         return samples
 
-    def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
+    async def take(self, came: Vectors) -> None:
+        """Look at what one client sent, in the order of the cohort."""
+
+    async def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
         """What to remember after a round: `means` are over the clients that answered, of all that are present."""
         return {"weights": means["state"]}
 
@@ -89,10 +89,11 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
             samples = sum(offer.signed.card.labels.values())
             if came is not None and samples:
                 answers += 1
+                await server.take(came)
                 for name, mean in means.items():
                     mean.add(came[name], weight=server.weigh(samples))
         found = {name: mean.result(sent[name]) for name, mean in means.items()}
-        entries = server.step(node.memory, found, answers, len(clients)) if answers else {}
+        entries = await server.step(node.memory, found, answers, len(clients)) if answers else {}
         node.memory.update(round=r + 1, **entries)
     await hand_out(node, cfg, cfg.rounds)
 
@@ -113,10 +114,7 @@ async def follow(
 ) -> None:
     """The client's side of `rounds`. It serves at once, also while its learner is still being delivered.
 
-    Args:
-        learner: what trains here, when it is there.
-        answer: what it does when asked to fit; None: a plain fit of the base.
-        reads: the tensors of the base that this takes.
+    Asked to fit, it gives an `answer` (default: a plain fit) to the tensors of the base that it `reads`.
     """
 
     async def adopt(_: str, base: Offer | None) -> None:

@@ -54,7 +54,7 @@ class Controlled(fedavg.Averaging):
         """All alike."""
         return 1.0
 
-    def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
+    async def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
         """N is the most clients that were ever present: those who are away keep their controls."""
         population = max(memory.population, clients)
         weights_P = memory.weights + self.server_lr * (means["state"] - memory.weights)
