@@ -22,7 +22,18 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "fedavg-head": {"rounds": 2},
     "fed3r": {},
     "one-shot": {"epochs": 1},
+    "fedprox": {"rounds": 2},
+    "scaffold": {"rounds": 2},
+    "fedadam": {"rounds": 2},
+    "fedyogi": {"rounds": 2},
+    "feddf": {"rounds": 2},
+    "fedasync": {"updates": 6},
+    "fedbuff": {"updates": 6, "buffer": 2},
     "dpsgd": {"rounds": 2, "patience_s": 30.0},
+    "adpsgd": {"rounds": 2},
+    "epidemic": {"rounds": 2, "patience_s": 30.0},
+    "divshare": {"rounds": 2, "iteration_s": 1.0},
+    "aedfl": {"rounds": 2},
 }
 TREE: dict[str, Any] = {
     "name": "both worlds",
