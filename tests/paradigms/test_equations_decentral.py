@@ -56,7 +56,7 @@ PAIR = {**FEW, "learners": {"count": 2, "models": ["linear"]}, "places": {"degre
 
 
 def test_an_exchange_of_adpsgd_is_the_symmetric_average() -> None:
-    play, starts_NP = started({**PAIR, "paradigms": {"adpsgd": {"rounds": 1, "lr": STILL}}})
+    play, starts_NP = started({**PAIR, "paradigms": {"adpsgd": {"rounds": 1, "lr": STILL, "pause_s": 0.5}}})
     answered = [memory(play, actor.node)["answered"] for actor in play.stage.learners]
     assert any(answered), "they met"
     for actor in play.stage.learners:
@@ -99,7 +99,9 @@ def test_adpsgd_counts_every_exchange_once_although_nodes_crash(at_s: float) -> 
 
 def test_a_corrected_step_is_divided_by_the_rate_over_the_mean_rate() -> None:
     tree = {**FEW, "places": {"degree": 3, "devices": "phones"}}
-    play, _ = started({**tree, "paradigms": {"adpsgd": {"for_s": 20.0, "rounds": 0, "lr": STILL, "corrected": True}}})
+    play, _ = started(
+        {**tree, "paradigms": {"adpsgd": {"for_s": 20.0, "rounds": 0, "lr": STILL, "corrected": True, "pause_s": 0.5}}}
+    )
     kept = [memory(play, actor.node) for actor in play.stage.learners]
     rates = [one["rate"] for one in kept]
     assert max(rates) > 1.2 * min(rates)

@@ -39,7 +39,7 @@ class Config(Unpaced, frozen=True, kw_only=True):
 
     corrected: bool = False
     tries: int = 4
-    pause_s: float = 0.5
+    pause_s: float = 0.1
     patience_s: float = 30.0
 
 
