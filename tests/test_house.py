@@ -28,12 +28,13 @@ BENEATH = {
     "paradigms": {"exchange"},
     "worlds": {"exchange"},
     "scenario": {"paradigms", "worlds"},
-    "cli": {"scenario"},
+    "serving": {"paradigms", "worlds"},
+    "cli": {"scenario", "serving"},
 }
 """The arrows of the house: a package may import what stands right beneath it, and what stands beneath that."""
 
 EXTRAS = ("torch", "sklearn", "scipy", "matplotlib")
-LIGHT = ("core", "ledger", "knowledge", "vault", "exchange", "paradigms", "worlds", "scenario", "cli")
+LIGHT = ("core", "ledger", "knowledge", "vault", "exchange", "paradigms", "worlds", "scenario", "serving", "cli")
 """Packages that must work without any extra: all but learning, whose adapters are loaded when they are used."""
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "random"}
