@@ -1,0 +1,77 @@
+"""The work of split learning as jobs: each end of a cut goes forward, and later forward again, back and one step down.
+
+Data by reference, batches as positions in them (`batching.batches`). A job that goes back first goes forward again, which is
+counted: 1 + 3 passes for a part whose answer is needed before its gradient, 3 for the last, whose two ways are one job.
+Legend: B samples of a batch, F weights of a part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kuberml.core.jobs import job
+from kuberml.learning import torch_learner, torch_split
+from kuberml.learning.datasets import samples
+from kuberml.learning.jobs import TRAINING
+from kuberml.learning.split import Split
+from kuberml.learning.types import Array, DataRef, FitPlan, IntArray, Samples
+
+Moved = tuple[Array, Array, Array]
+"""A part's weights [F] and velocity after a step, and the gradient of its input [B, ...]."""
+
+
+@job(flops=lambda parts, weights_F, data, rows_B, seed: parts.flops("front") * len(rows_B))
+def look(parts: Split, weights_F: Array, data: DataRef, rows_B: IntArray, seed: int) -> Array:
+    """What the front makes of a batch of private samples, float32 [B, ...]."""
+    return torch_split.forward(parts.part("front"), weights_F, _inputs(parts, data, rows_B), seed)
+
+
+@job(flops=lambda parts, data, rows_B: 0)
+def targets(parts: Split, data: DataRef, rows_B: IntArray) -> IntArray:
+    """The labels of a batch as positions among the learner's, int64 [B]."""
+    return _targets(parts, data, rows_B)
+
+
+@job(flops=lambda parts, weights_F, velocity_F, data, rows_B, *_: TRAINING * parts.flops("front") * len(rows_B))
+def learn_front(
+    parts: Split, weights_F: Array, velocity_F: Array, data: DataRef, rows_B: IntArray, down_B: Array, plan: FitPlan, seed: int
+) -> Moved:
+    """One step of the front, from the gradient of what it answered. (The gradient of private samples stays here.)"""
+    x_B = _inputs(parts, data, rows_B)
+    return _moved(torch_split.step(parts.part("front"), weights_F, velocity_F, x_B, down_B, plan, seed))
+
+
+@job(flops=lambda parts, weights_F, x_B, seed: parts.flops("body") * len(x_B))
+def pass_body(parts: Split, weights_F: Array, x_B: Array, seed: int) -> Array:
+    """What the body makes of what a front answered, where the labels are elsewhere."""
+    return torch_split.forward(parts.part("body"), weights_F, x_B, seed)
+
+
+@job(flops=lambda parts, weights_F, velocity_F, x_B, *_: TRAINING * parts.flops("body") * len(x_B))
+def learn_body(
+    parts: Split, weights_F: Array, velocity_F: Array, x_B: Array, down_B: Array | IntArray, plan: FitPlan, seed: int
+) -> Moved:
+    """One step of the body, from targets (it is the last part) or from the gradient of what it answered."""
+    return _moved(torch_split.step(parts.part("body"), weights_F, velocity_F, x_B, down_B, plan, seed))
+
+
+@job(flops=lambda parts, weights_F, velocity_F, x_B, *_: TRAINING * parts.flops("tail") * len(x_B))
+def learn_tail(
+    parts: Split, weights_F: Array, velocity_F: Array, x_B: Array, data: DataRef, rows_B: IntArray, plan: FitPlan, seed: int
+) -> Moved:
+    """One step of the tail, beside the labels."""
+    down_B = _targets(parts, data, rows_B)
+    return _moved(torch_split.step(parts.part("tail"), weights_F, velocity_F, x_B, down_B, plan, seed))
+
+
+def _inputs(parts: Split, data: DataRef, rows_B: IntArray) -> Array:
+    own: Samples = samples(data)
+    return np.ascontiguousarray(own.x_N[rows_B], np.float32)
+
+
+def _targets(parts: Split, data: DataRef, rows_B: IntArray) -> IntArray:
+    return torch_learner.targets(parts.learner.labels, samples(data))[rows_B]
+
+
+def _moved(stepped: torch_split.Stepped) -> Moved:
+    return stepped.weights_F, stepped.velocity_F, stepped.gradient_B
