@@ -149,9 +149,8 @@ class Learning:
             return await self._say(version, {**self._own, "samples": np.array([len(node.data.train)], np.int64)})
         self._batch = rows_B
         data = node.data.train
-        said = {"activations": await node.compute(split_jobs.look, self._parts, self._own["front"], data, rows_B, self._seed)}
-        if "tail" not in self._parts.names:
-            said["targets"] = await node.compute(split_jobs.targets, self._parts, data, rows_B)
+        x_B, y_B = await node.compute(split_jobs.look, self._parts, self._own["front"], data, rows_B, self._seed)
+        said = {"activations": x_B} if "tail" in self._parts.names else {"activations": x_B, "targets": y_B}
         return await self._say(version, said)
 
     async def _step(self, name: str, job: Callable[..., Any], *inputs: object) -> Array:

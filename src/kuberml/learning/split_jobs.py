@@ -21,15 +21,10 @@ Moved = tuple[Array, Array, Array]
 
 
 @job(flops=lambda parts, weights_F, data, rows_B, seed: parts.flops("front") * len(rows_B))
-def look(parts: Split, weights_F: Array, data: DataRef, rows_B: IntArray, seed: int) -> Array:
-    """What the front makes of a batch of private samples, float32 [B, ...]."""
-    return torch_split.forward(parts.part("front"), weights_F, _inputs(parts, data, rows_B), seed)
-
-
-@job(flops=lambda parts, data, rows_B: 0)
-def targets(parts: Split, data: DataRef, rows_B: IntArray) -> IntArray:
-    """The labels of a batch as positions among the learner's, int64 [B]."""
-    return _targets(parts, data, rows_B)
+def look(parts: Split, weights_F: Array, data: DataRef, rows_B: IntArray, seed: int) -> tuple[Array, IntArray]:
+    """What the front makes of a batch of private samples, float32 [B, ...], and their labels' positions, int64 [B]."""
+    answers_B = torch_split.forward(parts.part("front"), weights_F, _inputs(parts, data, rows_B), seed)
+    return answers_B, _targets(parts, data, rows_B)
 
 
 @job(flops=lambda parts, weights_F, velocity_F, data, rows_B, *_: TRAINING * parts.flops("front") * len(rows_B))
