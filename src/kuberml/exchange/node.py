@@ -114,8 +114,15 @@ class Node(Oneself):
         return [offer for node in nodes if (offer := self._slots.newest(node, slot)) is not None]
 
     async def find(self, want: Want) -> list[Offer]:
-        """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out."""
+        """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out.
+
+        [] also where the hub refused; `refused("find")` then says why.
+        """
         return (await self._found(wire.Query(want)))[0]
+
+    def refused(self, name: str) -> str:
+        """Why the hub refused a request of this name when it was asked last; "": it did not."""
+        return self._talk.refusals.get(name, "")
 
     async def find_new(self, want: Want, since: int) -> tuple[list[Offer], int]:
         """The same of what came to the hub after `since` (0: ever), and what to ask with next. The hub away: [], since."""
