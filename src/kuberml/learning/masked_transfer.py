@@ -44,7 +44,9 @@ def masked(learner: Learner, teachers: list[State], masks: list[Mask], x_N: Arra
     return SoftTargets(np.concatenate([x_N] * len(teachers)), probs, mask, temperature, alpha)
 
 
-def _flops(learner: Learner, _: State, data: DataRef, teachers: list[State], __: Any, x_N: Any, plan: FitPlan, *___: Any) -> int:
+def _flops(
+    learner: Learner, _: State, data: DataRef, teachers: list[State], __: Any, x_N: Any, plan: FitPlan, *___: Any
+) -> int:
     taught = len(teachers) * (len(data) if x_N is None else len(x_N))
     return learner.flops_per_sample * taught + 2 * training_flops(learner, plan, len(data), taught)
 

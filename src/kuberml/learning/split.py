@@ -84,7 +84,9 @@ def cut(learner: Learner, at: str = "", *, labels_stay: bool = False) -> Split:
         ConfigError: it cannot be cut there, or at all; the message says why and what would be right.
     """
     if not isinstance(learner, TorchLearner):
-        raise ConfigError(f"a {type(learner).__name__} cannot be cut: split learning needs learners in torch, for instance 'mlp'")
+        raise ConfigError(
+            f"a {type(learner).__name__} cannot be cut: split learning needs learners in torch, for instance 'mlp'"
+        )
     need_torch(f"the model {learner.architecture!r}")
     from kuberml.learning import torch_split
 

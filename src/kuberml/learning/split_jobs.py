@@ -31,7 +31,7 @@ def look(parts: Split, weights_F: Array, data: DataRef, rows_B: IntArray, seed: 
 def learn_front(
     parts: Split, weights_F: Array, velocity_F: Array, data: DataRef, rows_B: IntArray, down_B: Array, plan: FitPlan, seed: int
 ) -> Moved:
-    """One step of the front, from the gradient of what it answered. (The gradient of private samples stays here.)"""
+    """One step of the front, from the gradient of what it answered. The gradient of private samples stays here."""
     x_B = _inputs(parts, data, rows_B)
     return _moved(torch_split.step(parts.part("front"), weights_F, velocity_F, x_B, down_B, plan, seed))
 

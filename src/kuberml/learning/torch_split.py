@@ -8,6 +8,7 @@ computes what the whole one does. Legend: B samples of a batch, F weights of a p
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +85,7 @@ def parts_of(
         names = [name for name, _ in module.named_children()]
         edges = [0, *(names.index(name) for name in cuts), len(names)]
         x, parts = whole.inputs(np.zeros((1, *shape), np.float32)), []
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             scratch = Scratch(module[low:high], device)
             scratch.module.eval()
             flops, x = counted(scratch.module, x)
@@ -135,7 +136,9 @@ def _descend(trained: Sequence[Tensor], change: list[Tensor], velocity_F: Array,
     if plan.weight_decay:
         torch._foreach_add_(change, weights, alpha=plan.weight_decay)
     if plan.momentum:
-        flat = torch.zeros(sum(part.numel() for part in weights)) if not len(velocity_F) else torch.from_numpy(velocity_F.copy())
+        flat = (
+            torch.zeros(sum(part.numel() for part in weights)) if not len(velocity_F) else torch.from_numpy(velocity_F.copy())
+        )
         cut = torch.split(flat.to(weights[0].device), [part.numel() for part in weights])
         velocity = [part.view(weight.shape) for part, weight in zip(cut, weights, strict=True)]
         torch._foreach_mul_(velocity, plan.momentum)

@@ -1,8 +1,8 @@
 """FedProto: clients with networks of their own share the mean features of their labels, and learn towards everybody's means.
 
-Y. Tan, G. Long, L. Liu, T. Zhou, Q. Lu, J. Jiang, C. Zhang: FedProto: Federated Prototype Learning across Heterogeneous Clients.
-AAAI 2022 (arXiv 2105.00243), algorithm 1: a client goes down CE + weight * MSE(features, global prototype of the label), then
-hands in its class means; the server takes their mean over the clients that have the label, weighted by their samples of it
+Y. Tan, G. Long, L. Liu, T. Zhou, Q. Lu, J. Jiang, C. Zhang: FedProto: Federated Prototype Learning across Heterogeneous
+Clients. AAAI 2022 (arXiv 2105.00243), algorithm 1: a client goes down CE + weight * MSE(features, global prototype of the
+label), then hands in its class means; the server takes their mean over the clients that have the label, weighted by their samples of it
 (equation 6 without its factor 1 / |N_j|, which would shrink it; the authors' code has a plain mean: `by_samples = false`).
 A label is answered by the nearest prototype (`answer = "prototypes"`) or by the network itself ("network").
 

@@ -94,7 +94,9 @@ async def learn(node: Node, cfg: Config) -> None:
             teachers.append(state)
             masks.append(mask_C)
     if teachers:
-        plan = Training(**{**{name: getattr(cfg, name) for name in Training.__struct_fields__}, "epochs": cfg.transfer_epochs}).plan
+        plan = Training(
+            **{**{name: getattr(cfg, name) for name in Training.__struct_fields__}, "epochs": cfg.transfer_epochs}
+        ).plan
         rest = (x_N, plan, node.seed("transfer"), cfg.temperature, cfg.alpha)
         state = await node.compute(transfer, node.learner, node.memory.state, node.data.train, teachers, masks, *rest)
         node.memory.update(done="taught", state=state)

@@ -1,6 +1,6 @@
-"""Split learning: one network, cut. Clients keep its front and train in turn; the server keeps the rest, and never sees a sample.
+"""Split learning: one network, cut. Clients keep its front and train in turn; the server keeps the rest and sees no sample.
 
-O. Gupta, R. Raskar: Distributed learning of deep neural network over multiple agents. J. Network and Computer Applications 2018,
+O. Gupta, R. Raskar: Distributed learning of deep neural network over multiple agents. JNCA 2018,
 arXiv 1810.06060 (2018), algorithm 1. P. Vepakomma, O. Gupta, T. Swedish, R. Raskar: Split learning for health, arXiv 1812.00564
 (2018): with labels shared, and U-shaped (`labels = "stay"`), where the last layer and the labels stay with the client too.
 
