@@ -112,11 +112,11 @@ class Learning:
         self._said: Offer | None = None
 
     async def begin(self, _: str, about: Offer | None) -> Offer:
-        """A turn begins, whatever was before."""
+        """A turn begins, whatever was before. Raises RemoteError: the parts are not this network's."""
         came, version = await self._read(about)
         names = [name for name in self._parts.names if name != "body"]
-        self._own = {name: _shaped(came, name, (), len(self._parts.part(name).places)) for name in names}
-        if [len(self._own[name]) for name in names] != [len(self._parts.part(name).places) for name in names]:
+        self._own = {name: _shaped(came, name, (), len(self._parts.part(name).places_F)) for name in names}
+        if [len(self._own[name]) for name in names] != [len(self._parts.part(name).places_F) for name in names]:
             raise RemoteError(f"the parts {names} of {self._parts.learner.architecture!r} are not those that came")
         self._velocity = dict.fromkeys(names, NO_VELOCITY)
         self._seed = seed_of(self._node.place.seed, "split", version // STEPS)
@@ -126,7 +126,7 @@ class Learning:
         return await self._next(version)
 
     async def back(self, _: str, about: Offer | None) -> Offer:
-        """The gradient of what this client said last."""
+        """The gradient of what this client said last. Raises RemoteError: it is not of that."""
         came, version = await self._read(about, after=True)
         down_B = _shaped(came, "gradient", self._parts.part("front").shape, len(self._batch))
         if len(down_B) != len(self._batch):
@@ -135,7 +135,7 @@ class Learning:
         return await self._next(version)
 
     async def tail(self, _: str, about: Offer | None) -> Offer:
-        """What the body made of it: the loss is here, beside the labels."""
+        """What the body made of it: the loss is here, beside the labels. Raises RemoteError: it is not of that."""
         came, version = await self._read(about, after=True)
         z_B = _shaped(came, "features", self._parts.part("body").shape, len(self._batch))
         if len(z_B) != len(self._batch):

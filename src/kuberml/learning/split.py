@@ -57,13 +57,13 @@ class Split(msgspec.Struct, frozen=True):
 
     def divide(self, state_P: Array) -> dict[str, Array]:
         """A state as the states of the parts."""
-        return {name: state_P[self.part(name).places] for name in self.names}
+        return {name: state_P[self.part(name).places_F] for name in self.names}
 
     def join(self, parts: dict[str, Array]) -> Array:
         """The inverse of `divide`."""
         state_P = np.empty(sum(len(parts[name]) for name in self.names), np.float32)
         for name in self.names:
-            state_P[self.part(name).places] = parts[name]
+            state_P[self.part(name).places_F] = parts[name]
         return state_P
 
     def flops(self, name: str) -> int:

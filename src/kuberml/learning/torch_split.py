@@ -31,13 +31,13 @@ class Part:
 
     Attributes:
         scratch: its module.
-        places: int64 [F], where its weights stand in a whole state.
+        places_F: int64 [F], where its weights stand in a whole state.
         shape: of one sample's answer, as it travels.
         flops_per_sample: of one sample forward.
     """
 
     scratch: Scratch
-    places: IntArray
+    places_F: IntArray
     shape: tuple[int, ...]
     flops_per_sample: int
 
@@ -89,8 +89,8 @@ def parts_of(
             scratch = Scratch(module[low:high], device)
             scratch.module.eval()
             flops, x = counted(scratch.module, x)
-            places = np.concatenate([ranges[name] for name, _ in scratch.layout])
-            parts.append(Part(scratch, places, tuple(_as_sent(x).shape[1:]), flops))
+            places_F = np.concatenate([ranges[name] for name, _ in scratch.layout])
+            parts.append(Part(scratch, places_F, tuple(_as_sent(x).shape[1:]), flops))
     return tuple(parts)
 
 

@@ -2,8 +2,9 @@
 
 Y. Tan, G. Long, L. Liu, T. Zhou, Q. Lu, J. Jiang, C. Zhang: FedProto: Federated Prototype Learning across Heterogeneous
 Clients. AAAI 2022 (arXiv 2105.00243), algorithm 1: a client goes down CE + weight * MSE(features, global prototype of the
-label), then hands in its class means; the server takes their mean over the clients that have the label, weighted by their samples of it
-(equation 6 without its factor 1 / |N_j|, which would shrink it; the authors' code has a plain mean: `by_samples = false`).
+label), then hands in its class means; the server takes their mean over the clients that have the label, weighted by their
+samples of it (equation 6 without its factor 1 / |N_j|, which would shrink it); the authors' code has a plain mean
+(`by_samples = false`).
 A label is answered by the nearest prototype (`answer = "prototypes"`) or by the network itself ("network").
 
 Architectures may differ as long as the last layer takes equally many features. Prototypes travel as weights [C, d].
@@ -65,7 +66,11 @@ async def server(node: Node, cfg: Config) -> None:
 
 
 async def client(node: Node, cfg: Config) -> None:
-    """Train one's own network towards the prototypes; a round that is asked for again is done again from where it began."""
+    """Train one's own network towards the prototypes; a round that is asked for again is done again from where it began.
+
+    Raises:
+        RemoteError: to the server, where what it sent are no prototypes of these labels and features.
+    """
     learner = featured(node.learner)
     shape = (len(learner.labels), learner.feature_count)
     node.memory.setdefault(state=await node.compute(init_state, learner, node.seed("init")), before=None, fitted=-1)
