@@ -13,7 +13,7 @@ from kuberml.paradigms import PARADIGMS, roles
 FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if path.stem not in ("__init__", "options"))
 ROUNDS = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf")
 GOSSIP = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
-NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", *GOSSIP, "kuber")
+NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", *GOSSIP, "kuber", "continual")
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

@@ -34,6 +34,7 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "epidemic": {"rounds": 2, "patience_s": 30.0},
     "divshare": {"rounds": 2, "iteration_s": 1.0},
     "aedfl": {"rounds": 2},
+    "continual": {"quiet_s": 5.0},
 }
 TREE: dict[str, Any] = {
     "name": "both worlds",
