@@ -24,7 +24,7 @@ for _name in (
     *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
     *("fedasync", "fedbuff", "split", "splitfed", "fedproto", "fedpft", "qkt"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
-    "kuber",
+    *("kuber", "continual"),
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
     PARADIGMS.add(_name, lambda module=_module: import_module(module))  # type: ignore[misc]

@@ -41,6 +41,7 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "fedproto": {"rounds": 2},
     "fedpft": {"min_class_count": 2},
     "qkt": {"teachers": 2, "patience_s": 60.0},
+    "continual": {"quiet_s": 5.0},
 }
 TWO_LAYERS = {"count": 4, "models": ["mlp"], "options": {"mlp": {"hidden": [16, 8]}}}
 LEARNERS = dict.fromkeys(("split", "split-u", "splitfed", "splitfed-2"), TWO_LAYERS)
