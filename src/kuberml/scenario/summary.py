@@ -7,6 +7,7 @@ from typing import Any
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.units import NS
 from kuberml.learning.types import DataRef, Scores
+from kuberml.learning.views import chosen
 from kuberml.scenario.bias import slow_and_fast
 from kuberml.scenario.decisions import decisions
 from kuberml.scenario.measure import Board, Watch, on_mix
@@ -97,7 +98,7 @@ def _curve(play: Played, board: Board) -> tuple[CurvePoint, ...]:
 def _part(test: DataRef) -> DataRef:
     """A part of the test set for the curve, spread over it: the set lies in order, and so label-balanced."""
     every = max(1, len(test) // CURVE_SAMPLES)
-    return DataRef(test.dataset, test.split, test.indices_N[::every], test.view, test.relabel)
+    return chosen(test, range(0, len(test), every))
 
 
 def _latency_ms(play: Played) -> tuple[float, ...]:
