@@ -53,7 +53,7 @@ class Form:
         """The inputs of a body of one of TYPES.
 
         Raises:
-            Refusal: 400, 413 or 415, and why.
+            Refusal: 400 or 415, and why.
         """
         if content_type == JSON:
             return self._json(body)
@@ -75,7 +75,7 @@ class Form:
     def _raw(self, body: bytes, header: str | None) -> Array:
         row_bytes = 4 * self.numbers
         rows = len(body) // row_bytes
-        if header is not None:
+        if header:
             rows = self._rows_of(header)
         if len(body) != rows * row_bytes or not rows:
             raise Refusal(400, f"these bytes are not {max(rows, 1)} x {row_bytes} bytes of float32", field="body",
@@ -110,7 +110,7 @@ class Form:
 
     def _check_rows(self, rows: int, field: str) -> None:
         if rows > self.max_rows:
-            raise Refusal(413, f"{rows} rows are more than a request may have", field=field, value=f"{rows} rows",
+            raise Refusal(400, f"{rows} rows are more than a request may have", field=field, value=f"{rows} rows",
                           right=f"{self.max_rows} at most: send several requests")  # fmt: skip
 
     def _checked(self, x_N: Array) -> Array:
@@ -140,7 +140,7 @@ class Form:
                            right="true or false")  # fmt: skip
         rows = found["inputs"]
         if isinstance(rows, list) and len(rows) > self.max_rows:
-            return Refusal(413, f"{len(rows)} rows are more than a request may have", field="inputs",
+            return Refusal(400, f"{len(rows)} rows are more than a request may have", field="inputs",
                            value=f"{len(rows)} rows", right=f"{self.max_rows} at most: send several requests")  # fmt: skip
         field, value, right = _first_fault(rows, (0, *self.shape), "inputs") or ("body", "", str(error))
         return Refusal(400, f"{field} cannot be an input of this model", field=field, value=value, right=right)

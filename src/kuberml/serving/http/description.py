@@ -18,7 +18,7 @@ SAYS = {
     400: "something in the request is wrong; the answer names the field, the value and what would be right",
     404: "there is no such label or model",
     406: "no answer of this type is written",
-    413: "too many rows or bytes; a body that is too large is not read",
+    413: "too many bytes: they are not read",
     415: "a body of this type is not read",
     422: "the model has no finite answer",
     429: "busy: an answer would wait too long; try again after Retry-After seconds",
@@ -73,12 +73,13 @@ def _predict(form: Form | None) -> dict[str, Any]:
 
 def _predicting(form: Form | None) -> dict[str, Any]:
     shape = ",".join(["N", *map(str, form.shape)]) if form else "N,..."
+    pattern = "".join(["^[1-9][0-9]*", *(f",{size}" for size in form.shape), "$"]) if form else "^[1-9][0-9]*(,[0-9]+)+$"
     raw = {"type": "string", "format": "binary", "contentMediaType": RAW}
     header = {
         "name": SHAPE_HEADER,
         "in": "header",
         "description": f"Of a raw body, for instance {shape}. Without it the rows are counted by the bytes.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": pattern},
     }
     answer = {
         "description": "The answer to every row, by one version; raw: log-probabilities, little-endian float32 [N, C]",
