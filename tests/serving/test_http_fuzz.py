@@ -31,7 +31,7 @@ def statuses(url: str) -> dict[str, float]:
 
 
 def test_no_request_breaks_it_and_every_answer_is_as_described() -> None:
-    """Every check: no 5xx, described statuses, types and schemas, what the schema allows is accepted, what it forbids is not."""
+    """Every check: no 5xx, described statuses, types and schemas, what it allows is accepted, what it forbids is not."""
     assert SHAPE == (8, 8, 1)  # as the hooks have it
     background = Background("a server to be fuzzed")
     service = Service(Settings(engine="eager", max_rows=8))

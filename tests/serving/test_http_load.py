@@ -127,8 +127,8 @@ def test_a_stop_answers_what_is_under_way_first() -> None:
         async with running(served(), max_rows=512, max_wait_s=10) as here:
             await one(here.client, here.url)
             under_way = [asyncio.create_task(one(here.client, here.url)) for _ in range(8)]
-            while here.service._answering._batcher.queued_rows < 4 * 512:  # type: ignore[union-attr]
-                await asyncio.sleep(0.001)
+            while (await here.get("/v1/health"))[1]["queued_rows"] < 4 * 512:
+                pass
             await here.service.close()
             await asyncio.gather(*under_way)
             with pytest.raises(aiohttp.ClientConnectionError):
@@ -163,7 +163,7 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
         async with running(engine="auto", patience_s=0.05) as here:
             taking = asyncio.create_task(here.take(served("01")))
             while (await here.get("/v1/health"))[1]["status"] == "no model":
-                await asyncio.sleep(0.005)
+                pass
             assert (await here.get("/v1/models"))[1]["serving"]["engine"]["name"] == "eager"
             gate.set()
             await taking

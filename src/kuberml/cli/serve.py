@@ -68,7 +68,9 @@ def serve(
     engine: Annotated[
         str, typer.Option("--engine", help="What computes answers; auto: the fastest that is proven here (`kuberml doctor`).")
     ] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16, int8; auto: what stays within the bound.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32, bf16, int8; auto: what stays within the bound.")
+    ] = "auto",
     max_rows: Annotated[int, typer.Option("--max-rows", min=1, max=65536, help="Rows in one request.")] = 256,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=65536, help="Rows that an engine gets at once.")] = 64,
     max_wait: Annotated[
@@ -177,15 +179,17 @@ def _tell(live: Live) -> None:
 
 
 def history(folder: FolderOption = FOLDER, json: AsJson = False) -> None:
-    """List every version that a running service has served: number, manifest, why, and how it did on the public probe."""
+    """List every version that a running service has served, with how it did on the public probe; and what was refused."""
     from kuberml.serving.admin import ask
 
-    rows = asyncio.run(ask(folder, "history"))
+    found = asyncio.run(ask(folder, "history"))
     if json:
-        json_out(rows)
+        json_out(found)
         return
     head = ["version", "manifest", "at", "labels", "A_T", "gap to joint", "why"]
-    table_out(head, [_row(row) for row in rows])
+    table_out(head, [_row(row) for row in found["versions"]])
+    for card, why in found["refused"].items():
+        say(f"refused {card[:SHORT]}: {why}")
 
 
 def _row(row: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an operator asks of a running service: history, rollback, remove. On loopback only, and only with the token in its folder.
+"""What an operator asks of a running service: history, rollback, remove. On loopback only, with the token in its folder.
 
 The service writes `admin.json` (mode 600) with the address and a token that is drawn at each start; `kuberml serve rollback`
 reads it. Whoever can read the folder may ask; nobody else on the machine.
@@ -128,7 +128,9 @@ async def ask(folder: Path, path: str, body: Any = None) -> Any:
         ):
             content = await answer.read()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Unreachable(f"the service in {folder} does not answer: {error or type(error).__name__}; is it running?") from error
+        raise Unreachable(
+            f"the service in {folder} does not answer: {error or type(error).__name__}; is it running?"
+        ) from error
     if answer.status != 200:
         raise ConfigError(content.decode("utf-8", "replace").strip())
     return msgspec.json.decode(content)

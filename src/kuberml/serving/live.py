@@ -1,7 +1,7 @@
-"""A service at a hub (or in a shared folder): a member that keeps one cloud model fresh, and the HTTP service that answers by it.
+"""A service at a hub (or in a shared folder): a member that keeps one cloud model fresh, and the HTTP service by its side.
 
-Three things go on beside each other, and none waits for another: the member and its `Cloud` on the main loop; the HTTP service on
-a thread of its own (`service`); engines on theirs. When the hub is away, what is served goes on being served.
+Three things go on beside each other, and none waits for another: the member and its `Cloud` on the main loop; the HTTP service
+on a thread of its own (`service`); engines on theirs. When the hub is away, what is served goes on being served.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest
 from kuberml.exchange.continual.cloud import Cloud
-from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.node import Node
@@ -93,11 +92,8 @@ class Serving:
             Unreachable: no hub answers, and none was met before.
             RemoteError: the hub does not let this member in.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot make the folder {folder}: {error}") from error
         where = where_to(place)
+        _make(folder)
         async with contextlib.AsyncExitStack() as staying:
             staying.enter_context(alone(folder, busy="a service runs in this folder already; give this one another --folder"))
             me = known_as(name, key=key or folder / "serve.key", vault=folder / "vault", stem="" if name else "serve")
@@ -131,9 +127,11 @@ class Serving:
         """
         return await self._now_served(await self._opened_cloud().rollback(to))
 
-    def history(self) -> list[dict[str, Any]]:
-        """Every version that was served, oldest first, as plain data."""
-        return [] if self.cloud is None else [row_of(entry) for entry in self.cloud.history.entries]
+    def history(self) -> dict[str, Any]:
+        """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
+        if self.cloud is None:
+            return {"versions": [], "refused": {}}
+        return {"versions": [msgspec.to_builtins(entry) for entry in self.cloud.history], "refused": self.cloud.refused}
 
     async def _now_served(self, served: Served) -> Served:
         await asyncio.wrap_future(self.service.take(served))
@@ -157,7 +155,7 @@ class Serving:
                 if self.cloud is None:
                     node, extractor, probe = await self._found(meeting, seed)
                     self.service.calibration = calibration_of(probe)
-                    cloud = Cloud(node, extractor, self._rules, probe, self.service.take)
+                    cloud = Cloud(node, extractor, self._rules, probe, lambda served: _begin(self.service, served))
                     await cloud.open()
                     self.cloud, wait_s = cloud, AGAIN_S
                 await self.cloud.run()
@@ -184,10 +182,15 @@ def calibration_of(probe: Probe) -> Samples | None:
     return Samples(probe.inputs(), probe.y_N.astype(np.int64), probe.labels)
 
 
-def row_of(entry: Entry) -> dict[str, Any]:
-    """A version of the history as plain data."""
-    row: dict[str, Any] = msgspec.to_builtins(entry)
-    return row
+def _begin(service: Service, served: Served) -> None:
+    service.take(served)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error}") from error
 
 
 async def _stop(working: list[asyncio.Task[None]]) -> None:

@@ -1,9 +1,9 @@
-"""The HTTP service: a slot, a batcher and a door on a thread of their own, so that nothing else that goes on here delays a query.
+"""The HTTP service: slot, batcher and door on a thread of their own, so that nothing else that goes on here delays a query.
 
-    service = Service(settings)
-    await service.open("127.0.0.1", 8080)
-    service.take(served)          # from any thread: the engine is built beside, then swapped in at once
-    await service.close()         # what is under way is answered first
+service = Service(settings)
+await service.open("127.0.0.1", 8080)
+service.take(served)          # from any thread: the engine is built beside, then swapped in at once
+await service.close()         # what is under way is answered first
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ DRAIN_S = 5.0
 """For answers under way when the service stops."""
 
 
+LIMITS = Limits(connections=1024, per_peer=1024, head_s=10.0, body_s=10.0, idle_s=75.0)
+"""Of connections: a proxy in front is one peer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How it serves.
@@ -55,7 +59,7 @@ class Settings:
     max_batch: int = 64
     max_wait_s: float = 0.25
     threads: int = 1
-    limits: Limits = Limits(connections=1024, per_peer=1024, head_s=10.0, body_s=10.0, idle_s=75.0)
+    limits: Limits = LIMITS
 
 
 def _nothing() -> str:
@@ -66,7 +70,7 @@ class Service:
     """See the module. `on_swap` is called from the builder's thread after each swap."""
 
     def __init__(
-        self, settings: Settings = Settings(), *, hub: Callable[[], str] = _nothing,  # noqa: B008 - frozen
+        self, settings: Settings = Settings(), *, hub: Callable[[], str] = _nothing,
         on_swap: Callable[[Live], None] | None = None,
     ) -> None:  # fmt: skip
         """`hub`: how the hub is, as `/v1/health` says it."""
@@ -109,7 +113,7 @@ class Service:
             raise
 
     def take(self, served: Served) -> Future[None]:
-        """Serve this version as soon as its engine is ready; what was asked for before it and is not built yet is passed over."""
+        """Serve this version as soon as its engine is ready; one that was asked for before and is not built yet is left out."""
         with self._lock:
             self._latest = served
         return self._builder.submit(self._take, served)

@@ -1,6 +1,7 @@
-"""How inputs are read: JSON, little-endian float32 bytes, or safetensors; checked to the last number before anything is computed.
+"""How inputs are read: JSON, little-endian float32 bytes, or safetensors; checked to the last number before any is used.
 
-A `Form` is made once for each model: it knows the shape of a sample, so every message can say what would be right. Legend: N rows.
+A `Form` is made once for each model: it knows the shape of a sample, so every message can say what would be right.
+Legend: N rows.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Form:
         from safetensors import SafetensorError, deserialize
 
         try:
-            tensors: dict[str, Any] = dict(deserialize(body))
+            tensors: dict[str, Any] = dict(deserialize(body))  # type: ignore[no-untyped-call]
         except (SafetensorError, ValueError) as error:
             raise Refusal(400, f"not a file of safetensors: {shown(str(error))}", field="body", value=f"{len(body)} bytes",
                           right="one tensor 'inputs' of F32") from None  # fmt: skip
@@ -118,8 +119,8 @@ class Form:
         good_N = np.abs(x_N) <= LARGEST  # false for NaN too
         if not good_N.all():
             place = np.unravel_index(int(np.argmin(good_N)), x_N.shape)
-            raise Refusal(400, "a number that cannot be an input", field=f"inputs{[int(at) for at in place]}".replace(", ", "]["),
-                          value=str(x_N[place]), right=_RIGHT_NUMBER)  # fmt: skip
+            field = "inputs" + "".join(f"[{at}]" for at in place)
+            raise Refusal(400, "a number that cannot be an input", field=field, value=str(x_N[place]), right=_RIGHT_NUMBER)
         return cast(Array, np.ascontiguousarray(x_N, np.float32))
 
     def _fault(self, body: bytes, error: Exception) -> Refusal:

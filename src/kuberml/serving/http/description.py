@@ -1,4 +1,4 @@
-"""The service's description of itself, OpenAPI 3.1: paths written here, schemas from the structs, inputs as the model reads them."""
+"""The description, OpenAPI 3.1: paths written here, schemas from the structs, inputs as the model of the moment reads them."""
 
 from __future__ import annotations
 

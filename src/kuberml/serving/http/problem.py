@@ -1,4 +1,4 @@
-"""What a client is told when it is not answered: RFC 9457 `application/problem+json` that names the field, the value, the right.
+"""What a client is told when it is not answered: RFC 9457 `application/problem+json` that names field, value, and the right.
 
 400 what cannot be read · 404 no such thing · 405 · 406 · 413 too large · 415 a type that is not read · 422 no finite answer
 429 busy, with Retry-After · 500 ours · 503 no model yet, or stopping
