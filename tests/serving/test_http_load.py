@@ -149,9 +149,7 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
 
     gate = threading.Event()
 
-    def late(predictor: Any, shape: Any, *, engine: str = "auto", **options: Any) -> Any:
-        if engine == "eager":
-            return build(predictor, shape, engine=engine, **options)
+    def late(predictor: Any, shape: Any, **options: Any) -> Any:
         assert gate.wait(10)
         if predictor is served("0123", 2).predictor:
             raise RuntimeError("a compiler that is broken")
@@ -164,7 +162,8 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
             taking = asyncio.create_task(here.take(served("01")))
             while (await here.get("/v1/health"))[1]["status"] == "no model":
                 pass
-            assert (await here.get("/v1/models"))[1]["serving"]["engine"]["name"] == "eager"
+            engine = (await here.get("/v1/models"))[1]["serving"]["engine"]
+            assert (engine["name"], engine["why"]) == ("eager", "until the engine that was asked for is built")
             gate.set()
             await taking
             now = (await here.get("/v1/models"))[1]["serving"]
@@ -172,6 +171,7 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
             await here.take(served("0123", 2))
             now = (await here.get("/v1/models"))[1]["serving"]
             assert (now["engine"]["name"], now["model"]) == ("eager", served("0123", 2).model)
+            assert "a compiler that is broken" in now["engine"]["why"]
 
     asyncio.run(main())
 

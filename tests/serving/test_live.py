@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import time
 import urllib.error
@@ -16,7 +18,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kuberml.core.errors import ConfigError
 from kuberml.learning.datasets import DATASETS
+from kuberml.serving.admin import Removal, Rollback, ask
 from tests.cli.live import hub, kuberml, start
 
 DIGITS = DATASETS.get("digits")
@@ -167,10 +171,7 @@ def test_a_class_learned_at_an_edge_is_answered_within_two_seconds_and_survives_
                 assert cloud.get("/v1/health")[1]["hub"] == "there"
                 for running in (first, second):
                     running.communicate("\n", timeout=20)
-            place_pid = place["pid"]
-            import os
-
-            os.kill(place_pid, signal.SIGKILL)
+            os.kill(place["pid"], signal.SIGKILL)
             before = cloud.predict(of("0189")[0])
             assert before[0] == 200
             end_s = time.monotonic() + 20
@@ -199,11 +200,9 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
             cloud.until("9")
             first.communicate("\n", timeout=20)
             second.communicate("\n", timeout=20)
-        status, out, err = kuberml(folder, "serve", "history", "--json")
-        assert status == 0, err
-        versions = json.loads(out)["versions"]
+        own = folder / "kuberml-serve"
+        versions = asyncio.run(ask(own, "history"))["versions"]
         assert [row["labels"] for row in versions] == [list("01234"), list("0123456789")]
-        assert "version" in kuberml(folder, "serve", "history")[1]
         model = cloud.get("/v1/models")[1]["serving"]["model"]
         status, out, err = kuberml(folder, "serve", "rollback", "--json")
         assert status == 0, err
@@ -211,31 +210,33 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
         now = cloud.get("/v1/models")[1]["serving"]
         assert (now["labels"], now["number"], now["manifest"]) == (list("01234"), 3, versions[0]["manifest"])
         assert cloud.predict(of("0")[0][:1])[1]["model"] == now["model"] == versions[0]["model"]
-        status, out, err = kuberml(folder, "serve", "rollback", "--to", versions[1]["manifest"][:10])
-        assert (status, "version 4 answers now" in err) == (0, True), err
+        assert asyncio.run(ask(own, "rollback", Rollback(versions[1]["manifest"][:10])))["number"] == 4
         assert cloud.get("/v1/models")[1]["serving"]["model"] == model
         author = cloud.get("/v1/origin?label=9")[1]["taught"][0]["author"]
-        status, out, err = kuberml(folder, "serve", "remove", author, "--json")
-        assert (status, json.loads(out)["labels"]) == (0, list("01234")), err
+        status, _, err = kuberml(folder, "serve", "remove", author)
+        assert (status, "version 5 answers now" in err) == (0, True), err
         assert cloud.get("/v1/origin?label=9")[0] == 404
-        for arguments, says in (
-            (("rollback", "--to", "f" * 64), "no version"),
-            (("remove", author), "nothing of"),
-            (("history", "--folder", "elsewhere"), "no service runs in elsewhere"),
-        ):
-            status, _, err = kuberml(folder, "serve", *arguments)
-            assert (status, says in err, "Traceback" in err) == (2, True, False), err
-        file = folder / "kuberml-serve" / "admin.json"
+        status, out, err = kuberml(folder, "serve", "history")
+        assert (status, "removed" in out, "rolled back to version 1" in out) == (0, True, True), err
+        with pytest.raises(ConfigError, match="no version"):
+            asyncio.run(ask(own, "rollback", Rollback("f" * 64)))
+        with pytest.raises(ConfigError, match="nothing of"):
+            asyncio.run(ask(own, "remove", Removal(author)))
+        with pytest.raises(ConfigError, match="Object missing required field"):
+            asyncio.run(ask(own, "remove", Rollback("x")))
+        with pytest.raises(ConfigError, match="no service runs in elsewhere"):
+            asyncio.run(ask(Path("elsewhere"), "history"))
+        file = own / "admin.json"
         assert file.stat().st_mode & 0o777 == 0o600
-        url = json.loads(file.read_text())["url"]
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(url + "/history", timeout=5)
-        with refused.value:
-            assert refused.value.code == 401
+        access = json.loads(file.read_text())
+        for headers in ({}, {"Authorization": "Bearer " + "0" * 64}, {"Authorization": "Basic " + access["token"]}):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(urllib.request.Request(access["url"] + "/history", headers=headers), timeout=5)
+            with refused.value:
+                assert refused.value.code == 401
         file.chmod(0o644)
-        status, _, err = kuberml(folder, "serve", "history")
-        assert (status, "others can read" in err) == (2, True), err
-        file.chmod(0o600)
+        with pytest.raises(ConfigError, match="others can read"):
+            asyncio.run(ask(own, "history"))
         assert cloud.stop() == ""
         assert not file.exists()
 
@@ -243,11 +244,9 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        ((), 2, "--task is missing"),
-        (("--task", "digits", "--http", "nowhere"), 2, "is not host:port"),
+        (("--http", "127.0.0.1:0"), 2, "--task is missing"),
         (("--task", "digits", "--http", "127.0.0.1:0", "--https", "none.pem,none.key"), 2, "not a certificate"),
-        (("--task", "digits", "--http", "127.0.0.1:0", "--engine", "warp"), 2, "warp"),
-        (("--task", "digits", "--http", "127.0.0.1:0", "--max-rows", "0"), 2, "max-rows"),
+        (("--task", "digits", "--http", "127.0.0.1:0", "--engine", "warp"), 2, "unknown 'warp'"),
     ],
 )
 def test_what_cannot_be_is_named(tmp_path: Path, arguments: tuple[str, ...], status: int, says: str) -> None:

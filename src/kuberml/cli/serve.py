@@ -73,7 +73,7 @@ def serve(
     ] = "auto",
     max_rows: Annotated[int, typer.Option("--max-rows", min=1, max=65536, help="Rows in one request.")] = 256,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=65536, help="Rows that an engine gets at once.")] = 64,
-    max_wait: Annotated[
+    max_wait_s: Annotated[
         float, typer.Option("--max-wait", min=0.001, help="Seconds that a request may wait; beyond it is told 429 at once.")
     ] = 0.25,
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Engines at work at a time.")] = 1,
@@ -106,7 +106,7 @@ def serve(
         "key": key,
         "https": https_in(https),
         "rules": Rules(bound=bound, protected=protected),
-        "settings": Settings(engine=engine, precision=precision, max_rows=max_rows, max_batch=max_batch, max_wait_s=max_wait,
+        "settings": Settings(engine=engine, precision=precision, max_rows=max_rows, max_batch=max_batch, max_wait_s=max_wait_s,
                              threads=threads),
     }  # fmt: skip
     asyncio.run(_serve(hub, options, quiet=quiet, json=json))

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kuberml.core.errors import ConfigError, KuberError
+from kuberml.core.errors import ConfigError, nearest
 from kuberml.exchange.continual.served import Served
 from kuberml.learning.types import Samples
 from kuberml.serving.engines import Engine, build
+from kuberml.serving.engines.builder import ENGINES
+from kuberml.serving.engines.engine import PRECISIONS, Eager
 from kuberml.serving.http.app import Answering
 from kuberml.serving.http.batching import Batcher
 from kuberml.serving.http.bodies import Form
@@ -60,6 +62,12 @@ class Settings:
     max_wait_s: float = 0.25
     threads: int = 1
     limits: Limits = LIMITS
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError: no such engine or precision."""
+        for name, value, known in (("engine", self.engine, ENGINES), ("precision", self.precision, PRECISIONS)):
+            if value not in ("auto", *known):
+                raise ConfigError(f"{name}: unknown {value!r}; {nearest(value, ('auto', *known))}")
 
 
 def _nothing() -> str:
@@ -129,7 +137,7 @@ class Service:
         try:
             engine = building.result(self.settings.patience_s)
         except TimeoutError:
-            self._swap(served, self._eager(served), before)
+            self._swap(served, self._eager(served, "until the engine that was asked for is built"), before)
             engine = building.result()
             if served is not self._latest:
                 return
@@ -137,26 +145,23 @@ class Service:
         self._swap(served, engine, before)
 
     def _engine(self, served: Served) -> Engine:
-        """The engine that was asked for, tried once; where it cannot be had for this model, the predictor itself."""
+        """The engine that was asked for; where it cannot be had for this model, the predictor itself, which says why."""
         settings = self.settings
         try:
             engine = build(served.predictor, tuple(served.shape), engine=settings.engine, precision=settings.precision,
                            calibration=self.calibration)  # fmt: skip
             _warm(engine, served)
-        except ConfigError:
-            if self.slot.now is None:
-                raise
-            log.exception("version %d: no engine %r", served.number, settings.engine)
-        except Exception:
-            log.exception("version %d: the engine %r failed", served.number, settings.engine)
-        else:
-            self._measures.builds.add("built")
-            return engine
-        self._measures.builds.add("failed")
-        return self._eager(served)
+        except Exception as error:  # whatever a runtime raises: the version is served nevertheless
+            why = f"{settings.engine!r} in {settings.precision!r} cannot be had: {error}"
+            log.warning("version %d is answered by the predictor itself: %s", served.number, why,
+                        exc_info=None if isinstance(error, ConfigError) else error)  # fmt: skip
+            self._measures.builds.add("failed")
+            return self._eager(served, why)
+        self._measures.builds.add("built")
+        return engine
 
-    def _eager(self, served: Served) -> Engine:
-        engine = build(served.predictor, tuple(served.shape), engine="eager")
+    def _eager(self, served: Served, why: str) -> Engine:
+        engine = Eager(served.predictor, tuple(served.shape), why)
         _warm(engine, served)
         return engine
 
@@ -193,9 +198,3 @@ def _warm(engine: Engine, served: Served) -> None:
     """The first answer is slow (kernels are chosen, memory is taken): it is nobody's."""
     with np.errstate(all="ignore"):
         engine.predict(np.zeros((1, *served.shape), np.float32))
-
-
-def fails(future: Future[None]) -> KuberError | None:
-    """What is wrong with the user's settings, if a version could not be taken because of them."""
-    error = future.exception()
-    return error if isinstance(error, KuberError) else None
