@@ -24,6 +24,7 @@ for _name in (
     *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
     *("fedasync", "fedbuff"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
+    *("frozen", "sequential", "fedavg-replay", "joint"),
     "kuber",
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
