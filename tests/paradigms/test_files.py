@@ -14,7 +14,7 @@ FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if 
 ROUNDS = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf")
 GOSSIP = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
 STREAM = ("frozen", "sequential", "fedavg-replay", "joint")
-NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", *GOSSIP, *STREAM, "kuber")
+NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", *GOSSIP, *STREAM, "kuber", "continual")
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

@@ -25,7 +25,7 @@ for _name in (
     *("fedasync", "fedbuff"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
     *("frozen", "sequential", "fedavg-replay", "joint"),
-    "kuber",
+    *("kuber", "continual"),
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
     PARADIGMS.add(_name, lambda module=_module: import_module(module))  # type: ignore[misc]

@@ -40,6 +40,7 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "sequential": {"rounds": 1},
     "fedavg-replay": {"rounds": 1},
     "joint": {"epochs": 1},
+    "continual": {"quiet_s": 5.0},
 }
 TREE: dict[str, Any] = {
     "name": "both worlds",
