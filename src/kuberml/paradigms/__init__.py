@@ -24,7 +24,8 @@ for _name in (
     *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
     *("fedasync", "fedbuff"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
-    "kuber",
+    *("frozen", "sequential", "fedavg-replay", "joint"),
+    *("kuber", "continual"),
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
     PARADIGMS.add(_name, lambda module=_module: import_module(module))  # type: ignore[misc]

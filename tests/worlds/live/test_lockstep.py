@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ids import NodeId
+from kuberml.core.units import NS
 from kuberml.paradigms import PARADIGMS as BUILT_IN
 from kuberml.scenario.config import Config, parse
 from kuberml.scenario.lockstep import LiveLockstep, simulated_lockstep
@@ -34,6 +36,11 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "epidemic": {"rounds": 2, "patience_s": 30.0},
     "divshare": {"rounds": 2, "iteration_s": 1.0},
     "aedfl": {"rounds": 2},
+    "frozen": {"rounds": 1},
+    "sequential": {"rounds": 1},
+    "fedavg-replay": {"rounds": 1},
+    "joint": {"epochs": 1},
+    "continual": {"quiet_s": 5.0},
 }
 TREE: dict[str, Any] = {
     "name": "both worlds",
@@ -76,6 +83,14 @@ def test_a_paradigm_comes_to_the_same_in_both_worlds(paradigm: str, live: LiveLo
     assert not any(node.gave_up for node in there.nodes.values())
     for node in WEIGHTS.get(paradigm, ()):
         assert {"weights", "state"} & there.nodes[node].memory.keys()  # type: ignore[index]
+
+
+def test_data_come_at_the_same_time_in_both_worlds(live: LiveLockstep) -> None:
+    stream = {**TREE["data"], "stream": {"tasks": 2, "every_s": 30}}
+    here, there = (play(scenario(data=stream), "sequential", 0) for play in (simulated_lockstep, live.run))
+    assert there == here
+    assert there.finished
+    assert there.nodes[NodeId("server")].deployed[-1][0] > 30 * NS
 
 
 def test_another_seed_comes_to_something_else_in_both_worlds(live: LiveLockstep) -> None:

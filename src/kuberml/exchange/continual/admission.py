@@ -100,7 +100,8 @@ class Admission:
         refusal = Refusal(why[:REASON_CHARS], 1 + (before.tries if before else 0), state.number, final)
         others = {other: one for other, one in state.refused.items() if other != card}
         self._history.commit(msgspec.structs.replace(state, refused={**others, card: refusal}))
-        self.intake.drop(signed)
+        if not self._history.knows(content_of(signed.card)):
+            self.intake.drop(signed)
         self._node.record("refused", card=card, author=signed.card.author, why=refusal.why)
 
     def is_any_to_be_tried_again(self) -> bool:

@@ -23,6 +23,7 @@ from kuberml.core.ids import Digest
 from kuberml.exchange.continual import gate
 from kuberml.exchange.continual.admission import Admission
 from kuberml.exchange.continual.drift import Drift
+from kuberml.exchange.continual.examination import Examination
 from kuberml.exchange.continual.history import Entry, History
 from kuberml.exchange.continual.intake import Arrival
 from kuberml.exchange.continual.model import Model
@@ -54,6 +55,10 @@ class Cloud:
         self._intake = self._admission.intake
         self._model = Model(node, self._history, self._intake)
         self._versions = Versions(node, extractor, self._history, self._model, on_served)
+        counts = probe.counts() if probe is not None else {}
+        self._examination = Examination(node, rules, counts)
+        self._suspects: set[Digest] = set()
+        self._unseen = asyncio.Event()
         self._turn = asyncio.Lock()
         self._opened = False
 
@@ -90,12 +95,16 @@ class Cloud:
         """Take in what arrives, for ever."""
         if not self._opened:
             await self.open()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._intake.listen())
-            group.create_task(self._intake.look_often())
-            while True:
-                await self._intake.wait()
-                await self.absorb()
+        working = [self._intake.listen(), self._intake.look_often(), self._absorb_often()]
+        if self.rules.evaluate:
+            working.append(self._examine_often())
+        tasks = [asyncio.ensure_future(work) for work in working]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def absorb(self) -> None:
         """Take in what waits: at once if that passes the gate, else one by one, so that one bad packet holds up nobody."""
@@ -103,9 +112,18 @@ class Cloud:
             arrived = {one.content: one for one in await self._intake.take() if self._admission.wants(one.signed)}
             honest = [one for one in arrived.values() if not await self._admission.lies(one, self._model)]
             drifts = [drift for one in honest if (drift := await self._admission.drift(one, self._model)) is not None]
-            if honest and not await self._absorb(honest, drifts) and len(honest) > 1:
-                for one in honest:
-                    await self._absorb([one], [drift for drift in drifts if drift.card == one.signed.digest])
+            trusted = [one for one in honest if one.signed.digest not in self._suspects]
+            done = not trusted or await self._absorb(trusted, drifts)
+            for one in honest:
+                if one.signed.digest in self._suspects:
+                    await self._absorb_alone(one, drifts)
+                elif not done and len(trusted) > 1:
+                    await self._absorb([one], drifts)
+
+    async def examine(self) -> None:
+        """Let edges try what is served. What they find worse goes; what came with it is tried again, one by one."""
+        async with self._turn:
+            await self._examine()
 
     async def remove(self, author: str) -> Served:
         """Forget a contributor: what is served from now on is the model that never had its packets. It is not heard again.
@@ -180,6 +198,47 @@ class Cloud:
         assert found.sums.digest == entry.sums, "packets carry their digests, and integers add up in one way"
         return self._versions.predictor(found.head)
 
+    async def _absorb_often(self) -> None:
+        while True:
+            await self._intake.wait()
+            await self.absorb()
+
+    async def _examine_often(self) -> None:
+        while True:
+            await self._unseen.wait()
+            await self.examine()
+
+    async def _examine(self) -> None:
+        self._unseen.clear()
+        if self.served is None:
+            return
+        entry = self.history[-1]
+        why = await self._examination.hold(self.served, entry)
+        if why:
+            await self._expel(entry, why)
+
+    async def _expel(self, entry: Entry, why: str) -> None:
+        """Serve a model without what a version brought, unless nothing would be left; see `examine`."""
+        state = self._history.state
+        kept = tuple(each for each in state.made_of.entries if each.content not in entry.added)
+        if not kept or len(kept) == len(state.made_of.entries):
+            return
+        for content in entry.added:
+            signed = self._intake.signed(self._history.packet(content).card)
+            self._admission.refuse(signed, why, final=len(entry.added) == 1)
+            self._suspects.add(signed.digest)
+        after = msgspec.structs.replace(state.made_of, entries=kept)
+        found = await self._model.of(after.contents, ridge=self.rules.ridge)
+        self._versions.serve(found, f"rolled back: {why}", changes={"made_of": after})
+        self._unseen.set()
+        self._intake.again()
+
+    async def _absorb_alone(self, one: Arrival, drifts: Sequence[Drift]) -> None:
+        """A packet that came with a version that edges found worse: they try it before anything else is absorbed."""
+        self._suspects.discard(one.signed.digest)
+        if await self._absorb([one], drifts) and self.rules.evaluate:
+            await self._examine()
+
     async def _absorb(self, arrivals: Sequence[Arrival], drifts: Sequence[Drift]) -> bool:
         """Try packets together, and serve what they make; False: not all could be taken in, and nothing changed."""
         present, arrived = self._history.state.made_of, {one.content: one.packet for one in arrivals}
@@ -199,7 +258,9 @@ class Cloud:
                 self._admission.refuse(arrivals[0].signed, why)
             return False
         fresh = [one for one in arrivals if one.content in after.contents]
-        self._versions.serve(found, f"absorbed {len(fresh)}", changes={"made_of": after}, arrivals=fresh, drifts=drifts)
+        noted = [drift for drift in drifts if drift.card in {one.signed.digest for one in fresh}]
+        self._versions.serve(found, f"absorbed {len(fresh)}", changes={"made_of": after}, arrivals=fresh, drifts=noted)
+        self._unseen.set()
         if self._admission.is_any_to_be_tried_again():
             self._intake.again()
         return True

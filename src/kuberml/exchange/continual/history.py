@@ -126,6 +126,10 @@ class History:
             raise KeyError(content)
         return found  # type: ignore[no-any-return]
 
+    def knows(self, content: Digest) -> bool:
+        """Whether a content is or was in the model."""
+        return PACKET + content in self._memory
+
     def commit(self, state: State, entry: Entry | None = None, packets: Iterable[Packet] = ()) -> None:
         """All of it, or nothing. Raises OSError: the disk is full or broken; nothing changed then."""
         refused = dict(list(state.refused.items())[-REFUSED_MAX:])

@@ -94,6 +94,10 @@ class Intake:
         """Look everything up from the beginning: something that was not wanted may be now."""
         self._since = 0
 
+    def signed(self, card: Digest) -> SignedCard:
+        """A card that was delivered before. Raises KeyError: it is not here."""
+        return decode_card(self._node.place.store.card(card))
+
     def packet(self, card: Digest) -> Statistics:
         """A packet that was delivered before, from the store, checked again.
 
@@ -101,8 +105,7 @@ class Intake:
             KeyError: it is not here.
             RemoteError: the disk gave something else.
         """
-        store = self._node.place.store
-        signed = decode_card(store.card(card))
+        store, signed = self._node.place.store, self.signed(card)
         return cast(Statistics, open_value(Knowledge(signed, tuple(store.get(ref.digest) for ref in signed.card.blobs))))
 
     def drop(self, signed: SignedCard) -> None:

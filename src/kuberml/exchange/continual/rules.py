@@ -26,6 +26,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         protected: labels that must not be lost; () = all that are served.
         resembles: a packet lies about a label if its mean is that much nearer to another label's mean (squared distances).
         evaluate: publish every new model, so that edges evaluate it on data of their own and say what they found, signed.
+        patience_s: with edges that are asked to evaluate.
         witnesses: edges of some standing that must agree that a label was lost before a served model is rolled back.
         tries: how often a packet is tried that would have harmed; what lies about its labels is never tried again.
         alarm: false alarms of drift, as a share of the packets.
@@ -43,6 +44,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     protected: tuple[LabelId, ...] = ()
     resembles: Share = 0.5
     evaluate: bool = False
+    patience_s: Annotated[float, Meta(gt=0)] = 30.0
     witnesses: Positive = 2
     tries: Positive = 3
     alarm: Annotated[float, Meta(gt=0, lt=1)] = 0.001
