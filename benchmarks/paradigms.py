@@ -1,6 +1,6 @@
-"""Every way of learning together on the same data, devices and budget: a headline cell, then one factor at a time, then scale.
+"""Every way of learning together on the same data, devices and budget: a headline cell, one factor at a time, and scale.
 
-    python benchmarks/paradigms.py --data DIR --dry-run                       # the plan, with the hours that it is reckoned to take
+    python benchmarks/paradigms.py --data DIR --dry-run                    # the plan, and the hours that it is reckoned to take
     python benchmarks/paradigms.py --data DIR --out results --minutes 9       # one slice: goes on where the last one ended
     python benchmarks/paradigms.py --out results --overview                   # a Markdown table of what is there
 
@@ -38,8 +38,7 @@ from kuberml.worlds.simulated.results import JobCache
 from kuberml.worlds.simulated.workers import make_workers
 
 GROUPS = {"grid": CELLS, "scale": SCALES, "tune": TUNING, "smoke": SMOKE}
-SEEN = 50
-"""Of more learners than this, what is spent is counted anew once in so many deployments of the average learner's."""
+TOLD = ("cell", "paradigm", "seed", "accuracy", "accuracy_p10", "accuracy_mean_model", "virtual_time_s", "bytes", "wall_s")
 
 
 class Deaf:
@@ -161,18 +160,7 @@ def work(args):
             except Exception as error:  # one that breaks is named, and does not keep the others from being measured
                 print(json.dumps({"cell": cell.name, "paradigm": label, "seed": seed, "failed": f"{error}"[:300]}), flush=True)
                 continue
-            told = (
-                "cell",
-                "paradigm",
-                "seed",
-                "accuracy",
-                "accuracy_p10",
-                "accuracy_mean_model",
-                "virtual_time_s",
-                "bytes",
-                "wall_s",
-            )
-            print(json.dumps({name: found[name] for name in told}), flush=True)
+            print(json.dumps({name: found[name] for name in TOLD}), flush=True)
     except KeyboardInterrupt:
         print("the slice is over; the next one goes on here", flush=True)
     finally:
@@ -184,16 +172,14 @@ def reckon(args):
     total_s, cells = 0.0, {}
     for cell, label, seed in plan(args):
         done = (args.out / f"{cell.name}.{label}.{seed}.json").exists()
-        cost_s = 0.0 if done else reckoned_s(cell, label, args.workers, args.gflops)
+        cost_s = 0.0 if done else reckoned_s(cell, label, args.workers, args.speed)
         row = cells.setdefault(cell.name, [0, 0, 0.0])
         row[0], row[1], row[2] = row[0] + 1, row[1] + done, row[2] + cost_s
         total_s += cost_s
     print(f"{'cell':16}{'runs':>6}{'done':>6}{'hours left':>12}")
     for name, (runs, done, cost_s) in cells.items():
         print(f"{name:16}{runs:6}{done:6}{cost_s / 3600:12.2f}")
-    print(
-        f"in all {total_s / 3600:.1f} h on {args.workers} workers of {args.gflops} GFLOP/s each (measure yours: benchmarks/engine.py)"
-    )
+    print(f"in all {total_s / 3600:.1f} h: {args.workers} workers, {args.speed} times the speeds of paradigms_cells.RATES")
 
 
 def main():
@@ -206,7 +192,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=None, help="so many of each cell's seeds")
     parser.add_argument("--minutes", type=float, default=9.0, help="of one slice")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--gflops", type=float, default=15.0, help="of one core in training, for --dry-run")
+    parser.add_argument("--speed", type=float, default=1.0, help="of this machine, for --dry-run: see paradigms_cells.RATES")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--overview", action="store_true")
     args = parser.parse_args()

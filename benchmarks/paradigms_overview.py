@@ -12,8 +12,8 @@ from collections import defaultdict
 from kuberml.scenario.spread import deviation, mean
 
 OURS = {"aedfl": ("adpsgd", "fedavg"), "kuber": ("fedavg", "adpsgd", "aedfl", "fed3r")}
-HEAD = ("paradigm", "seeds", "devices", "worst tenth", "mean model", *("to {:.0%}",) * 3, "virtual time", "bytes", "PFLOP", "energy",
-        "freshness", "fast - slow")  # fmt: skip
+HEAD = ("paradigm", "seeds", "devices", "worst tenth", "mean model", *("to {:.0%}",) * 3, "virtual time", "bytes", "PFLOP",
+        "energy", "freshness", "fast - slow")  # fmt: skip
 
 
 def overview(folder, cells):
@@ -75,9 +75,11 @@ def margins(cells, runs):
             if found:
                 lines += [f"### {ours} against {other}", "", "| cell | seeds | accuracy, points | time to target | compute |"]
                 lines += ["| --- | --- | --- | --- | --- |", *(margin(*row) for row in found)]
-                lines += [f"Best and median cell: accuracy {spread([row[2] for row in found], '.1f', most=True)} points, time to target "
-                          f"{spread([row[3] for row in found if row[3] is not None], '.1f', most=False)} %, compute "
-                          f"{spread([row[4] for row in found], '.1f', most=False)} %; of {len(found)} cells.", ""]  # fmt: skip
+                accuracy = spread([row[2] for row in found], most=True)
+                faster = spread([row[3] for row in found if row[3] is not None], most=False)
+                spent = spread([row[4] for row in found], most=False)
+                lines.append(f"Best / median of {len(found)} cells: accuracy {accuracy}, time {faster}, compute {spent}.")
+                lines.append("")
     return lines
 
 
@@ -92,12 +94,12 @@ def margin(name, seeds, gain, faster, spent):
     return f"| {name} | {seeds} | {gain:+.1f} | {'-' if faster is None else f'{faster:+.1f} %'} | {spent:+.1f} % |"
 
 
-def spread(values, form, *, most):
+def spread(values, *, most):
     """The best of some values beside their median."""
     if not values:
         return "-"
     order = sorted(values, reverse=most)
-    return f"{order[0]:+{form}} / {order[len(order) // 2]:+{form}}"
+    return f"{order[0]:+.1f} / {order[len(order) // 2]:+.1f}"
 
 
 def reached(run, target):

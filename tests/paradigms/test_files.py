@@ -14,20 +14,9 @@ FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if 
 ROUNDS = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf")
 GOSSIP = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
 CUT = ("split", "splitfed")
-NAMES = (
-    "local",
-    "centralised",
-    *ROUNDS,
-    "fedasync",
-    "fedbuff",
-    *GOSSIP,
-    *CUT,
-    "fedproto",
-    "fedpft",
-    "qkt",
-    "kuber",
-    "continual",
-)
+STREAM = ("frozen", "sequential", "fedavg-replay", "joint")
+OTHERS = ("fedasync", "fedbuff", "fedproto", "fedpft", "qkt", "kuber", "continual")
+NAMES = ("local", "centralised", *ROUNDS, *GOSSIP, *CUT, *STREAM, *OTHERS)
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

@@ -24,6 +24,7 @@ for _name in (
     *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
     *("fedasync", "fedbuff", "split", "splitfed", "fedproto", "fedpft", "qkt"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
+    *("frozen", "sequential", "fedavg-replay", "joint"),
     *("kuber", "continual"),
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ids import NodeId
+from kuberml.core.units import NS
 from kuberml.paradigms import PARADIGMS as BUILT_IN
 from kuberml.scenario.config import Config, parse
 from kuberml.scenario.lockstep import LiveLockstep, simulated_lockstep
@@ -41,6 +43,10 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "fedproto": {"rounds": 2},
     "fedpft": {"min_class_count": 2},
     "qkt": {"teachers": 2, "patience_s": 60.0},
+    "frozen": {"rounds": 1},
+    "sequential": {"rounds": 1},
+    "fedavg-replay": {"rounds": 1},
+    "joint": {"epochs": 1},
     "continual": {"quiet_s": 5.0},
 }
 TWO_LAYERS = {"count": 4, "models": ["mlp"], "options": {"mlp": {"hidden": [16, 8]}}}
@@ -88,6 +94,14 @@ def test_a_paradigm_comes_to_the_same_in_both_worlds(paradigm: str, live: LiveLo
     assert not any(node.gave_up for node in there.nodes.values())
     for node in WEIGHTS.get(paradigm, ()):
         assert {"weights", "state"} & there.nodes[node].memory.keys()  # type: ignore[index]
+
+
+def test_data_come_at_the_same_time_in_both_worlds(live: LiveLockstep) -> None:
+    stream = {**TREE["data"], "stream": {"tasks": 2, "every_s": 30}}
+    here, there = (play(scenario(data=stream), "sequential", 0) for play in (simulated_lockstep, live.run))
+    assert there == here
+    assert there.finished
+    assert there.nodes[NodeId("server")].deployed[-1][0] > 30 * NS
 
 
 def test_another_seed_comes_to_something_else_in_both_worlds(live: LiveLockstep) -> None:
