@@ -155,7 +155,7 @@ FLOPS = {"lenet": 0.83e6, "cnn": 24.5e6, "resnet8": 18.7e6, "mlp": 0.03e6}
 """Of one image forward, 28x28x1; 32x32x3 take about half as many again."""
 
 
-RATES = {"lenet": 7.0, "cnn": 35.0, "resnet8": 20.0, "mlp": 2.0}
+RATES = {"lenet": 6.5, "cnn": 45.0, "resnet8": 23.0, "mlp": 2.0}
 """GFLOP a second of one core in training, on a quiet machine: small layers are slow."""
 
 
