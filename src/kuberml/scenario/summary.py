@@ -14,6 +14,7 @@ from kuberml.scenario.measure import Board, Watch, on_mix
 from kuberml.scenario.played import Ended, Played
 from kuberml.scenario.references import pooled_reference, regret
 from kuberml.scenario.result import CurvePoint, RunSummary
+from kuberml.scenario.served import served_run
 from kuberml.scenario.stage import Actor
 
 CURVE_SAMPLES = 1000
@@ -58,6 +59,7 @@ def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
         decisions=decisions(play),
         withheld=_withheld(play),
         regret=regret(play, {node: scores.accuracy for node, scores in end.items()}, score),
+        served=served_run(play, board),
         note=_note(play),
         extra={"received_bytes": {node: traffic.received_control + traffic.received_blob
                                   for node, traffic in sorted(outcome.traffic.items())}},
