@@ -66,9 +66,11 @@ def test_one_bad_packet_does_not_hold_up_the_rest_and_is_not_tried_for_ever() ->
     loud = merge_all([half] * 3)
     rules = Rules(every_s=5.0, resembles=0.0)
     here = run(
-        cloud=cloud(90.0, public=PUBLIC, rules=rules), a=edge(EVERYTHING[0]), b=edge(EVERYTHING[1], EVERYTHING[2], first_s=20.0),
+        cloud=cloud(90.0, public=PUBLIC, rules=rules),
+        a=edge(EVERYTHING[0]),
+        b=edge(EVERYTHING[1], EVERYTHING[2], first_s=20.0),
         liar=edge(loud, first_s=20.0),
-    )  # fmt: skip
+    )
     assert sums(here) == merge_all(EVERYTHING).digest
     (refusal,) = here._history.state.refused.values()
     assert "answers on the probe" in refusal.why

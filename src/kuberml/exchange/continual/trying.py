@@ -137,6 +137,6 @@ def resemblances(packet: Statistics, labels: tuple[LabelId, ...], means_Cd: Matr
     return found
 
 
-def per_label(positions: IntArray, classes: int) -> IntArray:
+def per_label(y_N: IntArray, classes: int) -> IntArray:
     """How many of each label: int64 [C]."""
-    return np.bincount(positions, minlength=classes).astype(np.int64)
+    return np.bincount(y_N, minlength=classes).astype(np.int64)
