@@ -61,7 +61,8 @@ def serve(engine: str) -> None:
     service.calibration = public
     port = background.run(service.open("127.0.0.1", 0))
     service.take(version(0)).result()
-    print(json.dumps({"port": port, "engine": [service.slot.now.engine.name, service.slot.now.engine.precision]}), flush=True)  # type: ignore[union-attr]
+    used = service.slot.now.engine  # type: ignore[union-attr]
+    print(json.dumps({"port": port, "engine": [used.name, used.precision]}), flush=True)
     swapping, stopping = threading.Event(), threading.Event()
 
     def swap() -> None:

@@ -72,6 +72,7 @@ WRONG: list[tuple[int, dict[str, Any], str, str]] = [
     (400, {"json": {"inputs": [ZERO] * 9}}, "inputs", "8 at most"),
     (415, {"data": b"x", "headers": {"Content-Type": "text/csv"}}, "Content-Type", "application/json"),
     (415, {"data": b"x", "headers": {"Content-Type": "application/x-pickle"}}, "Content-Type", "application/json"),
+    (415, {"data": b"x" * 99, "headers": {"Content-Type": RAW, "Content-Encoding": "gzip"}}, "Content-Encoding", "none"),
     (406, {"json": {"inputs": [ZERO]}, "headers": {"Accept": "image/png"}}, "Accept", "application/json"),
     (400, {"data": b"\0" * 255, "headers": {"Content-Type": RAW}}, "body", "little-endian float32"),
     (400, {"data": b"", "headers": {"Content-Type": RAW}}, "body", "little-endian float32"),

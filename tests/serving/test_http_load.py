@@ -151,7 +151,7 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
 
     def late(predictor: Any, shape: Any, **options: Any) -> Any:
         assert gate.wait(10)
-        if predictor is served("0123", 2).predictor:
+        if predictor is served("0123", 3).predictor:
             raise RuntimeError("a compiler that is broken")
         return dataclasses.replace(build(predictor, shape, engine="eager"), name="late")  # type: ignore[type-var]
 
@@ -164,13 +164,16 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
                 pass
             engine = (await here.get("/v1/models"))[1]["serving"]["engine"]
             assert (engine["name"], engine["why"]) == ("eager", "until the engine that was asked for is built")
-            gate.set()
             await taking
+            await here.take(served("012", 2))  # and the next one does not wait for it
+            assert (await here.get("/v1/models"))[1]["serving"]["labels"] == ["0", "1", "2"]
+            gate.set()
+            while (now := (await here.get("/v1/models"))[1]["serving"])["engine"]["name"] == "eager":
+                pass
+            assert (now["engine"]["name"], now["model"]) == ("late", served("012", 2).model)
+            await here.take(served("0123", 3))
             now = (await here.get("/v1/models"))[1]["serving"]
-            assert (now["engine"]["name"], now["model"]) == ("late", served("01").model)
-            await here.take(served("0123", 2))
-            now = (await here.get("/v1/models"))[1]["serving"]
-            assert (now["engine"]["name"], now["model"]) == ("eager", served("0123", 2).model)
+            assert (now["engine"]["name"], now["model"]) == ("eager", served("0123", 3).model)
             assert "a compiler that is broken" in now["engine"]["why"]
 
     asyncio.run(main())

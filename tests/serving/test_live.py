@@ -18,9 +18,14 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kuberml import agree
+from kuberml import join as kuberml_join
 from kuberml.core.errors import ConfigError
+from kuberml.exchange.continual.rules import Rules
 from kuberml.learning.datasets import DATASETS
 from kuberml.serving.admin import Removal, Rollback, ask
+from kuberml.serving.live import Serving
+from kuberml.serving.service import Settings
 from tests.cli.live import hub, kuberml, start
 
 DIGITS = DATASETS.get("digits")
@@ -252,3 +257,36 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
 def test_what_cannot_be_is_named(tmp_path: Path, arguments: tuple[str, ...], status: int, says: str) -> None:
     found, _, err = kuberml(tmp_path, "serve", "--hub", tmp_path / "shared", *arguments)
     assert (found, says in err, "Traceback" in err) == (status, True, False), err
+
+
+def test_a_shared_folder_is_served_too_and_what_comes_later_is_seen(tmp_path: Path) -> None:
+    public, train = DIGITS.split("public"), DIGITS.split("train")
+    shared = tmp_path / "shared"
+
+    def teach(name: str, labels: str) -> None:
+        those = np.isin(train.y_N, [DIGITS.labels.index(label) for label in labels])
+        data = train.x_N[those], train.y_N[those]
+        with kuberml_join(
+            shared, task="digits", name=name, labels=DIGITS.labels, data=data, key=tmp_path / f"{name}.key"
+        ) as me:
+            me.publish(me.statistics())
+
+    async def main() -> None:
+        opening = Serving.opened(shared, task="digits", http=("127.0.0.1", 0), folder=tmp_path / "cloud", seed=1,
+                                 rules=Rules(every_s=0.2), settings=Settings(engine="eager"))  # fmt: skip
+        async with opening as serving, asyncio.timeout(30):
+            await until(serving, 5)
+            await asyncio.to_thread(teach, "second", "56789")
+            await until(serving, 10)
+            assert serving.hub == ""
+            with pytest.raises(ConfigError, match="a service runs in this folder already"):
+                async with Serving.opened(shared, task="digits", http=("127.0.0.1", 0), folder=tmp_path / "cloud"):
+                    raise AssertionError
+
+    async def until(serving: Serving, labels: int) -> None:
+        while (now := serving.service.slot.now) is None or len(now.served.predictor.labels) < labels:
+            await asyncio.to_thread(time.sleep, 0.05)
+
+    agree(shared, task="digits", labels=DIGITS.labels, x=public.x_N, y=public.y_N, levels=16, key=tmp_path / "commons.key")
+    teach("first", "01234")
+    asyncio.run(main())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import KeyOption, RealmOption, TlsOption
+from kuberml.cli.at_hub import STOPPED, KeyOption, RealmOption, TlsOption
 from kuberml.cli.output import json_out, say, table_out
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kuberml.serving.live import Serving
 
 FOLDER = Path("kuberml-serve")
+LOOK_IN_FOLDER_S = 1.0
+"""How often a shared folder is looked at: nobody tells there what another process has put into it."""
 SHORT = 12
 """Characters of a digest that people are shown."""
 
@@ -93,9 +95,11 @@ def serve(
     from kuberml.exchange.continual.rules import Rules
     from kuberml.serving.service import Settings
     from kuberml.worlds.live.http import listening
+    from kuberml.worlds.member.meeting import where_to
 
     if not task:
         raise ConfigError("--task is missing: what is the model about? The members at the hub name it, for instance digits")
+    where = where_to(hub)
     os.environ.update(KUBERML_REALM=realm, KUBERML_TLS=tls)
     protected = tuple(part.strip() for part in protect.split(",") if part.strip())
     options: dict[str, Any] = {
@@ -105,11 +109,15 @@ def serve(
         "name": name,
         "key": key,
         "https": https_in(https),
-        "rules": Rules(bound=bound, protected=protected),
+        "rules": Rules(bound=bound, protected=protected, every_s=LOOK_IN_FOLDER_S if isinstance(where, Path) else 30.0),
         "settings": Settings(engine=engine, precision=precision, max_rows=max_rows, max_batch=max_batch, max_wait_s=max_wait_s,
                              threads=threads),
     }  # fmt: skip
-    asyncio.run(_serve(hub, options, quiet=quiet, json=json))
+    try:
+        asyncio.run(_serve(hub, options, quiet=quiet, json=json))
+    except asyncio.CancelledError:
+        say("stopped before it served anything")
+        raise typer.Exit(STOPPED) from None
 
 
 def https_in(text: str) -> Any:
@@ -130,19 +138,29 @@ def https_in(text: str) -> Any:
 
 
 async def _serve(hub: str, options: dict[str, Any], *, quiet: bool, json: bool) -> None:
+    import logging
     import signal
 
     from kuberml.serving.admin import Admin
     from kuberml.serving.live import Serving
 
-    stop = asyncio.Event()
+    stop, opening = asyncio.Event(), asyncio.current_task()
     loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        stop.set()
+        if opening is not None:  # it still looks for the hub
+            opening.cancel()
+
+    if quiet:
+        logging.getLogger("kuberml.serving").setLevel(logging.ERROR)
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stopped)
     async with Serving.opened(hub, on_swap=None if quiet else _tell, **options) as serving:
         admin = Admin(serving)
         try:
             await admin.open()
+            opening = None
             _ready(serving, hub, quiet=quiet, json=json)
             await stop.wait()
         finally:

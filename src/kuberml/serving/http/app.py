@@ -45,7 +45,9 @@ class Answering:
 
     def app(self) -> web.Application:
         """The application, not yet running."""
-        app = web.Application(middlewares=[self._refusing], handler_args={"lingering_time": LINGERING_S})
+        app = web.Application(
+            middlewares=[self._refusing], handler_args={"lingering_time": LINGERING_S, "auto_decompress": False}
+        )
         app.add_routes(
             [
                 web.post("/v1/predict", self._predict),
@@ -97,6 +99,8 @@ class Answering:
         if request.content_type not in TYPES:
             raise Refusal(415, "a body of this type is not read here", field="Content-Type", value=request.content_type,
                           right=" or ".join(TYPES), closes=True)  # fmt: skip
+        if coding := request.headers.get("Content-Encoding", ""):
+            raise Refusal(415, "a body is read as it is", field="Content-Encoding", value=coding, right="none", closes=True)
         content_type = accepted(request.headers.get("Accept", ""))
         self._batcher.check()  # before a byte of the body is read
         body = await self._body(request, live.form.max_bytes)
