@@ -5,7 +5,8 @@
 1. saturation: closed loop, 32 connections, requests as quick as they are answered: answers and rows a second.
 2. latency: open loop at half of that: p50, p99; in turn without swaps and with ten swaps a second. A swap is what the service
    does when knowledge arrives: packets are merged, the head is solved, an engine is built, and put in place.
-3. overload: open loop at twice of saturation: what is answered, how late, what is told 429, and whether anything else happens.
+3. overload: open loop at twice of saturation, in requests of 256 rows: what is answered, how late, what is told 429, and
+   whether anything else happens.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 CONNECTIONS, SWAP_EVERY_S = 32, 0.1
+OVERLOAD_ROWS = 256
 RAW = "application/octet-stream"
 
 
@@ -131,7 +133,7 @@ class Load:
         except (aiohttp.ClientError, OSError) as error:
             self.statuses[type(error).__name__] += 1
 
-    async def closed(self, seconds: float) -> float:
+    async def closed(self, seconds: float, connections: int = CONNECTIONS) -> float:
         """As quick as they are answered; answers a second."""
         end_s, before, began_s = time.perf_counter() + seconds, self.statuses["200"], time.perf_counter()
 
@@ -139,7 +141,7 @@ class Load:
             while time.perf_counter() < end_s:
                 await self.one()
 
-        await asyncio.gather(*(ask() for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(ask() for _ in range(connections)))
         return (self.statuses["200"] - before) / (time.perf_counter() - began_s)
 
     async def open(self, rate: float, seconds: float) -> None:
@@ -172,8 +174,9 @@ async def measure(server: Server, rows: int, slices: int, slice_s: float) -> dic
         rates = [await load.closed(slice_s) for _ in range(3)]
         rate = float(np.median(rates))
         closed_s, statuses = load.take()
-        found: dict[str, Any] = {"engine": server.told["engine"], "rows": rows, "saturation": {
-            "answers_per_s": round(rate), "rows_per_s": round(rate * rows), **spread(closed_s), "statuses": statuses}}  # fmt: skip
+        found: dict[str, Any] = {"engine": server.told["engine"], "rows": rows}
+        found["saturation"] = {"answers_per_s": round(rate), "rows_per_s": round(rate * rows), **spread(closed_s)}
+        found["saturation"] |= {"statuses": statuses}
         pooled: dict[str, list[float]] = {"without": [], "with": []}
         each: dict[str, list[float]] = {"without": [], "with": []}
         others: Counter[str] = Counter()
@@ -194,10 +197,20 @@ async def measure(server: Server, rows: int, slices: int, slice_s: float) -> dic
             "p99_ratio_of_medians": round(float(np.median(each["with"]) / np.median(each["without"])), 2),
             "not_answered": dict(others),
         }
-        await load.open(2 * rate, 2 * slice_s)
-        latency_s, statuses = load.take()
-        found["twice_saturation"] = {**spread(latency_s), "statuses": statuses}
+        found["overload"] = await overload(client, server.url, slice_s)
         return found
+
+
+async def overload(client: aiohttp.ClientSession, url: str, slice_s: float) -> dict[str, Any]:
+    """Twice of what the engine bears, in requests so large that it is the engine, not this client, that is the limit."""
+    load = Load(client, url, OVERLOAD_ROWS)
+    await load.closed(slice_s, connections=4)
+    rate = await load.closed(slice_s, connections=4)
+    load.take()
+    await load.open(2 * rate, 2 * slice_s)
+    latency_s, statuses = load.take()
+    return {"rows": OVERLOAD_ROWS, "saturation_per_s": round(rate), "asked_per_s": round(2 * rate), **spread(latency_s),
+            "statuses": statuses}  # fmt: skip
 
 
 def main() -> None:

@@ -20,8 +20,6 @@ from kuberml.serving.http.bodies import RAW
 from kuberml.serving.http.pace import Pace
 from tests.serving.parts import SHAPE, TEST, Running, described, extractor, running, served
 
-SWAPS = 2000
-
 
 def other() -> Any:
     """A version with the same labels that answers otherwise: solved with a hundred thousand times the ridge."""
@@ -32,8 +30,8 @@ def other() -> Any:
     return dataclasses.replace(served(), number=2, manifest=digest_of(b"other"), model=digest(predictor), predictor=predictor)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_thousands_of_swaps_under_load_fail_nobody_and_mix_nothing(threads: int) -> None:
+@pytest.mark.parametrize(("threads", "wanted"), [(1, 1600), (2, 600)])
+def test_thousands_of_swaps_under_load_fail_nobody_and_mix_nothing(threads: int, wanted: int) -> None:
     versions = served(), other()
     exact = {version.model: version.predictor.predict(TEST.x_N[:64]) for version in versions}
     assert np.abs(exact[versions[0].model] - exact[versions[1].model]).max(axis=1).min() > 0.05  # every row tells them apart
@@ -59,7 +57,7 @@ def test_thousands_of_swaps_under_load_fail_nobody_and_mix_nothing(threads: int)
                 group.create_task(ask(here, turns, until))
             loop = asyncio.get_running_loop()
             began_s = loop.time()
-            while here.service.slot.swaps < SWAPS // (1 + threads) and loop.time() - began_s < 10:
+            while here.service.slot.swaps < wanted and loop.time() - began_s < 8:
                 await here.take(versions[here.service.slot.swaps % 2])
             while min(seen.values()) < 50:
                 await here.take(versions[here.service.slot.swaps % 2])
@@ -68,7 +66,7 @@ def test_thousands_of_swaps_under_load_fail_nobody_and_mix_nothing(threads: int)
             return here.service.slot.swaps
 
     swaps = asyncio.run(main())
-    assert swaps > 500, swaps
+    assert swaps > 300, swaps
     assert min(seen.values()) >= 50, seen
     assert batched < sum(seen.values()), "requests that came together were answered together"
 

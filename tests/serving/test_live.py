@@ -23,7 +23,7 @@ from kuberml import join as kuberml_join
 from kuberml.core.errors import ConfigError
 from kuberml.exchange.continual.rules import Rules
 from kuberml.learning.datasets import DATASETS
-from kuberml.serving.admin import Removal, Rollback, ask
+from kuberml.serving.admin import Readmission, Removal, Rollback, ask
 from kuberml.serving.live import Serving
 from kuberml.serving.service import Settings
 from tests.cli.live import hub, kuberml, start
@@ -231,6 +231,7 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
             asyncio.run(ask(own, "remove", Rollback("x")))
         with pytest.raises(ConfigError, match="no service runs in elsewhere"):
             asyncio.run(ask(Path("elsewhere"), "history"))
+        assert asyncio.run(ask(own, "readmit", Readmission())) == {"readmitted": []}
         file = own / "admin.json"
         assert file.stat().st_mode & 0o777 == 0o600
         access = json.loads(file.read_text())

@@ -46,6 +46,7 @@ def register(parent: typer.Typer) -> None:
         epilog="Examples: [bold]kuberml serve rollback[/bold] · [bold]kuberml serve rollback --to 3f9c01[/bold]",
     )(rollback)
     app.command(epilog="Example: [bold]kuberml serve remove 3f9c...[/bold]")(remove)
+    app.command(epilog="Example: [bold]kuberml serve readmit[/bold]")(readmit)
     parent.add_typer(app)
 
 
@@ -228,7 +229,7 @@ def rollback(
     folder: FolderOption = FOLDER,
     json: AsJson = False,
 ) -> None:
-    """Serve an earlier version again, at once. What came after it stays out."""
+    """Serve an earlier version again, at once. What came after it stays out until [bold]kuberml serve readmit[/bold]."""
     from kuberml.serving.admin import Rollback, ask
 
     _now(asyncio.run(ask(folder, "rollback", Rollback(to or None))), json=json)
@@ -243,6 +244,21 @@ def remove(
     from kuberml.serving.admin import Removal, ask
 
     _now(asyncio.run(ask(folder, "remove", Removal(author))), json=json)
+
+
+def readmit(
+    names: Annotated[list[str] | None, typer.Argument(help="Contents, authors or cards; none: all that was kept out.")] = None,
+    folder: FolderOption = FOLDER,
+    json: AsJson = False,
+) -> None:
+    """Let in again what was rolled back, removed or refused: it is tried anew at the next look at the hub (half a minute)."""
+    from kuberml.serving.admin import Readmission, ask
+
+    found = asyncio.run(ask(folder, "readmit", Readmission(tuple(names or ()))))
+    if json:
+        json_out(found)
+    else:
+        say("it is tried anew; `kuberml serve history` shows what comes of it")
 
 
 def _now(found: dict[str, Any], *, json: bool) -> None:

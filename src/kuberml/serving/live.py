@@ -127,6 +127,10 @@ class Serving:
         """
         return await self._now_served(await self._opened_cloud().rollback(to))
 
+    async def readmit(self, *names: str) -> None:
+        """Let in again what was kept out; see `Cloud.readmit`. Raises ConfigError: nothing is served yet."""
+        await self._opened_cloud().readmit(*names)
+
     def history(self) -> dict[str, Any]:
         """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
         if self.cloud is None:
