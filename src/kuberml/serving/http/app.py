@@ -19,6 +19,7 @@ from kuberml.serving.http.measures import Measures
 from kuberml.serving.http.problem import Refusal
 from kuberml.serving.http.schemas import EngineInfo, Health, Model, Models, Origin, Teacher, Version
 from kuberml.serving.http.slot import Live, Slot
+from kuberml.worlds.live.hub.page import html
 from kuberml.worlds.live.hub.visitors import HEADERS
 
 log = logging.getLogger("kuberml.serving")
@@ -56,6 +57,7 @@ class Answering:
                 web.get("/v1/origin", self._origin, allow_head=False),
                 web.get("/metrics", self._metrics, allow_head=False),
                 web.get("/openapi.json", self._openapi, allow_head=False),
+                web.get("/", self._page, allow_head=False),
             ]
         )
         return app
@@ -194,6 +196,10 @@ class Answering:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         body, content_type = self._measures.page(self._slot, self._batcher, self._hub())
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        text, policy = html("kuberml.serving.http")
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:
         live = self._slot.now
