@@ -23,6 +23,7 @@ from kuberml.serving.http.bodies import RAW, SAFETENSORS, Form
 from kuberml.serving.http.problem import Refusal
 from kuberml.serving.service import Service, Settings
 from tests.serving.parts import AUTHORS, SHAPE, right, rows, running, served
+from tests.worlds.live.browser import needs_chromium, opened
 
 X, NAMES = rows(40)
 ZERO = np.zeros(SHAPE).tolist()
@@ -256,6 +257,28 @@ def test_the_page_is_one_file_whose_script_alone_may_run() -> None:
             assert not re.search(r"innerHTML|https?://|<link|<img", text)
             for path in set(re.findall(r'get\(["`](/v1/[a-z]+)', script)):
                 assert (await here.get(path))[0] in (200, 400), path
+
+    asyncio.run(main())
+
+
+@needs_chromium
+def test_a_browser_shows_what_is_served_and_who_taught_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(served("01", 1), served("012", 2)) as here, opened(here.url + "/", tmp_path) as tab:
+            await tab.until("document.querySelector('#state').className === 'ok'")
+            text = await tab.js("document.body.innerText")
+            assert "version 2, 3 labels, 3 contributors" in text
+            assert AUTHORS["2"][:12] in text
+            assert served("012", 2).model in text
+            for width in (1280, 390):
+                for dark in (False, True):
+                    await tab.size(width, 900, dark=dark)
+                    assert await tab.js("document.documentElement.scrollWidth <= innerWidth"), "it must not scroll sideways"
+            await tab.size(1280, 900, dark=False)
+            await tab.picture(tmp_path / "page.png")
+            await here.take(served("0123", 3))
+            await tab.until("document.body.innerText.includes('version 3, 4 labels')")
+            assert tab.messages == []
 
     asyncio.run(main())
 

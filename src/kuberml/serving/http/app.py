@@ -58,6 +58,7 @@ class Answering:
                 web.get("/metrics", self._metrics, allow_head=False),
                 web.get("/openapi.json", self._openapi, allow_head=False),
                 web.get("/", self._page, allow_head=False),
+                web.get("/favicon.ico", self._icon, allow_head=False),
             ]
         )
         return app
@@ -200,6 +201,9 @@ class Answering:
     async def _page(self, request: web.Request) -> web.StreamResponse:
         text, policy = html("kuberml.serving.http")
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    async def _icon(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:
         live = self._slot.now
