@@ -59,6 +59,7 @@ class Plan:
         self.streams = False
         """Whether pieces are verified while they come: then no more than one of a read is lost with it."""
         self._width = min(NEAR_READS, reading.parallel)
+        self._is_near = False  # not known yet
         self._from = 0  # no piece before it is missing and unclaimed
         self._rate = 0.0
 
@@ -88,6 +89,7 @@ class Plan:
         """How many may run at once: of one source that is near, few; once it was seen to be far away, and of several, all."""
         if not self.streams or self.sources.is_choice:
             return self._reading.parallel
+        self._is_near = self._is_near or any(job.has_begun for job in self.jobs)
         if any(not job.has_begun and now_s - job.started_s >= NEAR_S for job in self.jobs):
             self._width = self._reading.parallel
         return self._width
@@ -131,7 +133,9 @@ class Plan:
             return self._reading.window_bytes
         if not source.is_proven and self.sources.is_choice:
             return 0  # one piece: it may be a liar
-        shares = self._width if self.streams and not self.sources.is_choice else 2 * self._reading.parallel
+        shares = 2 * self._reading.parallel
+        if self.streams and not self.sources.is_choice and (self._is_near or self._width > NEAR_READS):
+            shares = self._width  # all of it at once: a second turn would cost a second round trip
         return min(self._reading.window_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
 
     def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:
