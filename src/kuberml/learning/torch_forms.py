@@ -105,7 +105,7 @@ class UpTo(nn.Module):
         except _Reached as reached:
             out: Tensor = reached.args[0]
             return out.flatten(1).float()
-        raise ConfigError("the layer of the extractor was not reached")
+        raise AssertionError("building the extractor has shown that the layer is reached")
 
     @staticmethod
     def _stop(_: nn.Module, __: Any, out: Tensor) -> None:
@@ -115,13 +115,13 @@ class UpTo(nn.Module):
 class PatchForm(nn.Module):
     """`patchnet.PatchNet` as convolutions."""
 
-    high: Tensor
-    low: Tensor
-    rows: Tensor
-    columns: Tensor
-    count: Tensor
-    centre: Tensor
-    scale: Tensor
+    _high: Tensor
+    _low: Tensor
+    _rows: Tensor
+    _columns: Tensor
+    _count: Tensor
+    _centre: Tensor
+    _scale: Tensor
 
     def __init__(self, net: PatchNet, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -132,14 +132,14 @@ class PatchForm(nn.Module):
         filters = net.filters_KF.astype(np.float32).reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
         self.filters = _constant(filters)
         self.ones = _constant(np.ones((1, channels, side, side), np.float32))
-        for name, values in (("high", net.high_F), ("low", net.low_F)):
+        for name, values in (("_high", net.high_F), ("_low", net.low_F)):
             self.register_buffer(name, torch.tensor(values.reshape(1, -1, 1, 1)))
-        self.register_buffer("centre", torch.tensor(net.centre_D))
-        self.register_buffer("scale", torch.tensor(net.scale_D))
+        self.register_buffer("_centre", torch.tensor(net.centre_D))
+        self.register_buffer("_scale", torch.tensor(net.scale_D))
         rows_gR, columns_gR = (_cells(length, geometry.grid) for length in geometry.positions(shape))
-        self.register_buffer("rows", torch.from_numpy(rows_gR))
-        self.register_buffer("columns", torch.from_numpy(columns_gR.T.copy()))
-        self.register_buffer("count", torch.from_numpy(np.outer(rows_gR.sum(1), columns_gR.sum(1))))
+        self.register_buffer("_rows", torch.from_numpy(rows_gR))
+        self.register_buffer("_columns", torch.from_numpy(columns_gR.T.copy()))
+        self.register_buffer("_count", torch.from_numpy(np.outer(rows_gR.sum(1), columns_gR.sum(1))))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, H, W, C] -> [N, D]."""
@@ -150,46 +150,46 @@ class PatchForm(nn.Module):
         variance = (self.window * square - total * total) / self.window**2
         gain = (GAIN / torch.sqrt(variance + self.floor)).float()
         answers = torch.round(self.filters(pixels).float() * gain)
-        above, below = torch.relu(answers - self.high), torch.relu(self.low - answers)
+        above, below = torch.relu(answers - self._high), torch.relu(self._low - answers)
         sides = [above, below] if self.sides == 2 else [above + below]
-        cells = torch.stack([torch.matmul(self.rows, torch.matmul(each, self.columns)) for each in sides], 1) / self.count
+        cells = torch.stack([torch.matmul(self._rows, torch.matmul(each, self._columns)) for each in sides], 1) / self._count
         pooled = cells.permute(0, 3, 4, 1, 2).flatten(1)  # [N, S, F, g, g] -> by cell, side, filter
-        return (pooled - self.centre) * self.scale
+        return (pooled - self._centre) * self._scale
 
 
 class ProjectionForm(nn.Module):
-    """`projection.Projection`."""
+    """`projection.Projection` in float64, where its products are exact."""
 
-    mix: Tensor
-    scale: Tensor
+    _mix: Tensor
+    _scale: Tensor
 
     def __init__(self, projection: Projection) -> None:
         super().__init__()
-        self.register_buffer("mix", torch.from_numpy(projection.mix_Dk.astype(np.float64)))
-        self.register_buffer("scale", torch.tensor(projection.scale_k * np.float32(2.0**-STEP_LOG2)))
+        self.register_buffer("_mix", torch.from_numpy(projection.mix_Dk.astype(np.float64)))
+        self.register_buffer("_scale", torch.tensor(projection.scale_k * np.float32(2.0**-STEP_LOG2)))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z_ND: Tensor) -> Tensor:
         """[N, D] -> [N, k]."""
-        steps = torch.round(z.clamp(-CLIP, CLIP) * 2**STEP_LOG2).double()
-        return torch.matmul(steps, self.mix).float() * self.scale
+        steps = torch.round(z_ND.clamp(-CLIP, CLIP) * 2**STEP_LOG2).double()
+        return torch.matmul(steps, self._mix).float() * self._scale
 
 
 class HeadForm(nn.Module):
     """`ridge.Head` on features, and the log-softmax of `predictor.HeadOn`, in float64."""
 
-    bias: Tensor
-    weights: Tensor
+    _bias: Tensor
+    _weights: Tensor
 
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.dims, self.step, self.clip = head.dims, 2**head.step_log2, head.clip
-        self.register_buffer("bias", torch.tensor(head.weights_dC[0]))
-        self.register_buffer("weights", torch.tensor(head.weights_dC[1:] / self.step))
+        self.register_buffer("_bias", torch.tensor(head.weights_dC[0]))
+        self.register_buffer("_weights", torch.tensor(head.weights_dC[1:] / self.step))
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z_ND: Tensor) -> Tensor:
         """[N, at least dims] -> [N, C]."""
-        q = torch.round(z[:, : self.dims].double() * self.step).clamp(-self.clip, self.clip)
-        scores = torch.matmul(q, self.weights) + self.bias
+        q = torch.round(z_ND[:, : self.dims].double() * self.step).clamp(-self.clip, self.clip)
+        scores = torch.matmul(q, self._weights) + self._bias
         return torch.log_softmax(SHARPNESS * scores, dim=1).float()
 
 

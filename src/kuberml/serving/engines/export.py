@@ -1,6 +1,6 @@
-"""A predictor as a file that others serve: ONNX or OpenVINO IR, from samples to log-probabilities, and what was checked beside it.
+"""A predictor as a file that others serve, ONNX or OpenVINO IR, and beside it what was checked.
 
-Beside OUT lies OUT.json: labels, shape, the file's digest, and how its answers compared with the predictor's when it was written.
+Beside OUT lies OUT.json: labels, shape, the digest of the file, and how its answers compared with those of the predictor.
 A graph whose answers are not those of the predictor is not written.
 """
 
