@@ -22,7 +22,7 @@ PARADIGMS: Registry[ModuleType] = Registry("paradigm", "kuberml.paradigms")
 for _name in (
     *("local", "centralised"),
     *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
-    *("fedasync", "fedbuff"),
+    *("fedasync", "fedbuff", "split", "splitfed", "fedproto", "fedpft", "qkt"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
     *("frozen", "sequential", "fedavg-replay", "joint"),
     *("kuber", "continual"),
