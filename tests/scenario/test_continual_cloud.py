@@ -1,4 +1,4 @@
-"""The demonstration that ships inside: edges meet digit after digit while the cloud answers. As a run, as a page, as a table."""
+"""The demonstration that ships inside: edges meet digit after digit while the cloud answers. As a run, a page and a table."""
 
 from __future__ import annotations
 
