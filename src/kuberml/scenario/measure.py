@@ -68,7 +68,7 @@ class Watch:
         changes = sorted({one.time_ns for one in self.deployments})
         if len(changes) <= points:
             return changes
-        return sorted({changes[round(i * (len(changes) - 1) / (points - 1))] for i in range(points)})
+        return sorted({changes[-1], *(changes[round(i * (len(changes) - 1) / (points - 1))] for i in range(points - 1))})
 
     def spent_at(self, time_ns: int) -> Spent:
         """What had been spent when the last deployment up to a time was made."""
