@@ -6,6 +6,7 @@ digest. Cards hold no floats: scores are parts per million, sizes are bytes, tim
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires_at_ms: int | None = None
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """The unsigned body. See the field comments; `knowledge.pack` fills it in."""
 
     kind: str  # name of the kind, for instance "statistics"
@@ -79,9 +80,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Bytes of all blobs."""
         return sum(blob.size_bytes for blob in self.blobs)
 
-    @property
+    @functools.cached_property
     def digest(self) -> Digest:
-        """The identity of this knowledge: BLAKE3 of the domain prefix and the canonical body."""
+        """The identity of this knowledge: BLAKE3 of the domain prefix and the canonical body. Reckoned once: cards are frozen."""
         return digest_of(DOMAIN + canonical.encode(self))
 
 

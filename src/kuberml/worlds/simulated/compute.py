@@ -38,6 +38,8 @@ class SimulatedCompute:
             raise ConfigError(f"device {device.name} of {node}: flops_per_s must be at least 1, not {device.flops_per_s}")
         self.busy_ns = 0
         self.flops = 0
+        self.active: set[str] = set()
+        """Where it notes that it did something; see `totals`."""
         self.on_worked: Callable[[], None] = lambda: None
         """Called when a job has ended, before its value is handed over: an empty battery stops the node here."""
         self._node, self._device, self._loop = node, device, loop
@@ -71,6 +73,7 @@ class SimulatedCompute:
             await self._loop.sleep_ns(ceil_div(flops * NS, self._device.flops_per_s))
         finally:
             worked_ns = self._loop.now_ns - began_ns
+            self.active.add(self._node)
             self.busy_ns += worked_ns
             self.flops += min(flops, worked_ns * self._device.flops_per_s // NS)
 
