@@ -1,6 +1,6 @@
 """Contender (b) of `simulation.py`: a whole run as `kuberml run` makes it, cards signed, checked and accounted for.
 
-    python simulation_ours.py task.json scenario.toml folder workers
+python simulation_ours.py task.json scenario.toml folder workers
 """
 
 from __future__ import annotations

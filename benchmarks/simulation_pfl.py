@@ -50,7 +50,7 @@ def main() -> None:
     task = simulation_task.read_task()
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002 - pfl draws from the global generator
+    np.random.seed(0)  # pfl draws from the global generator
     users = simulation_task.clients(task)
 
     def user(number: int) -> PyTorchTensorDataset:

@@ -1,4 +1,4 @@
-"""Contender (a) of `simulation.py`: a tight loop over one model with two torch threads; a "round" is as many steps as a round has."""
+"""Contender (a) of `simulation.py`: a tight loop over one model, two torch threads; a "round" is as many steps."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -94,7 +95,7 @@ def run(command: list[str], folder: Path, *, timeout_s: float = 220.0) -> Ran:
         raise RuntimeError(f"{' '.join(command)} ended with {code}: {wrong[-2000:]}")
     told = json.loads(next(line for line in reversed(said) if line.startswith("{")))
     stamps = told.pop("stamps_s")
-    rounds = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+    rounds = [after - before for before, after in itertools.pairwise(stamps)]
     return Ran(stamps[0] - began_s, statistics.median(rounds), ended_s - began_s, most_bytes, told)
 
 

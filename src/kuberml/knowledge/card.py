@@ -82,11 +82,14 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
     @functools.cached_property
     def digest(self) -> Digest:
-        """The identity of this knowledge: BLAKE3 of the domain prefix and the canonical body. Reckoned once: cards are frozen."""
+        """The identity of this knowledge: BLAKE3 of the domain prefix and the canonical body.
+
+        Reckoned once: cards are frozen.
+        """
         return digest_of(DOMAIN + canonical.encode(self))
 
 
-class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A card and its author's Ed25519 signature over DOMAIN + digest. What travels and what a catalog keeps."""
 
     card: Card
@@ -96,6 +99,11 @@ class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def digest(self) -> Digest:
         """Digest of the card (the signature is not part of it)."""
         return self.card.digest
+
+    @functools.cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes."""
+        return canonical.encode(self)
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -112,7 +120,7 @@ class Knowledge(msgspec.Struct, frozen=True):
 
 def encode_card(signed: SignedCard) -> bytes:
     """The canonical bytes of a signed card."""
-    return canonical.encode(signed)
+    return signed.encoded
 
 
 def decode_card(data: bytes, *, limit_bytes: int = 256 * 1024) -> SignedCard:

@@ -58,6 +58,7 @@ class Learners(Section, frozen=True, kw_only=True):
     adapter: Literal["torch", "sklearn"] = "torch"
     models: tuple[str, ...] = ("mlp",)  # architectures, dealt to the learners in turn (torch)
     options: dict[str, Options] = {}  # of an architecture, for instance {mlp = {hidden = [32]}}
+    device: Literal["cpu", "cuda"] = "cpu"  # where torch trains; "cuda": fits of one shape in stacks, within rounding of "cpu"
     common_model: str = ""  # the one architecture of averaging baselines; "" = the first of models
     estimator: str = ""  # scikit-learn class, for instance "sklearn.linear_model:LogisticRegression"
     params: Options = {}  # of the estimator

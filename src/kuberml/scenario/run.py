@@ -59,7 +59,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     check_options(config, PARADIGMS)
     folder = _prepare(out, resume)
     pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
-    pool = make_workers(workers or len(os.sched_getaffinity(0)))
+    pool = _workers(config, workers)
     things, cool = PublicThings(config), warm(config, pool)
     cache, ledger = JobCache(out / JOBS), Ledger(out / LEDGER)
     runs: list[RunSummary] = []
@@ -86,6 +86,15 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     shutil.rmtree(folder)
     (out / JOBS).unlink()
     return result
+
+
+def _workers(config: Config, count: Count) -> Workers:
+    """A GPU is given whole stacks of fits by this process; everything else goes to as many workers as are asked for."""
+    if config.learners.device != "cpu":
+        from kuberml.worlds.simulated.together import Together
+
+        return Together()
+    return make_workers(count or len(os.sched_getaffinity(0)))
 
 
 def versions() -> dict[str, str]:

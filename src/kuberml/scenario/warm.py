@@ -30,7 +30,7 @@ def warm(config: Config, pool: Workers) -> Callable[[], None]:
     names = sorted({*chosen.models, config.common_model})
     for place in range(max(len(names), pool.count)):
         architecture = names[place % len(names)]
-        learner = torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})))
+        learner = torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})), chosen.device)
         ticket = pool.submit(dumps([measure.job_name, [learner]]))  # type: ignore[attr-defined]  # a job
         if place < len(names):
             keys.append(dumps(learner))

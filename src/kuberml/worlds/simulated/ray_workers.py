@@ -31,6 +31,8 @@ class RayWorkers:
         MissingExtra: Ray is not installed. InternalError: no cluster answers.
     """
 
+    variant = b""
+
     def __init__(self) -> None:
         self._ray, self._owns = _connected()
         self.count = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
@@ -84,7 +86,9 @@ class RayWorkers:
             except self._ray.exceptions.RayError as error:
                 if not ticket.dropped:
                     name = values.loads(ticket.task)[0]
-                    raise InternalError(f"job {name} killed its worker process twice, or its machines are gone: {error}") from error
+                    raise InternalError(
+                        f"job {name} killed its worker process twice, or its machines are gone: {error}"
+                    ) from error
 
 
 def _execute(task: bytes) -> bytes:

@@ -62,7 +62,7 @@ class Remembering:
     """Workers that do no task twice. Errors are not remembered."""
 
     def __init__(self, workers: Workers, cache: JobCache | None = None, *, memory_bytes: int = MEMORY_BYTES) -> None:
-        self.executed, self.count = 0, workers.count
+        self.executed, self.count, self.variant = 0, workers.count, workers.variant
         self._workers, self._cache = workers, cache
         self._replies: OrderedDict[Digest, bytes] = OrderedDict()
         self._room_bytes = memory_bytes
@@ -71,7 +71,7 @@ class Remembering:
 
     def submit(self, task: bytes) -> Ticket:
         """See Workers."""
-        digest = digest_of(task)
+        digest = digest_of(self.variant + task)
         ticket = Ticket(b"")
         ticket.reply = self._recall(digest)
         if ticket.reply is None:

@@ -54,9 +54,11 @@ class Workers(Protocol):
 
     Attributes:
         count: how many can run at a time.
+        variant: what else than its bytes a task's result depends on here; b"" where it is what the job returns, to the bit.
     """
 
     count: int
+    variant: bytes
 
     def submit(self, task: bytes) -> Ticket:
         """Hand in a task; it may start now."""
@@ -114,6 +116,8 @@ def open_reply(reply: bytes) -> Any:
 class Here:
     """One worker: this process, lazily, when the reply is asked for. Every job runs on one thread."""
 
+    variant = b""
+
     def __init__(self) -> None:
         self.count = 1
         self._threads = OneThread()
@@ -144,6 +148,8 @@ class Pool:
     Raises:
         ConfigError: `count` is less than 1.
     """
+
+    variant = b""
 
     def __init__(self, count: int) -> None:
         if count < 1:
