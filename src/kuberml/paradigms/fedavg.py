@@ -14,6 +14,7 @@ from typing import Any
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
 from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed, take_vectors
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.averaging import Mean
@@ -25,7 +26,6 @@ from kuberml.paradigms.options import Handing
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
-
 
 Answer = Callable[[Learner, int, Vectors], Awaitable[Offer]]
 """What a client does with (its learner, the base's version, the base's tensors): the update that it hands in."""
@@ -77,25 +77,30 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
     """The server's rounds for any learner whose states can be averaged. A restarted server does its round again."""
     weights_P = await node.compute(init_state, learner, node.seed("init"))
     node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
-    for r in range(node.memory.round, cfg.rounds):
-        clients = node.peers("client")
-        size = max(1, round(cfg.cohort * len(clients)))
-        cohort = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
-        sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
-        base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
-        means, answers = {name: Mean() for name in sent}, 0
-        async for offer in node.ask(cohort, "fit", base, timeout_s=cfg.deadline_s):
-            came = await take_vectors(node, offer, sent)
-            samples = sum(offer.signed.card.labels.values())
-            if came is not None and samples:
-                answers += 1
-                await server.take(came)
-                for name, mean in means.items():
-                    mean.add(came[name], weight=server.weigh(samples))
-        found = {name: mean.result(sent[name]) for name, mean in means.items()}
-        entries = await server.step(node.memory, found, answers, len(clients)) if answers else {}
-        node.memory.update(round=r + 1, **entries)
+    for _ in range(node.memory.round, cfg.rounds):
+        await one_round(node, cfg, server)
     await hand_out(node, cfg, cfg.rounds)
+
+
+async def one_round(node: Node, cfg: Config, server: Averaging = PLAIN) -> list[SignedCard]:
+    """The next round on what the server remembers; the updates that it took in."""
+    r, clients, taken = node.memory.round, node.peers("client"), list[SignedCard]()
+    size = max(1, round(cfg.cohort * len(clients)))
+    cohort = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
+    sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
+    base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
+    means = {name: Mean() for name in sent}
+    async for offer in node.ask(cohort, "fit", base, timeout_s=cfg.deadline_s):
+        came = await take_vectors(node, offer, sent)
+        samples = sum(offer.signed.card.labels.values())
+        if came is not None and samples:
+            taken.append(offer.signed)
+            await server.take(came)
+            for name, mean in means.items():
+                mean.add(came[name], weight=server.weigh(samples))
+    found = {name: mean.result(sent[name]) for name, mean in means.items()}
+    node.memory.update(round=r + 1, **(await server.step(node.memory, found, len(taken), len(clients)) if taken else {}))
+    return taken
 
 
 async def hand_out(node: Node, cfg: Handing, version: int) -> None:
@@ -106,12 +111,9 @@ async def hand_out(node: Node, cfg: Handing, version: int) -> None:
 
 
 async def follow(
-    node: Node,
-    cfg: Handing,
-    learner: asyncio.Future[Learner],
-    answer: Answer | None = None,
-    reads: Collection[str] = ("state",),
-) -> None:
+    node: Node, cfg: Handing, learner: asyncio.Future[Learner],
+    answer: Answer | None = None, reads: Collection[str] = ("state",),
+) -> None:  # fmt: skip
     """The client's side of `rounds`. It serves at once, also while its learner is still being delivered.
 
     Asked to fit, it gives an `answer` (default: a plain fit) to the tensors of the base that it `reads`.

@@ -9,7 +9,12 @@ from typing import Any
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
 
-KEPT = frozenset({"absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"})
+KEPT = frozenset(
+    {
+        *("absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"),
+        "streaming",
+    }
+)
 """Events that a summary needs."""
 
 
