@@ -1,7 +1,7 @@
 """Many learners of one shape in one pass: their weights stacked, one network mapped over them by `torch.func.vmap`.
 
 For GPUs, where a small network leaves most of the device idle. On a CPU it is slower than one learner after the other
-(measured: convolutions with weights of their own become grouped ones, 0.56 to 0.75 of the plain loop): nothing chooses it there.
+(measured: convolutions with weights of their own become grouped ones, 0.56 to 0.75 of the plain loop): never taken there.
 
 The law is the engine's (`torch_engine.train`): the same batches, loss and steps. Sums run in another order, so results agree
 within rounding, not to the bit, and have an identity of their own (`worlds.simulated.together`). A group always has the same
