@@ -29,6 +29,7 @@ from kuberml.learning.averaging import Mean
 from kuberml.learning.datasets import set_data_root
 from kuberml.learning.predictor import Network
 from kuberml.scenario.config import parse
+from kuberml.scenario.notes import KEPT, Note
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.run import scorer, versions
@@ -56,6 +57,13 @@ class Sampled(Play):
         chosen = np.sort(rng(self.seed, "measured").choice(len(everybody), min(count, len(everybody)), replace=False))
         self.sample = [everybody[place] for place in chosen.tolist()]
         self._names = {actor.node for actor in self.sample}
+        if count < len(everybody):
+            self.notes.add = self._note_few
+
+    def _note_few(self, node, event, fields):
+        """What is noted of thousands would fill the memory; a summary reads what the measured ones noted."""
+        if node in self._names and event in KEPT:
+            self.notes.all.append(Note(self._now_ns(), node, event, fields))
 
     def deployed(self, node, predictor, learned_at_ms):
         """See `exchange.place.Observer`."""

@@ -2,7 +2,8 @@
 
 A cell is one setting of data, model, spread of labels and graph. All train on the same budget: rounds x learners local epochs
 in all. Whoever has rounds has that many; who has none trains as long, in virtual time, as that many epochs take its devices
-together. Nothing here was chosen on the test set: `--group tune` judges on what learners hold back, on a seed no cell uses.
+together, each with one model up and one down. Nothing here was chosen on the test set: `--group tune` judges on what learners
+hold back, on a seed that no cell uses.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ KUBER = {"use": "kuber", "gather": True, "step_log2": 4, "ridge": 128.0, "looks"
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting. `test`: test images per learner, `points`: of the curve, `limit`: training images (0: all)."""
+    """One setting. `test`: test images per learner, `points`: of the curve, `limit`: training images in all (0: every one)."""
 
     name: str
     dataset: str = "fashion-mnist"
@@ -34,11 +35,11 @@ class Cell:
     degree: int = 6
     learners: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
-    rounds: int = 12
+    rounds: int = 10
     lr: float = 0.1
     batch: int = 32
-    limit: int = 0
-    test: int = 1000
+    limit: int = 15_000
+    test: int = 500
     points: int = 10
     targets: tuple[float, ...] = (0.5, 0.6, 0.7)
     judge: str = "test"
@@ -69,9 +70,9 @@ SOME = ("local", "fedavg", "scaffold", "fedadam", "fedbuff", "fed3r", "split", "
 
 HEADLINE = Cell("headline", seeds=(0, 1, 2, 3, 4), paradigms=ALL)
 OTHERS = {"seeds": (0, 1, 2), "paradigms": SOME}
-SLOW = {"rounds": 6, "limit": 8000, "test": 300, "points": 5, "targets": (0.4, 0.5, 0.6)}
+SLOW = {"rounds": 6, "limit": 6000, "test": 300, "points": 5, "targets": (0.4, 0.5, 0.6)}
 COLOUR = {"dataset": "cifar10", "targets": (0.25, 0.3, 0.35)}
-SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "partition": "dirichlet", "rounds": 5, "test": 1000, "points": 6,
+SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "rounds": 3, "test": 1000, "points": 6, "limit": 0,
          "seeds": (0,), "measured": 100, "paradigms": ("kuber", "fedavg", "dpsgd", "split"), "topology": "random-regular",
          "extractor": {"name": "patch-filters", "options": {"filters": 16, "grid": 1}}, "targets": (0.5, 0.6, 0.7)}  # fmt: skip
 
@@ -137,25 +138,30 @@ def settings(cell, label, tree, seed):
 
 
 def budget_s(cell, tree, seed):
-    """Virtual seconds in which devices that train all the time train rounds x learners epochs together."""
+    """Virtual seconds in which devices train rounds x learners epochs together, if each sends and receives a model for each."""
     stage = set_stage(parse(tree), seed, common=True)
     plan = FitPlan(cell.lr, epochs=1, batch=cell.batch)
-    epochs_s = [
-        training_flops(actor.learner, plan, len(actor.data.train)) / actor.device.flops_per_s for actor in stage.learners
-    ]
+    epochs_s = [epoch_s(actor, plan) for actor in stage.learners]
     low, high = 0.0, max(epochs_s) * cell.rounds
     for _ in range(40):
         middle = (low + high) / 2
-        done = sum(middle // epoch_s + 1 for epoch_s in epochs_s)
+        done = sum(middle // one_s + 1 for one_s in epochs_s)
         low, high = (middle, high) if done < cell.rounds * cell.learners else (low, middle)
     return high
+
+
+def epoch_s(actor, plan):
+    """Seconds of one local epoch on a device, and of one model up and one down."""
+    link, size_bits = actor.link, 32 * actor.learner.size
+    training_s = training_flops(actor.learner, plan, len(actor.data.train)) / actor.device.flops_per_s
+    return training_s + size_bits / link.up_bps + size_bits / link.down_bps + 4 * link.latency_ns / 1e9
 
 
 FLOPS = {"lenet": 0.83e6, "cnn": 24.5e6, "resnet8": 18.7e6, "mlp": 0.03e6}
 """Of one image forward, 28x28x1; 32x32x3 take about half as many again."""
 
 
-RATES = {"lenet": 7.0, "cnn": 35.0, "resnet8": 20.0, "mlp": 2.0}
+RATES = {"lenet": 6.5, "cnn": 45.0, "resnet8": 23.0, "mlp": 2.0}
 """GFLOP a second of one core in training, on a quiet machine: small layers are slow."""
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.values import loads
+from kuberml.exchange.node import Node
 from kuberml.exchange.split_turns import Learning
 from kuberml.scenario.config import parse
 from kuberml.scenario.play import Play
@@ -76,20 +77,33 @@ def test_nonsense_ends_a_turn_and_not_the_run(monkeypatch: pytest.MonkeyPatch) -
             tensors = {**tensors, **{name: item for name, item in wrong[self._node.id].items() if name in tensors}}
         return await say(self, version, tensors)
 
+    record, lost = Node.record, []
+
+    def listen(self: Node, event: str, **fields: Any) -> None:
+        if event == "turn lost":
+            lost.append((fields["of"], fields["why"]))
+        record(self, event, **fields)
+
     monkeypatch.setattr(Learning, "_say", lie)
+    monkeypatch.setattr(Node, "record", listen)
     lies: dict[str, Any] = {
         "n0": {"activations": np.zeros((4, 3), np.float32)},
         "n1": {"targets": np.full(4, 10)},
         "n2": {"samples": np.array([-1])},
     }
-    for node, lied in lies.items():
+    huge = {"activations": np.full((32, 16), 3e38, np.float32), "targets": np.zeros(32, np.int64)}
+    whys: list[str] = []
+    for node, lied in [*lies.items(), ("n0", huge)]:
         wrong.clear()
         wrong[node] = lied
         play = ran({**TREE, "paradigms": {"split": {"rounds": 1, "tries": 1}}})
         memory = {key: loads(data) for key, data in play.world.store(SERVER).memory().items()}
         assert memory["turns"] == 3
-        lost = [note for note in play.notes.of("fetched") if note.fields["holder"] == node]
-        assert lost
+        assert np.isfinite(memory["weights"]).all()
+        assert [who for who, _ in lost] == [node]
+        whys.append(lost.pop()[1])
+    for why, word in zip(whys, ("activations", "targets", "how many samples", "range of numbers"), strict=True):
+        assert word in why
 
 
 def test_a_message_out_of_turn_is_refused() -> None:

@@ -50,7 +50,8 @@ class Body:
         """Take a step on a client's activations; the gradient for them.
 
         Raises:
-            RemoteError, Unreachable: they are none, or the client does not give the gradient of the features.
+            RemoteError, Unreachable: they are none, a step on them diverges, or the client does not give the gradient of the
+                features. The body is then as it was.
         """
         parts, plan = self._parts, self._plan
         x_B = _shaped(came, "activations", parts.part("front").shape, plan.batch + 1)
@@ -64,7 +65,10 @@ class Body:
             else:
                 down_B = _checked_targets(came, len(x_B), len(parts.learner.labels))
             inputs = (self.weights_F, self._velocity_F, x_B, down_B, plan, turn.seed)
-            self.weights_F, self._velocity_F, back_B = await self._node.compute(split_jobs.learn_body, parts, *inputs)
+            weights_F, velocity_F, back_B = await self._node.compute(split_jobs.learn_body, parts, *inputs)
+            if not (np.isfinite(weights_F).all() and np.isfinite(back_B).all()):
+                raise RemoteError("a step on these activations leaves the range of numbers")
+            self.weights_F, self._velocity_F = weights_F, velocity_F
         return back_B  # type: ignore[no-any-return]
 
 

@@ -26,6 +26,7 @@ from kuberml.learning.types import Array, DataRef, FitPlan
 
 Form = Literal["spherical", "diagonal"]
 LEAST_VARIANCE = 1e-6
+LARGEST = 1e6
 MAX_DRAWN = 10**6
 """Features that are drawn at most for one packet: its counts are somebody's word."""
 
@@ -115,6 +116,8 @@ def unpacked(weights: Any, learner: HeadLearner) -> Mixtures:
         raise RemoteError(f"shares are [{rows}, 1..64], not {list(shares.shape)}")
     if means.shape != (*shares.shape, learner.d) or variances.shape not in ((*shares.shape, 1), means.shape):
         raise RemoteError(f"means {list(means.shape)} and variances {list(variances.shape)} do not fit {learner.d} features")
+    if max(np.abs(means).max(), variances.max()) > LARGEST:
+        raise RemoteError(f"means and variances of features are not over {LARGEST:g}")
     if not (variances >= 0).all() or not (shares >= 0).all() or not (shares.sum(axis=1) > 0).all():
         raise RemoteError("variances and shares are 0 or more, and every label has a share")
     if sum(weights.labels.values()) > MAX_DRAWN:
