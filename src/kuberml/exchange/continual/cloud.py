@@ -213,7 +213,7 @@ class Cloud:
         if self.served is None:
             return
         entry = self.history[-1]
-        why = await self._examination.hold(self.served, entry)
+        why = await self._examination.hold(self.served, await self._model.fairly(), entry)
         if why:
             await self._expel(entry, why)
 
@@ -250,7 +250,8 @@ class Cloud:
             return True
         try:
             found = await self._model.of(after.contents, arrived, ridge=self.rules.ridge)
-            why = gate.harm(found.change, found.taken_C, self.rules)
+            judged = await self._model.judge(found)
+            why = gate.harm(judged.change, judged.taken_C, self.rules) or gate.creeping(judged, self.history, self.rules)
         except ConfigError as error:
             why = str(error)
         if why:
@@ -259,7 +260,9 @@ class Cloud:
             return False
         fresh = [one for one in arrivals if one.content in after.contents]
         noted = [drift for drift in drifts if drift.card in {one.signed.digest for one in fresh}]
-        self._versions.serve(found, f"absorbed {len(fresh)}", changes={"made_of": after}, arrivals=fresh, drifts=noted)
+        self._versions.serve(
+            found, f"{gate.ABSORBED} {len(fresh)}", changes={"made_of": after}, arrivals=fresh, drifts=noted, judged=judged
+        )
         self._unseen.set()
         if self._admission.is_any_to_be_tried_again():
             self._intake.again()

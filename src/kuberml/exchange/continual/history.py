@@ -88,6 +88,7 @@ class Entry(msgspec.Struct, frozen=True):
         labels: that it knows, sorted.
         added, dropped: contents, against the version before.
         recall: of each label of the probe, by this model; {} without a labelled probe.
+        fair: the same by the balanced head of the same sums, on which the gate judges; {} where it did not.
         joint: the same by the model that saw everything that is not refused.
         measures: after this version, over the tasks: the groups of labels that came together.
         drift: of the packets that came with it.
@@ -105,6 +106,7 @@ class Entry(msgspec.Struct, frozen=True):
     added: tuple[Digest, ...] = ()
     dropped: tuple[Digest, ...] = ()
     recall: dict[LabelId, float] = {}
+    fair: dict[LabelId, float] = {}
     joint: dict[LabelId, float] = {}
     measures: Measures | None = None
     drift: tuple[Drift, ...] = ()

@@ -21,6 +21,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         bound: an update that loses more than this share of the right answers about a protected label is refused ...
         guard: ... if chance explains the loss with less than this probability (one-sided sign test).
+        creep: and one after which it has lost this share since it was best, by updates that were each small enough.
         taken: new labels may take this share of a protected label's answers: similar classes do, a copy under a new name more.
         min_samples: of a label, fewer are no evidence.
         protected: labels that must not be lost; () = all that are served.
@@ -39,6 +40,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     bound: Share = 0.1
     guard: Share = 0.05
+    creep: Share = 0.3
     taken: Share = 0.5
     min_samples: Positive = 4
     protected: tuple[LabelId, ...] = ()

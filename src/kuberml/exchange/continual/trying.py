@@ -15,7 +15,6 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId
 from kuberml.core.jobs import job
 from kuberml.core.values import value
-from kuberml.exchange.trial import Change
 from kuberml.knowledge.algebra import merge_all, remove
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
@@ -39,19 +38,15 @@ class Sight(msgspec.Struct, frozen=True, eq=False):
 
 @value
 class Tried(msgspec.Struct, frozen=True, eq=False):
-    """The model of a set: its integers, their head; and what changed on public samples, None without any.
+    """The model of a set: its integers, their head; and how that answers public samples, empty without any.
 
     Attributes:
         sums, head: of the set.
-        change: against the model before, *among the labels that it knew*: what new labels take is no forgetting.
-        taken_C: of each label's answers, those that are right among the labels known before and now go to a new one.
-        right_C, count_C: right answers among all labels, of so many, for each label of the samples.
+        right_C, count_C: right answers, of so many, for each label of the samples.
     """
 
     sums: Statistics
     head: Head
-    change: Change | None
-    taken_C: IntArray
     right_C: IntArray
     count_C: IntArray
 
@@ -75,7 +70,6 @@ def tried(
     add: list[Statistics],
     drop: list[Statistics],
     ridge: float | None,
-    before: Head | None,
     sight: Sight | None,
 ) -> Tried:
     """The model of `total` with and without some packets.
@@ -89,19 +83,10 @@ def tried(
     head = solve(sums, ridge)
     if sight is None:
         none = np.zeros(0, np.int64)
-        return Tried(sums, head, None, none, none, none)
-    return Tried(sums, head, *judged(before, head, sight))
-
-
-def judged(before: Head | None, head: Head, sight: Sight) -> tuple[Change | None, IntArray, IntArray, IntArray]:
-    """The last four fields of `Tried`."""
+        return Tried(sums, head, none, none)
     classes = len(sight.labels)
     right_N = answers(head, sight) == sight.y_N
-    right_C, count_C = _per_label(sight.y_N[right_N], classes), _per_label(sight.y_N, classes)
-    if before is None:
-        return None, np.zeros_like(count_C), right_C, count_C
-    among_N = answers(head, sight, before.labels) == sight.y_N
-    return changed(before, head, sight), _per_label(sight.y_N[among_N & ~right_N], classes), right_C, count_C
+    return Tried(sums, head, per_label(sight.y_N[right_N], classes), per_label(sight.y_N, classes))
 
 
 def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) -> IntArray:
@@ -115,16 +100,6 @@ def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) 
     named_C = np.array([place.get(name, -1) for name in head.labels], np.int64)
     found: IntArray = named_C[scores_NC.argmax(axis=1)]
     return found
-
-
-def changed(before: Head, after: Head, sight: Sight) -> Change:
-    """Answers of two heads on the samples of labels that the first knows, both choosing among those."""
-    known = [sight.labels.index(label) for label in before.labels if label in sight.labels]
-    mine_N = np.isin(sight.y_N, known)
-    y_N, classes = sight.y_N[mine_N], len(sight.labels)
-    was_N, now_N = ((answers(head, sight, before.labels) == sight.y_N)[mine_N] for head in (before, after))
-    return Change(sight.labels, _per_label(y_N[~was_N & now_N], classes), _per_label(y_N[was_N & ~now_N], classes),
-                  _per_label(y_N, classes))  # fmt: skip
 
 
 def reference(sight: Sight | None, total: Statistics | None) -> tuple[tuple[LabelId, ...], Matrix]:
@@ -162,5 +137,6 @@ def resemblances(packet: Statistics, labels: tuple[LabelId, ...], means_Cd: Matr
     return found
 
 
-def _per_label(positions: IntArray, classes: int) -> IntArray:
-    return np.bincount(positions, minlength=classes).astype(np.int64)
+def per_label(y_N: IntArray, classes: int) -> IntArray:
+    """How many of each label: int64 [C]."""
+    return np.bincount(y_N, minlength=classes).astype(np.int64)

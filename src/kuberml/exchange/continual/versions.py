@@ -11,6 +11,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.values import digest, dumps
 from kuberml.exchange.continual import gate
 from kuberml.exchange.continual.drift import Drift
+from kuberml.exchange.continual.fair import Judged
 from kuberml.exchange.continual.history import Entry, History, Packet, manifest_of
 from kuberml.exchange.continual.intake import Arrival
 from kuberml.exchange.continual.measuring import measure
@@ -43,6 +44,7 @@ class Versions:
         changes: dict[str, Any],
         arrivals: Sequence[Arrival] = (),
         drifts: Sequence[Drift] = (),
+        judged: Judged | None = None,
     ) -> Served:
         """Commit a new version and serve it: all of it, or nothing changed.
 
@@ -52,6 +54,7 @@ class Versions:
             changes: fields of the state, `made_of` among them.
             arrivals: packets that are new in it.
             drifts: what was seen of them.
+            judged: what the gate saw of it.
 
         Raises:
             OSError: the disk is full or broken.
@@ -75,6 +78,7 @@ class Versions:
             added=tuple(sorted(contents - old)),
             dropped=tuple(sorted(old - contents)),
             recall=recall,
+            fair={} if sight is None or judged is None else gate.recall(sight.labels, judged.right_C, found.count_C),
             joint=recall,  # the exact sum of everything that was not refused is what is served
             measures=measure(self._history.entries, labels, recall, recall),
             drift=tuple(drifts),
@@ -83,7 +87,7 @@ class Versions:
         self._history.commit(state, entry, [packet for packet in packets if packet.entry.content in contents - old])
         if before.blob and before.blob != state.blob:
             self._node.place.store.delete(before.blob)
-        self._model.adopt(contents, found)
+        self._model.adopt(contents, found, None if judged is None else judged.fair)
         self._record(entry, arrivals)
         return self.begin(entry, [one.signed for one in arrivals])
 
@@ -119,4 +123,4 @@ class Versions:
                               why=entry.why, model=entry.model, base=base)  # fmt: skip
         measured = None if entry.measures is None else msgspec.structs.asdict(entry.measures)
         self._node.record("version", number=entry.number, manifest=entry.manifest, model=entry.model, why=entry.why,
-                          labels=list(entry.labels), recall=entry.recall, measures=measured)  # fmt: skip
+                          labels=list(entry.labels), recall=entry.recall, fair=entry.fair, measures=measured)  # fmt: skip
