@@ -36,7 +36,7 @@ Spent = tuple[float, float, float]
 
 
 class Rooms:
-    """Memory that was written to before, for whoever receives: fresh memory of a virtual machine can cost more than the bytes."""
+    """Memory that was written to before, for who receives: fresh memory of a virtual machine may cost more than the bytes."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[np.ndarray]] = {}

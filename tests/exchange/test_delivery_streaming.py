@@ -18,7 +18,7 @@ from tests.exchange.sources import MIB, Way, Ways, card_of, in_virtual_time, noi
 BLOB = noise(40 * MIB)
 CARD = card_of(BLOB)
 CUTS = CARD.blobs[0].cuts
-STREAMED = Reading(window_bytes=16 * MIB, parallel=8, timeout_s=10.0, patience_s=20.0)
+STREAMED = Reading(window_bytes=8 * MIB, parallel=8, timeout_s=10.0, patience_s=20.0)
 
 
 class Streams(Ways):

@@ -18,8 +18,10 @@ LATE_FACTOR = 3.0
 """A read is late when it takes so many times longer than reads took so far: it is asked for elsewhere too."""
 OVERDUE_PART = 0.5
 """After this part of the time until it is late, a read takes up no place any more: another may run beside it."""
-NEAR_S, NEAR_READS = 0.01, 2
+NEAR_S, NEAR_READS = 0.01, 3
 """From a source that begins to answer within the first, so many reads at once are as quick as more, and nearly in order."""
+LONG_WINDOWS = 4
+"""Where nothing but a piece can be lost and nobody else could help, reads are so many times longer: fewer round trips."""
 TICK_S = 0.001
 """Added to every wait, so that the clock has passed the moment that was waited for."""
 
@@ -133,10 +135,10 @@ class Plan:
             return self._reading.window_bytes
         if not source.is_proven and self.sources.is_choice:
             return 0  # one piece: it may be a liar
-        shares = 2 * self._reading.parallel
+        most_bytes, shares = self._reading.window_bytes, 2 * self._reading.parallel
         if self.streams and not self.sources.is_choice and (self._is_near or self._width > NEAR_READS):
-            shares = self._width  # all of it at once: a second turn would cost a second round trip
-        return min(self._reading.window_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
+            most_bytes, shares = LONG_WINDOWS * most_bytes, self._width  # a second turn would cost a second round trip
+        return min(most_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
 
     def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:
         job = Job(source, first, last, span(self.ref, first)[0], self.ref.cuts[last - 1], now_s)
