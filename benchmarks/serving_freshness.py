@@ -3,7 +3,7 @@
     python benchmarks/serving_freshness.py [--engine auto] [--json out.json]
 
 Ten edges, one digit each, one after the other. For each: seconds from the moment in which it begins to describe its samples
-to the first answer of `POST /v1/predict` that gives most of its test samples the right label, asked for every 10 ms by a client;
+to the first answer of `POST /v1/predict` that gives most of its test samples the right label, asked for every 10 ms;
 and `freshness_s` as the service measured it itself.
 """
 
