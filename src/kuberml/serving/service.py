@@ -24,7 +24,7 @@ from kuberml.core.errors import ConfigError, nearest
 from kuberml.exchange.continual.served import Served
 from kuberml.learning.types import Samples
 from kuberml.serving.engines import Engine, build
-from kuberml.serving.engines.builder import ENGINES
+from kuberml.serving.engines.cpu import ENGINES
 from kuberml.serving.engines.engine import PRECISIONS, Eager
 from kuberml.serving.http.app import Answering
 from kuberml.serving.http.batching import Batcher
