@@ -31,7 +31,7 @@ def lie(found: Resemblances, rules: Rules) -> str:
     """Why a packet lies about its labels; "" if nothing says so. Twins that lie close together are not told apart."""
     for label, (other, ratio) in found.items():
         if ratio < rules.resembles:
-            return f"its {label!r} are {other!r}: their mean lies {ratio:.2f} times as far from that as from {label!r}"
+            return f"its {label!r} are {other!r}: their mean lies at {ratio:.0%} of the way from that to {label!r}"
     return ""
 
 
