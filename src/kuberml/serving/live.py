@@ -127,6 +127,10 @@ class Serving:
         """
         return await self._now_served(await self._opened_cloud().rollback(to))
 
+    async def readmit(self, *names: str) -> None:
+        """Let in again what was kept out; see `Cloud.readmit`. Raises ConfigError: nothing is served yet."""
+        await self._opened_cloud().readmit(*names)
+
     def history(self) -> dict[str, Any]:
         """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
         if self.cloud is None:
@@ -149,7 +153,7 @@ class Serving:
 
     async def _keep_fresh(self, meeting: Meeting, seed: int) -> None:
         """Find what everybody uses, then take in what arrives, for ever; an error delays that, and stops no answer."""
-        wait_s = AGAIN_S
+        wait_s, said = AGAIN_S, ""
         while True:
             try:
                 if self.cloud is None:
@@ -160,7 +164,9 @@ class Serving:
                     self.cloud, wait_s = cloud, AGAIN_S
                 await self.cloud.run()
             except* (ConfigError, Unreachable, RemoteError) as errors:
-                log.info("%s: not yet: %s", self.me.node, errors.exceptions[0])
+                if (why := str(errors.exceptions[0])) != said:
+                    log.warning("%s: not yet: %s", self.me.node, why)
+                said = why
             except* Exception:
                 log.exception("%s: what is served stays as it is; trying again in %g s", self.me.node, wait_s)
                 wait_s = min(2 * wait_s, AGAIN_MAX_S)

@@ -24,7 +24,7 @@ from kuberml.core.errors import ConfigError, nearest
 from kuberml.exchange.continual.served import Served
 from kuberml.learning.types import Samples
 from kuberml.serving.engines import Engine, build
-from kuberml.serving.engines.builder import ENGINES
+from kuberml.serving.engines.cpu import ENGINES
 from kuberml.serving.engines.engine import PRECISIONS, Eager
 from kuberml.serving.http.app import Answering
 from kuberml.serving.http.batching import Batcher
@@ -127,22 +127,29 @@ class Service:
         return self._builder.submit(self._take, served)
 
     def _take(self, served: Served) -> None:
+        """In the builder's thread, one at a time."""
+        now = self.slot.now
         if served is not self._latest:  # a newer one is waiting
             self._measures.builds.add("passed over")
             return
-        before = self.slot.now.served if self.slot.now is not None else None
-        if before is not None and before.model == served.model and before.taught == served.taught:
+        if now is not None and now.served is served:
             return
         building = self._aside.submit(self._engine, served)
         try:
-            engine = building.result(self.settings.patience_s)
+            self._swap(served, building.result(self.settings.patience_s))
         except TimeoutError:
-            self._swap(served, self._eager(served, "until the engine that was asked for is built"), before)
-            engine = building.result()
-            if served is not self._latest:
-                return
-            before = served
-        self._swap(served, engine, before)
+            self._swap(served, self._eager(served, "until the engine that was asked for is built"))
+            building.add_done_callback(lambda done: self._late(served, done))
+
+    def _late(self, served: Served, building: Future[Engine]) -> None:
+        """An engine that took long is ready: it replaces the predictor itself, unless a newer version does."""
+        if not building.cancelled():
+            with contextlib.suppress(RuntimeError):  # the service has stopped meanwhile
+                self._builder.submit(self._replace, served, building.result())
+
+    def _replace(self, served: Served, engine: Engine) -> None:
+        if served is self._latest:
+            self._swap(served, engine)
 
     def _engine(self, served: Served) -> Engine:
         """The engine that was asked for; where it cannot be had for this model, the predictor itself, which says why."""
@@ -165,7 +172,8 @@ class Service:
         _warm(engine, served)
         return engine
 
-    def _swap(self, served: Served, engine: Engine, before: Served | None) -> None:
+    def _swap(self, served: Served, engine: Engine) -> None:
+        before = self.slot.now.served if self.slot.now is not None else None
         now_ms = time.time_ns() // 1_000_000
         fresh = {} if before is served else freshness_s(before, served, now_ms, self._started_ms)
         live = Live(served, engine, Form(served.shape, self.settings.max_rows), fresh)
