@@ -19,9 +19,10 @@ from msgspec import Meta
 
 from kuberml.core.ids import NodeId
 from kuberml.exchange.crowd import keep_busy
+from kuberml.exchange.gathering import taker
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
-from kuberml.exchange.states import Vectors, packed, take_vectors
+from kuberml.exchange.states import Vectors, packed
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import fit_steered, init_state
 from kuberml.learning.learner import Learner
@@ -100,7 +101,7 @@ async def client(node: Node, cfg: Config) -> None:
         k = next_fit(node.memory)
         plan, seed = cfg.plan, node.seed("fit", k)
         state = await node.compute(fit_steered, own, start["state"], node.data.train, plan, seed, steering)
-        return await fedavg.hand_in(node, k, packed(state, node.data.counts))
+        return await fedavg.hand_in(node, k, packed(state, node.data.counts), cfg, start)
 
     await fedavg.follow(node, cfg, fedavg.at_once(learner), answer)
 
@@ -120,6 +121,8 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
     weights_P = await node.compute(init_state, node.learner, node.seed("init"))
     node.memory.setdefault(version=0, taken=0, weights=weights_P, **rule.start(weights_P))
 
+    taking = taker(node, cfg.deadline_s, cfg.chain)
+
     async def newest() -> Offer:
         said, version = node.own("global"), node.memory.version
         if said is not None and said.signed.card.version == version:
@@ -127,10 +130,11 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
         return await node.publish(packed(node.memory.weights), slot="global", version=version, keep=2, listed=False)
 
     async def update(client: NodeId) -> tuple[int, Array] | None:
+        weights_P = node.memory.weights  # before anything else is mixed in
         base = await newest()
         async for offer in node.ask([client], "fit", base, timeout_s=cfg.deadline_s):
-            came = await take_vectors(node, offer, {rule.takes: node.memory.weights})
-            if came is not None and offer.signed.card.labels:
+            came = await taking.take(offer, {rule.takes: weights_P}, weights_P)
+            if came is not None:
                 return base.signed.card.version, came[rule.takes]
         return None
 

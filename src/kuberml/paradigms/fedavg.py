@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from kuberml.exchange.gathering import gatherer
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
-from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed, take_vectors
+from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed
+from kuberml.exchange.steps import masks_client
+from kuberml.exchange.steps.chain import sent_through
+from kuberml.exchange.steps.update import Content
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
-from kuberml.learning.averaging import Mean
 from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
@@ -77,24 +80,17 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
     """The server's rounds for any learner whose states can be averaged. A restarted server does its round again."""
     weights_P = await node.compute(init_state, learner, node.seed("init"))
     node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
+    gathering = gatherer(node, server, cfg.chain, deadline_s=cfg.deadline_s, share=cfg.cohort)
     for r in range(node.memory.round, cfg.rounds):
         clients = node.peers("client")
         size = max(1, round(cfg.cohort * len(clients)))
-        cohort = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
+        drawn = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
+        cohort = await gathering.agree(r, drawn)
         sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
         base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
-        means, answers = {name: Mean() for name in sent}, 0
-        async for offer in node.ask(cohort, "fit", base, timeout_s=cfg.deadline_s):
-            came = await take_vectors(node, offer, sent)
-            samples = sum(offer.signed.card.labels.values())
-            if came is not None and samples:
-                answers += 1
-                await server.take(came)
-                for name, mean in means.items():
-                    mean.add(came[name], weight=server.weigh(samples))
-        found = {name: mean.result(sent[name]) for name, mean in means.items()}
+        found, answers = await gathering.collect(r, cohort, base, sent)
         entries = await server.step(node.memory, found, answers, len(clients)) if answers else {}
-        node.memory.update(round=r + 1, **entries)
+        node.memory.update(round=r + 1, **entries, **gathering.remembers())
     await hand_out(node, cfg, cfg.rounds)
 
 
@@ -129,15 +125,25 @@ async def follow(
 
     async def plain(own: Learner, r: int, start: Vectors) -> Offer:
         state = await node.compute(fit, own, start["state"], node.data.train, cfg.plan, node.seed("fit", r))
-        return await hand_in(node, r, packed(state, node.data.counts))
+        return await hand_in(node, r, packed(state, node.data.counts), cfg, start)
 
     node.serve(fit=train, adopt=adopt)
+    if "masks" in cfg.update_steps:
+        masks_client.serve(node)
     await node.until_done()
 
 
-async def hand_in(node: Node, number: int, update: Weights) -> Offer:
-    """Publish a client's update, for the server alone; each has a number of its own."""
-    return await node.publish(update, slot="update", version=number, listed=False)
+async def hand_in(
+    node: Node, number: int, update: Weights, cfg: Handing | None = None, start: Vectors | None = None, *, alike: bool = False
+) -> Offer:
+    """Publish a client's update, for the server alone; each has a number of its own.
+
+    The steps of `cfg` are done to it; then `start`, what the server sent, is needed. `alike`: clients count alike.
+    """
+    content: Content = update
+    if cfg is not None and cfg.update_steps and start is not None:
+        content = await sent_through(node, cfg.chain, number, update, start, alike=alike, deadline_s=cfg.deadline_s)
+    return await node.publish(content, slot="update", version=number, listed=False)
 
 
 def at_once(learner: Learner) -> asyncio.Future[Learner]:

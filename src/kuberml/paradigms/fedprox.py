@@ -41,6 +41,6 @@ async def client(node: Node, cfg: Config) -> None:
     async def answer(own: Learner, r: int, start: Vectors) -> Offer:
         plan, seed = cfg.plan, node.seed("fit", r)
         state = await node.compute(fit_steered, own, start["state"], node.data.train, plan, seed, steering)
-        return await fedavg.hand_in(node, r, packed(state, node.data.counts))
+        return await fedavg.hand_in(node, r, packed(state, node.data.counts), cfg, start)
 
     await fedavg.follow(node, cfg, fedavg.at_once(steerable(node.learner)), answer)

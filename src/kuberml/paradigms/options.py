@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from kuberml.core.units import NS
+from kuberml.exchange.steps.options import (
+    CentredClip,
+    Clip,
+    Dp,
+    Krum,
+    Masks,
+    Name,
+    Quantise,
+    Steps,
+    TopK,
+    TrimmedMean,
+)
+from kuberml.exchange.steps.table import Collects
 from kuberml.learning.types import FitPlan
 
 
@@ -45,9 +58,32 @@ class Unpaced(Training, frozen=True, kw_only=True):
 
 
 class Handing(Training, frozen=True, kw_only=True):
-    """Options of every paradigm whose server hands out weights and takes in what clients make of them."""
+    """Options of every paradigm whose server hands out weights and takes in what clients make of them.
+
+    Attributes:
+        deadline_s: patience with each client.
+        update_steps: what is done to updates, in their order; see docs/steps.md. The tables that follow are their options.
+        collects: what the server does with updates; see `exchange.steps.table`.
+    """
+
+    collects: ClassVar[Collects] = "sum"
 
     deadline_s: float = 600.0
+    update_steps: tuple[Name, ...] = ()
+    clip: Clip = Clip()
+    top_k: TopK = TopK()
+    quantise: Quantise = Quantise()
+    dp: Dp = Dp()
+    masks: Masks = Masks()
+    krum: Krum = Krum()
+    trimmed_mean: TrimmedMean = TrimmedMean()
+    centred_clip: CentredClip = CentredClip()
+
+    @property
+    def chain(self) -> Steps:
+        """The steps with their options."""
+        options = {name: getattr(self, name) for name in Steps.__struct_fields__ if name != "names"}
+        return Steps(names=self.update_steps, **options)
 
 
 class Handed(Handing, frozen=True, kw_only=True):
@@ -58,6 +94,8 @@ class Handed(Handing, frozen=True, kw_only=True):
         cohort: the share of the clients present that train at a time, at least one.
         rest_s: how long a client that did not answer is left alone; see `exchange.crowd`.
     """
+
+    collects: ClassVar[Collects] = "stream"
 
     updates: Annotated[int, Meta(ge=0)] = 200
     cohort: float = 1.0

@@ -78,7 +78,8 @@ async def client(node: Node, cfg: Config) -> None:
         went = np.float32(plan.lr * pace(plan, step_count(plan, len(node.data.train))))
         moved_P = (start["state"] - state) / went - start["control"] if went else np.zeros_like(state)
         node.memory.update(control=before_P + moved_P, control_before=before_P, control_round=r)
-        return await fedavg.hand_in(node, r, packed(state, node.data.counts, control=moved_P))
+        update = packed(state, node.data.counts, control=moved_P)
+        return await fedavg.hand_in(node, r, update, cfg, start, alike=True)
 
     await fedavg.follow(node, cfg, fedavg.at_once(steerable(node.learner)), answer, ("state", "control"))
 

@@ -9,7 +9,10 @@ from typing import Any
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
 
-KEPT = frozenset({"absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"})
+KEPT = frozenset(
+    {"absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"}
+    | {"privacy", "round lost"}
+)
 """Events that a summary needs."""
 
 

@@ -1,0 +1,172 @@
+"""What a server gathers in a round: the weighted mean of what its cohort hands in, through the steps that are set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import NodeId
+from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.states import Vectors, take_vectors
+from kuberml.exchange.steps.chain import chain
+from kuberml.exchange.steps.masks import Masking
+from kuberml.exchange.steps.options import Steps
+from kuberml.exchange.steps.step import Step, Updates
+from kuberml.exchange.steps.update import Update, split, unpacked
+from kuberml.knowledge.kinds.weights import Weights, base_of
+from kuberml.knowledge.want import Offer
+from kuberml.learning.averaging import Mean
+from kuberml.learning.types import Array
+
+
+class Weighing(Protocol):
+    """How updates weigh, and who looks at each; see `paradigms.fedavg.Averaging`."""
+
+    def weigh(self, samples: int) -> float:
+        """The weight of a client that has so many samples."""
+        ...
+
+    async def take(self, came: Vectors) -> None:
+        """Look at what one client sent."""
+        ...
+
+
+class Gathering:
+    """Without steps."""
+
+    def __init__(self, node: Node, deadline_s: float, server: Weighing) -> None:
+        self.node, self.deadline_s, self.server = node, deadline_s, server
+
+    async def agree(self, number: int, cohort: Sequence[NodeId]) -> list[NodeId]:
+        """Who takes part, after what there was to agree on."""
+        return list(cohort)
+
+    async def collect(self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors) -> tuple[Vectors, int]:
+        """(means by name, how many answered); what was `sent` where nobody did."""
+        means, answers = {name: Mean() for name in sent}, 0
+        async for offer in self.node.ask(cohort, "fit", base, timeout_s=self.deadline_s):
+            came = await take_vectors(self.node, offer, sent)
+            samples = sum(offer.signed.card.labels.values())
+            if came is not None and samples:
+                answers += 1
+                await self.server.take(came)
+                for name, mean in means.items():
+                    mean.add(came[name], weight=self.server.weigh(samples))
+        return {name: mean.result(sent[name]) for name, mean in means.items()}, answers
+
+    def remembers(self) -> dict[str, Any]:
+        """What is to be committed with the round."""
+        return {}
+
+
+class Stepped(Gathering):
+    """With them."""
+
+    def __init__(self, node: Node, deadline_s: float, server: Weighing, steps: Steps, links: Sequence[Step]) -> None:
+        super().__init__(node, deadline_s, server)
+        self.steps, self.links = steps, links
+
+    async def agree(self, number: int, cohort: Sequence[NodeId]) -> list[NodeId]:
+        """Every step agrees with those who were drawn; who is in all."""
+        left = list(cohort)
+        for link in self.links:
+            there = set(await link.agree(self.node, number, cohort)) if left else set()
+            left = [name for name in left if name in there]
+        return left
+
+    async def collect(self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors) -> tuple[Vectors, int]:
+        """As without steps; a round that a step has lost has no answers."""
+        updates: Updates = {}
+        async for offer in self.node.ask(cohort, "fit", base, timeout_s=self.deadline_s):
+            update = await taken(self.node, offer, sent, sent["state"], self.steps, self.links)
+            if update is None:
+                continue
+            if update.words_V is None:
+                samples = sum(offer.signed.card.labels.values())
+                update = Update(update.values_P, 1.0 if self.steps.alike else self.server.weigh(samples))
+                await self.server.take(split(update.values_P, sent))
+            updates[offer.holders[0]] = update
+        answers = len(updates)
+        for link in sorted(
+            self.links, key=lambda one: not isinstance(one, Masking)
+        ):  # nothing can be read before masks are off
+            updates = await link.combine(self.node, number, updates)
+        if not updates:
+            return sent, 0
+        mean = Mean()
+        for update in updates.values():
+            mean.add(update.values_P, update.weight)
+        return split(mean.result(next(iter(updates.values())).values_P), sent), answers
+
+    def remembers(self) -> dict[str, Any]:
+        """What the steps do."""
+        return {name: item for link in self.links for name, item in link.remembers().items()}
+
+
+def gatherer(node: Node, server: Weighing, steps: Steps, *, deadline_s: float, share: float) -> Gathering:
+    """What gathers updates of cohorts that are this `share` of the clients, through the steps that are set."""
+    if not steps:
+        return Gathering(node, deadline_s, server)
+    links = chain(steps, deadline_s=deadline_s, sampling="uniform", share=share)
+    return Stepped(node, deadline_s, server, steps, links)
+
+
+async def taken(node: Node, offer: Offer, like: Vectors, base_P: Array, steps: Steps, links: Sequence[Step]) -> Update | None:
+    """One client's update, through the server's half of each step; None, and recorded, where it is not what it must be.
+
+    Args:
+        node: the server.
+        offer: what the client handed in.
+        like: the vectors that it hands in, by name: of their length.
+        base_P: the weights that it was sent.
+        steps, links: the chain and its steps.
+
+    Raises:
+        OverBudget: the node may receive no more.
+    """
+    masked = "masks" in steps.names
+    try:
+        content = await node.fetch(offer)
+        if not steps.silent and not offer.signed.card.labels:
+            raise RemoteError("an update of no samples")
+        count = sum(vector.size for vector in like.values()) + masked
+        update = unpacked(content, base_of(Weights({"state": base_P})), count, sealed=masked)
+    except OverBudget:
+        raise
+    except (RemoteError, Unreachable) as error:
+        node.record("undelivered", card=offer.signed.digest, why=str(error))
+        return None
+    for link in links:
+        update = await link.open(node, update)
+    return update
+
+
+class Taking:
+    """A server that takes in updates one by one, without steps."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    async def take(self, offer: Offer, like: Vectors, base_P: Array) -> Vectors | None:
+        """The vectors that `like` names; None, and recorded, where they do not arrive or have no samples behind them."""
+        came = await take_vectors(self.node, offer, like)
+        return came if offer.signed.card.labels else None
+
+
+class SteppedTaking(Taking):
+    """With them."""
+
+    def __init__(self, node: Node, steps: Steps, links: Sequence[Step]) -> None:
+        super().__init__(node)
+        self.steps, self.links = steps, links
+
+    async def take(self, offer: Offer, like: Vectors, base_P: Array) -> Vectors | None:
+        """The same through the steps."""
+        update = await taken(self.node, offer, like, base_P, self.steps, self.links)
+        return None if update is None else split(update.values_P, like)
+
+
+def taker(node: Node, deadline_s: float, steps: Steps) -> Taking:
+    """What takes in updates, through the steps that are set."""
+    return SteppedTaking(node, steps, chain(steps, deadline_s=deadline_s)) if steps else Taking(node)
