@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
+from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.policies.choosing import choosing
+from kuberml.exchange.policies.options import Choice
 from kuberml.exchange.states import Vectors, take_vectors
 from kuberml.exchange.steps.chain import chain
 from kuberml.exchange.steps.masks import Masking
@@ -17,30 +21,42 @@ from kuberml.exchange.steps.update import Update, split, unpacked
 from kuberml.knowledge.kinds.weights import Weights, base_of
 from kuberml.knowledge.want import Offer
 from kuberml.learning.averaging import Mean
+from kuberml.learning.steps.privacy import Sampling
 from kuberml.learning.types import Array
 
 
-class Weighing(Protocol):
-    """How updates weigh, and who looks at each; see `paradigms.fedavg.Averaging`."""
+class Averaging:
+    """What a server sends, and what it makes of a round; here the plain weighted mean. Others (FedAdam, SCAFFOLD) override."""
+
+    sends: Mapping[str, str] = MappingProxyType({"state": "weights"})
+    """Which entries of the server's memory travel, by the name of the tensor that carries each."""
+
+    def start(self, weights_P: Array) -> dict[str, Any]:
+        """What the server remembers from the beginning, besides its weights."""
+        return {}
 
     def weigh(self, samples: int) -> float:
-        """The weight of a client that has so many samples."""
-        ...
+        """The weight of a client that has so many samples, 1 or more."""
+        return samples
 
     async def take(self, came: Vectors) -> None:
-        """Look at what one client sent."""
-        ...
+        """Look at what one client sent, in the order of the cohort."""
+
+    async def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
+        """What to remember after a round: `means` are over the clients that answered, of all that are present."""
+        return {"weights": means["state"]}
 
 
 class Gathering:
     """Without steps."""
 
-    def __init__(self, node: Node, deadline_s: float, server: Weighing) -> None:
+    def __init__(self, node: Node, deadline_s: float, server: Averaging, choice: Choice) -> None:
         self.node, self.deadline_s, self.server = node, deadline_s, server
+        self.choice, self.choosing = choice, choosing(node, choice)
 
-    async def agree(self, number: int, cohort: Sequence[NodeId]) -> list[NodeId]:
-        """Who takes part, after what there was to agree on."""
-        return list(cohort)
+    async def draw(self, number: int, clients: Sequence[NodeId]) -> list[NodeId]:
+        """Who takes part, of those who are present."""
+        return await self.choosing.choose(number, clients, max(1, round(self.choice.share * len(clients))))
 
     async def collect(self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors) -> tuple[Vectors, int]:
         """(means by name, how many answered); what was `sent` where nobody did."""
@@ -63,12 +79,14 @@ class Gathering:
 class Stepped(Gathering):
     """With them."""
 
-    def __init__(self, node: Node, deadline_s: float, server: Weighing, steps: Steps, links: Sequence[Step]) -> None:
-        super().__init__(node, deadline_s, server)
-        self.steps, self.links = steps, links
+    def __init__(self, node: Node, deadline_s: float, server: Averaging, choice: Choice, steps: Steps) -> None:
+        super().__init__(node, deadline_s, server, choice)
+        sampling: Sampling = choice.policy if choice.policy in ("uniform", "poisson") else "all"
+        self.steps, self.links = steps, chain(steps, deadline_s=deadline_s, sampling=sampling, share=choice.share)
 
-    async def agree(self, number: int, cohort: Sequence[NodeId]) -> list[NodeId]:
+    async def draw(self, number: int, clients: Sequence[NodeId]) -> list[NodeId]:
         """Every step agrees with those who were drawn; who is in all."""
+        cohort = await super().draw(number, clients)
         left = list(cohort)
         for link in self.links:
             there = set(await link.agree(self.node, number, cohort)) if left else set()
@@ -104,12 +122,9 @@ class Stepped(Gathering):
         return {name: item for link in self.links for name, item in link.remembers().items()}
 
 
-def gatherer(node: Node, server: Weighing, steps: Steps, *, deadline_s: float, share: float) -> Gathering:
-    """What gathers updates of cohorts that are this `share` of the clients, through the steps that are set."""
-    if not steps:
-        return Gathering(node, deadline_s, server)
-    links = chain(steps, deadline_s=deadline_s, sampling="uniform", share=share)
-    return Stepped(node, deadline_s, server, steps, links)
+def gatherer(node: Node, server: Averaging, steps: Steps, choice: Choice, *, deadline_s: float) -> Gathering:
+    """What draws cohorts and gathers their updates, through the steps that are set."""
+    return Stepped(node, deadline_s, server, choice, steps) if steps else Gathering(node, deadline_s, server, choice)
 
 
 async def taken(node: Node, offer: Offer, like: Vectors, base_P: Array, steps: Steps, links: Sequence[Step]) -> Update | None:

@@ -22,6 +22,8 @@ from kuberml.exchange.crowd import keep_busy
 from kuberml.exchange.gathering import taker
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
+from kuberml.exchange.policies import offloading
+from kuberml.exchange.policies.choosing import among_idle
 from kuberml.exchange.states import Vectors, packed
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import fit_steered, init_state
@@ -114,13 +116,13 @@ def next_fit(memory: Memory) -> int:
 
 
 async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
-    """The server: keep clients busy, take in what comes, in the order in which it comes; then let everybody adopt the weights.
+    """The server: keep clients busy, take in what comes, as it comes; then let everybody adopt the weights.
 
     Each update is committed with what it changed. A restarted server asks everybody again; what was under way is lost.
     """
+    offloading.serve(node, cfg, node.learner, cloud=True)
     weights_P = await node.compute(init_state, node.learner, node.seed("init"))
     node.memory.setdefault(version=0, taken=0, weights=weights_P, **rule.start(weights_P))
-
     taking = taker(node, cfg.deadline_s, cfg.chain)
 
     async def newest() -> Offer:
@@ -130,15 +132,16 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
         return await node.publish(packed(node.memory.weights), slot="global", version=version, keep=2, listed=False)
 
     async def update(client: NodeId) -> tuple[int, Array] | None:
-        weights_P = node.memory.weights  # before anything else is mixed in
-        base = await newest()
+        weights_P, base = node.memory.weights, await newest()  # those of the base, whatever is mixed in meanwhile
         async for offer in node.ask([client], "fit", base, timeout_s=cfg.deadline_s):
             came = await taking.take(offer, {rule.takes: weights_P}, weights_P)
             if came is not None:
                 return base.signed.card.version, came[rule.takes]
         return None
 
-    async with aclosing(keep_busy(node, update, role="client", share=cfg.cohort, rest_s=cfg.rest_s)) as updates:
+    choose = among_idle(node, cfg.choice)
+    busy = keep_busy(node, update, role="client", share=cfg.cohort, rest_s=cfg.rest_s, choose=choose)
+    async with aclosing(busy) as updates:
         while node.memory.taken < cfg.updates:
             client, (began, update_P) = await anext(updates)
             staleness = node.memory.version - began

@@ -7,24 +7,25 @@ Decentralized Data. AISTATS 2017, algorithm 1: w <- sum over the cohort of (n_k 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import ClassVar
 
-from kuberml.exchange.gathering import gatherer
-from kuberml.exchange.memory import Memory
+from kuberml.exchange.gathering import Averaging, gatherer
 from kuberml.exchange.node import Node
+from kuberml.exchange.policies import offloading
+from kuberml.exchange.policies.clients import serve_besides
+from kuberml.exchange.policies.status import noted
 from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed
-from kuberml.exchange.steps import masks_client
 from kuberml.exchange.steps.chain import sent_through
 from kuberml.exchange.steps.update import Content
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
-from kuberml.learning.jobs import fit, init_state
+from kuberml.learning.jobs import init_state
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
-from kuberml.learning.types import Array
 from kuberml.paradigms.options import Handing
+
+__all__ = ["PLAIN", "Answer", "Averaging", "Config", "at_once", "client", "follow", "hand_in", "hand_out", "rounds", "server"]
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -36,6 +37,8 @@ Answer = Callable[[Learner, int, Vectors], Awaitable[Offer]]
 
 class Config(Handing, frozen=True, kw_only=True):
     """Options. A round's cohort is a share of the clients that are present, at least one."""
+
+    offloads: ClassVar[bool] = True
 
     rounds: int = 20
     cohort: float = 1.0
@@ -51,28 +54,6 @@ async def client(node: Node, cfg: Config) -> None:
     await follow(node, cfg, at_once(node.learner))
 
 
-class Averaging:
-    """What a server sends, and what it makes of a round; here the plain weighted mean. Others (FedAdam, SCAFFOLD) override."""
-
-    sends: Mapping[str, str] = MappingProxyType({"state": "weights"})
-    """Which entries of the server's memory travel, by the name of the tensor that carries each."""
-
-    def start(self, weights_P: Array) -> dict[str, Any]:
-        """What the server remembers from the beginning, besides its weights."""
-        return {}
-
-    def weigh(self, samples: int) -> float:
-        """The weight of a client that has so many samples, 1 or more."""
-        return samples
-
-    async def take(self, came: Vectors) -> None:
-        """Look at what one client sent, in the order of the cohort."""
-
-    async def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
-        """What to remember after a round: `means` are over the clients that answered, of all that are present."""
-        return {"weights": means["state"]}
-
-
 PLAIN = Averaging()
 
 
@@ -80,12 +61,11 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
     """The server's rounds for any learner whose states can be averaged. A restarted server does its round again."""
     weights_P = await node.compute(init_state, learner, node.seed("init"))
     node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
-    gathering = gatherer(node, server, cfg.chain, deadline_s=cfg.deadline_s, share=cfg.cohort)
+    gathering = gatherer(node, server, cfg.chain, cfg.choice, deadline_s=cfg.deadline_s)
+    offloading.serve(node, cfg, learner, cloud=True)
     for r in range(node.memory.round, cfg.rounds):
         clients = node.peers("client")
-        size = max(1, round(cfg.cohort * len(clients)))
-        drawn = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
-        cohort = await gathering.agree(r, drawn)
+        cohort = await gathering.draw(r, clients)
         sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
         base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
         found, answers = await gathering.collect(r, cohort, base, sent)
@@ -120,16 +100,19 @@ async def follow(
     async def train(asker: str, base: Offer | None) -> Offer:
         start = await fetch_vectors(node, base, reads)
         assert base is not None, "a state came out of it"
-        node.deploy(Network(await learner, start["state"]), learned=[base.signed])
-        return await (answer or plain)(await learner, base.signed.card.version, start)
+        network = Network(await learner, start["state"])
+        node.deploy(network, learned=[base.signed])
+        answering = (answer or plain)(await learner, base.signed.card.version, start)
+        return await (noted(node, network, answering) if cfg.policy == "energy" else answering)
 
     async def plain(own: Learner, r: int, start: Vectors) -> Offer:
-        state = await node.compute(fit, own, start["state"], node.data.train, cfg.plan, node.seed("fit", r))
+        state = await offloading.trained(node, cfg, own, start["state"], node.seed("fit", r), r)
         return await hand_in(node, r, packed(state, node.data.counts), cfg, start)
 
     node.serve(fit=train, adopt=adopt)
-    if "masks" in cfg.update_steps:
-        masks_client.serve(node)
+    serve_besides(node, cfg.chain, cfg.choice)
+    if cfg.offload.to:
+        offloading.serve(node, cfg, await learner, cloud=False)
     await node.until_done()
 
 

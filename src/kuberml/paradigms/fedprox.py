@@ -7,7 +7,7 @@ Weighted by samples, as `fedavg` does, so that mu = 0 is FedAvg. Work that diffe
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -25,6 +25,8 @@ COMMON_MODEL = True
 
 class Config(fedavg.Config, frozen=True, kw_only=True):
     """Options. `mu`: how strong the pull is; the paper's best are 0.001 to 1."""
+
+    offloads: ClassVar[bool] = False
 
     mu: Annotated[float, Meta(ge=0)] = 0.01
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from kuberml.core.units import NS
+from kuberml.exchange.policies.options import Choice, Energy, Offload, Policy
 from kuberml.exchange.steps.options import (
     CentredClip,
     Clip,
@@ -63,10 +64,14 @@ class Handing(Training, frozen=True, kw_only=True):
     Attributes:
         deadline_s: patience with each client.
         update_steps: what is done to updates, in their order; see docs/steps.md. The tables that follow are their options.
+        policy, energy: who is asked; see docs/steps.md.
+        offload: where clients' training may run instead.
         collects: what the server does with updates; see `exchange.steps.table`.
+        offloads: whether clients train in a way that may run elsewhere.
     """
 
     collects: ClassVar[Collects] = "sum"
+    offloads: ClassVar[bool] = False
 
     deadline_s: float = 600.0
     update_steps: tuple[Name, ...] = ()
@@ -78,6 +83,15 @@ class Handing(Training, frozen=True, kw_only=True):
     krum: Krum = Krum()
     trimmed_mean: TrimmedMean = TrimmedMean()
     centred_clip: CentredClip = CentredClip()
+    policy: Policy = "uniform"
+    energy: Energy = Energy()
+    offload: Offload = Offload()
+
+    @property
+    def choice(self) -> Choice:
+        """The policy with its options."""
+        share = getattr(self, "cohort", 1.0)
+        return Choice(policy=self.policy, energy=self.energy, share=share, secretly="dp" in self.update_steps)
 
     @property
     def chain(self) -> Steps:

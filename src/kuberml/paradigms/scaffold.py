@@ -12,7 +12,7 @@ An update that misses its round's deadline is lost, and with it what its client'
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
@@ -34,6 +34,8 @@ COMMON_MODEL = True
 
 class Config(fedavg.Config, frozen=True, kw_only=True):
     """Options. `server_lr`: how much of the clients' mean change the server takes."""
+
+    offloads: ClassVar[bool] = False
 
     server_lr: Annotated[float, Meta(gt=0)] = 1.0
 

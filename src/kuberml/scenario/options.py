@@ -11,6 +11,7 @@ import msgspec
 
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.plugins import Registry
+from kuberml.exchange.policies.table import check as check_policy
 from kuberml.exchange.steps.options import Steps
 from kuberml.exchange.steps.table import Collects
 from kuberml.exchange.steps.table import check as check_steps
@@ -65,6 +66,7 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
         options = read(struct, said, f"paradigms.{label}")
         if isinstance(options, Handing):
             check_steps(options.chain, options.collects)
+            check_policy(options.policy, options.offload, options.chain, options.collects, offloads=options.offloads)
     except ConfigError as error:
         prefix = f"paradigms.{label}"
         raise error if prefix in str(error) else ConfigError(f"{prefix}: {error}") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from kuberml.core.errors import ConfigError
-from kuberml.exchange.steps.options import Name, Steps
+from kuberml.exchange.steps.options import Dp, Name, Steps
 
 Collects = Literal["sum", "each", "stream", "gossip"]
 
@@ -107,17 +107,29 @@ _PARADIGMS: dict[Collects, str] = {
 
 
 def rows() -> list[list[str]]:
-    """The table of docs/steps.md: for each step what goes with it. "yes", "first" (of the two it comes first), "no"."""
-    table = [["", *NAMES, *(f"*{name}*" for name in COLLECTS)]]
-    for name in NAMES:
-        pairs = [_mark(name, other) for other in NAMES]
-        table.append([f"**{name}**", *pairs, *("no" if why_not_with(name, c) else "yes" for c in COLLECTS)])
+    """The table of docs/steps.md: of each step whether it stands before another, after it, either way ("yes"), or not with it.
+
+    Then with which sort of paradigm it goes. Options other than dp.at are the defaults.
+    """
+    table = [["", *(label for label, _, _ in _VARIANTS), *(f"*{collects}*" for collects in COLLECTS)]]
+    for label, name, at in _VARIANTS:
+        pairs = [_mark(name, other, at or other_at or "server") for _, other, other_at in _VARIANTS]
+        fits = ["no" if why_not_with(name, c, at_client=at == "client") else "yes" for c in COLLECTS]
+        table.append([f"**{label}**", *pairs, *fits])
     return table
 
 
-def _mark(name: Name, other: Name) -> str:
+_VARIANTS: list[tuple[str, Name, Literal["server", "client"] | None]] = []
+for _name in NAMES:
+    if _name == "dp":
+        _VARIANTS += [("dp, server", _name, "server"), ("dp, client", _name, "client")]
+    else:
+        _VARIANTS.append((_name, _name, None))
+
+
+def _mark(name: Name, other: Name, at: Literal["server", "client"]) -> str:
     if name == other:
         return "-"
-    steps = Steps(names=(name, other))
+    steps = Steps(names=(name, other), dp=Dp(at=at))
     before, after = not why_not(name, other, steps), not why_not(other, name, steps)
     return {(True, True): "yes", (True, False): "first", (False, True): "after", (False, False): "no"}[before, after]
