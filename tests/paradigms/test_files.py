@@ -13,7 +13,10 @@ from kuberml.paradigms import PARADIGMS, roles
 FILES = sorted(path for path in Path(paradigms.__file__).parent.glob("*.py") if path.stem not in ("__init__", "options"))
 ROUNDS = ("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf")
 GOSSIP = ("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl")
-NAMES = ("local", "centralised", *ROUNDS, "fedasync", "fedbuff", *GOSSIP, "kuber")
+CUT = ("split", "splitfed")
+STREAM = ("frozen", "sequential", "fedavg-replay", "joint")
+OTHERS = ("fedasync", "fedbuff", "fedproto", "fedpft", "qkt", "kuber", "continual")
+NAMES = ("local", "centralised", *ROUNDS, *GOSSIP, *CUT, *STREAM, *OTHERS)
 NO_ALGORITHM = {"local", "centralised"}  # what others are compared with; nobody invented them
 
 

@@ -69,3 +69,13 @@ def factors_out(paradigms: dict[str, ParadigmResult]) -> None:
         for label, item in paradigms.items()
     ]
     table_out(["paradigm", *(column.heading for column in columns)], rows, numbers=True)
+    served_out(paradigms)
+
+
+def served_out(paradigms: dict[str, ParadigmResult]) -> None:
+    """The measures of the served cloud model as a table to stdout; nothing where no data arrive over time."""
+    from kuberml.scenario import served_words
+
+    rows = served_words.rows(paradigms)
+    if rows:
+        table_out(["served model", *(column.heading for column in served_words.COLUMNS)], rows, numbers=True)

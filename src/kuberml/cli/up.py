@@ -44,6 +44,9 @@ def up(
     grace: Annotated[int, typer.Option("--grace", min=10, help="Seconds before its end at which a job is told.")] = 60,
     host: Annotated[str, typer.Option("--host", help="Address of this machine that the cluster's machines can dial.")] = "",
     sbatch: Annotated[list[str] | None, typer.Option("--sbatch", help="Another option of sbatch; repeatable.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped, with what is left of its time.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, nothing else.")] = False,
 ) -> None:
     """Bring a scenario up: its hub and every learner as a process of its own, real sockets, real time; then the same report.
@@ -54,7 +57,7 @@ def up(
     from kuberml.cli.live_table import watching_live
     from kuberml.core.errors import ConfigError
     from kuberml.scenario.config import load
-    from kuberml.scenario.folder import SCENARIO_FILE, free_folder, open_folder
+    from kuberml.scenario.folder import free_folder, last_folder, open_folder
     from kuberml.scenario.live.slurm import Slurm
     from kuberml.scenario.live.up import LIVE, narrowed, play_live
     from kuberml.scenario.report import write_report
@@ -65,17 +68,19 @@ def up(
     if data is not None:
         os.environ["KUBERML_DATA"] = str(data.resolve())
     config = narrowed(load(scenario, tuple(settings or ())), paradigm=paradigm, seed=seed, until_s=until)
-    folder = out or free_folder(Path("runs") / f"{config.name}-live")
+    base = Path("runs") / f"{config.name}-live"
+    folder = out or (last_folder(base) if resume else free_folder(base))
     slurm = Slurm(partition=partition, time=time, grace_s=grace, host=host, options=tuple(sbatch or ())) if on else None
     _check_place(on, slurm)
-    if (folder / SCENARIO_FILE).exists():
-        raise ConfigError(f"{folder} holds a run already, and a live run begins anew: choose another --out")
-    open_folder(folder, config, resume=False)
+    open_folder(folder, config, resume=resume)
     try:
         with watching_live() as tell:
             result = play_live(config, out=folder.resolve(), tell=tell, scripts=scripts, slurm=slurm)
     except KeyboardInterrupt:  # in order, or a second Ctrl-C
-        say(f"stopped; every process has ended. What they said is in {folder / LIVE}")
+        say(
+            f"stopped; every process has ended. What they said is in {folder / LIVE}\n"
+            f"Go on with the same command and --resume --out {folder}"
+        )
         raise typer.Exit(STOPPED) from None
     except OSError as error:
         if error.errno not in _DISK:

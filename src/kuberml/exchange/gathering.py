@@ -18,6 +18,7 @@ from kuberml.exchange.steps.masks import Masking
 from kuberml.exchange.steps.options import Steps
 from kuberml.exchange.steps.step import Step, Updates
 from kuberml.exchange.steps.update import Update, split, unpacked
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.weights import Weights, base_of
 from kuberml.knowledge.want import Offer
 from kuberml.learning.averaging import Mean
@@ -58,18 +59,20 @@ class Gathering:
         """Who takes part, of those who are present."""
         return await self.choosing.choose(number, clients, max(1, round(self.choice.share * len(clients))))
 
-    async def collect(self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors) -> tuple[Vectors, int]:
-        """(means by name, how many answered); what was `sent` where nobody did."""
-        means, answers = {name: Mean() for name in sent}, 0
+    async def collect(
+        self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors
+    ) -> tuple[Vectors, list[SignedCard]]:
+        """(means by name, the updates that they are of); what was `sent`, and none, where nobody answered."""
+        means, cards = {name: Mean() for name in sent}, list[SignedCard]()
         async for offer in self.node.ask(cohort, "fit", base, timeout_s=self.deadline_s):
             came = await take_vectors(self.node, offer, sent)
             samples = sum(offer.signed.card.labels.values())
             if came is not None and samples:
-                answers += 1
+                cards.append(offer.signed)
                 await self.server.take(came)
                 for name, mean in means.items():
                     mean.add(came[name], weight=self.server.weigh(samples))
-        return {name: mean.result(sent[name]) for name, mean in means.items()}, answers
+        return {name: mean.result(sent[name]) for name, mean in means.items()}, cards
 
     def remembers(self) -> dict[str, Any]:
         """What is to be committed with the round."""
@@ -93,9 +96,11 @@ class Stepped(Gathering):
             left = [name for name in left if name in there]
         return left
 
-    async def collect(self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors) -> tuple[Vectors, int]:
-        """As without steps; a round that a step has lost has no answers."""
-        updates: Updates = {}
+    async def collect(
+        self, number: int, cohort: Sequence[NodeId], base: Offer, sent: Vectors
+    ) -> tuple[Vectors, list[SignedCard]]:
+        """As without steps; a round that a step has lost is of none."""
+        updates, cards = Updates(), list[SignedCard]()
         async for offer in self.node.ask(cohort, "fit", base, timeout_s=self.deadline_s):
             update = await taken(self.node, offer, sent, sent["state"], self.steps, self.links)
             if update is None:
@@ -105,17 +110,17 @@ class Stepped(Gathering):
                 update = Update(update.values_P, 1.0 if self.steps.alike else self.server.weigh(samples))
                 await self.server.take(split(update.values_P, sent))
             updates[offer.holders[0]] = update
-        answers = len(updates)
+            cards.append(offer.signed)
         for link in sorted(
             self.links, key=lambda one: not isinstance(one, Masking)
         ):  # nothing can be read before masks are off
             updates = await link.combine(self.node, number, updates)
         if not updates:
-            return sent, 0
+            return sent, []
         mean = Mean()
         for update in updates.values():
             mean.add(update.values_P, update.weight)
-        return split(mean.result(next(iter(updates.values())).values_P), sent), answers
+        return split(mean.result(next(iter(updates.values())).values_P), sent), cards
 
     def remembers(self) -> dict[str, Any]:
         """What the steps do."""

@@ -3,29 +3,26 @@
 publish(value, slot=, version=, keep=)     latest(nodes, slot=, timeout_s=)      find(want)   fetch(offer)   subscribe(want)
 ask(nodes, name, offer, timeout_s=)        serve(name=handler)
 peers(role)   neighbours   compute(job, *values)   memory   rng(purpose, k)   clock   record(...)   deploy(predictor)   done
+data   arriving()   stages_so_far
+
+What concerns itself alone is in `oneself`; the rest is here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
-
-import numpy as np
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId, digest_of
-from kuberml.core.jobs import check_job
-from kuberml.core.rng import rng, seed_of
-from kuberml.core.values import digest
 from kuberml.exchange import wire
 from kuberml.exchange.delivery import Delivered, Delivery
 from kuberml.exchange.delivery.progress import Watch
-from kuberml.exchange.memory import Memory
+from kuberml.exchange.oneself import Oneself
 from kuberml.exchange.place import LocalData, OverBudget, Place
 from kuberml.exchange.slots import Slots
-from kuberml.exchange.talk import NodeHandler, Talk
+from kuberml.exchange.talk import NodeHandler
 from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, encode_card
 from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.kind import kind_of
@@ -33,124 +30,23 @@ from kuberml.knowledge.pack import check_limits, make, open_value
 from kuberml.knowledge.signing import check_card
 from kuberml.knowledge.terms import allowed
 from kuberml.knowledge.verdict import SignedVerdict, check_verdict
-from kuberml.knowledge.want import Offer, Want
-from kuberml.learning.learner import Learner
+from kuberml.knowledge.want import Offer, Want, fits
 
 __all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
 
 T = TypeVar("T")
-MS = 1_000_000
-"""Nanoseconds in a millisecond."""
 OPEN_BYTES = 1 << 30
 """Of a package that is opened, which takes some times its size of memory. Larger ones can be delivered."""
 
 
-class Node:
+class Node(Oneself):
     """One learner's place in the world."""
 
     def __init__(self, place: Place) -> None:
-        self.place = place
-        self.id, self.role, self.task = place.transport.node, place.role, place.task
-        self.clock, self.neighbours, self.mixing = place.clock, place.neighbours, place.mixing
-        self.memory = Memory(place.store)
-        self._talk = Talk(place, self.memory)
-        self._done = asyncio.Event()
+        super().__init__(place)
         self._slots = Slots(place.store, self.author, self.id, place.recorder)
         self.delivery = Delivery(place.transport, place.store, on_bytes=self._talk.received)
         place.transport.serve("latest", self._answer_latest)
-
-    # --- who I am, and my own things -------------------------------------------------------------------------------
-
-    @property
-    def learner(self) -> Learner:
-        """What trains here (the state is in `memory`)."""
-        assert self.place.learner is not None, f"node {self.id} has no learner"
-        return self.place.learner
-
-    @property
-    def data(self) -> LocalData:
-        """This node's private data, by reference."""
-        assert self.place.data is not None, f"node {self.id} has no data"
-        return self.place.data
-
-    @property
-    def author(self) -> str:
-        """This node's public key."""
-        return self.place.keys.public
-
-    @property
-    def now_ms(self) -> int:
-        """The clock in milliseconds, as cards write it."""
-        return self.clock.now_ns() // MS
-
-    @property
-    def left_bytes(self) -> int | None:
-        """Bytes that this node may still receive; None: no limit."""
-        return self._talk.left_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        """Bytes received so far: blobs, cards, answers, requests."""
-        return self._talk.received_bytes
-
-    def rng(self, purpose: str, k: int = 0) -> np.random.Generator:
-        """This node's k-th stream for a purpose."""
-        return rng(self.place.seed, "node", self.id, purpose, k)
-
-    def seed(self, purpose: str, k: int = 0) -> int:
-        """The same as an integer, for jobs."""
-        return seed_of(self.place.seed, "node", self.id, purpose, k)
-
-    def secret(self, purpose: str, k: int = 0, size_bytes: int = 32) -> bytes:
-        """Bytes for keys, masks and noise that must not be guessed; `rng` follows from a seed that may be known to all.
-
-        They are the operating system's, and other ones each time; of a simulated node they follow from its seed.
-        """
-        drawn = self.place.secrets
-        return os.urandom(size_bytes) if drawn is None else drawn(purpose, k, size_bytes)
-
-    def peers(self, role: str) -> tuple[NodeId, ...]:
-        """Nodes of a role that are present, sorted, without this one."""
-        return self.place.transport.alive(role)
-
-    def record(self, event: str, **fields: Any) -> None:
-        """Take down that something happened here."""
-        self.place.recorder.record(event, **fields)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self.clock.sleep(seconds)
-
-    async def compute(self, function: Callable[..., Any], *values: Any) -> Any:
-        """Run a job (see `core.jobs`) on this node's device. Its inputs are frozen now.
-
-        Memory may change while it runs: apply the result to the memory as it is then.
-        """
-        job, started_ns = check_job(function), self.clock.now_ns()
-        result = await self.place.compute.run(job, *values)
-        self.record("job", function=job.job_name, started_ns=started_ns, ended_ns=self.clock.now_ns())
-        return result
-
-    def deploy(self, predictor: Any, learned: Iterable[SignedCard] = ()) -> None:
-        """Serve this predictor from now on; `learned` are the cards whose knowledge is new in it."""
-        cards = list(learned)
-        learned_at_ms = tuple(signed.card.learned_at_ms for signed in cards)
-        self.record("deployed", model=digest(predictor), sources=[s.digest for s in cards], learned_at_ms=list(learned_at_ms))
-        if self.place.observer is not None:
-            self.place.observer.deployed(self.id, predictor, learned_at_ms)
-
-    @property
-    def done(self) -> bool:
-        """Whether the world has asked this node to end."""
-        return self._done.is_set()
-
-    async def until_done(self) -> None:
-        """Stay and serve until the world asks this node to end."""
-        await self._done.wait()
-
-    def end(self) -> None:
-        """The world asks this node to end (called by the world)."""
-        self._done.set()
 
     # --- sharing ---------------------------------------------------------------------------------------------------
 
@@ -218,8 +114,15 @@ class Node:
         return [offer for node in nodes if (offer := self._slots.newest(node, slot)) is not None]
 
     async def find(self, want: Want) -> list[Offer]:
-        """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out."""
+        """What the hub's broker offers for a want, best first; [] when the hub is away. Own knowledge is left out.
+
+        [] also where the hub refused; `refused("find")` then says why.
+        """
         return (await self._found(wire.Query(want)))[0]
+
+    def refused(self, name: str) -> str:
+        """Why the hub refused a request of this name when it was asked last; "": it did not."""
+        return self._talk.refusals.get(name, "")
 
     async def find_new(self, want: Want, since: int) -> tuple[list[Offer], int]:
         """The same of what came to the hub after `since` (0: ever), and what to ask with next. The hub away: [], since."""
@@ -394,15 +297,3 @@ class Node:
         if why:
             self.record("ignored", card=signed.digest, why=why)
         return not why
-
-
-def fits(want: Want, signed: SignedCard) -> bool:
-    """Whether a card may answer a want at all."""
-    card = signed.card
-    return (
-        card.task == want.task
-        and (not want.kinds or card.kind in want.kinds)
-        and (not want.bases or card.basis in want.bases)
-        and (not want.labels_ppm or not want.labels_ppm.keys().isdisjoint(card.labels))
-        and card.learned_at_ms >= want.newer_than_ms
-    )

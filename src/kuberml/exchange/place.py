@@ -43,6 +43,19 @@ Secrets = Callable[[str, int, int], bytes]
 """Bytes that nobody else can foresee: (what for, which time, how many) -> bytes. Only simulated nodes' follow from a seed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """New data of a learner that come at a time.
+
+    Attributes:
+        at_s: seconds after the node began its part for the first time.
+        data: what is new.
+    """
+
+    at_s: float
+    data: LocalData
+
+
 class Observer(Protocol):
     """Looks on without taking part: what it does costs the world no time and no bytes."""
 
@@ -70,6 +83,7 @@ class Place:
     neighbours: tuple[NodeId, ...] = ()
     learner: Learner | None = None
     data: LocalData | None = None
+    stages: tuple[Stage, ...] = ()  # in the order of their times; with stages, data come by them, and `data` is None
     budget_bytes: int | None = None
     purpose: str = ""
     licences: tuple[str, ...] = ()  # those that are accepted here; () = any

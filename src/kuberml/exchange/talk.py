@@ -30,6 +30,8 @@ class Talk:
     def __init__(self, place: Place, memory: Memory) -> None:
         self._place, self._memory = place, memory
         self.received_bytes: int = memory.get("received_bytes", 0)
+        self.refusals: dict[str, str] = {}
+        """What the hub refused when it was asked last, by the name of the request, and why."""
 
     @property
     def left_bytes(self) -> int | None:
@@ -71,7 +73,10 @@ class Talk:
             answer = await self._place.transport.ask(self._place.hub, name, body, timeout_s=HUB_TIMEOUT_S)
         except (Unreachable, RemoteError) as error:
             self._place.recorder.record("hub", asked=name, why=str(error))
+            if isinstance(error, RemoteError):
+                self.refusals[name] = str(error)
             return b""
+        self.refusals.pop(name, None)
         self.received(len(answer))
         return answer
 

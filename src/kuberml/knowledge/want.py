@@ -41,3 +41,15 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gain_ppm: int  # predicted rise of the want's weighted accuracy
     cost_ppm: int  # bytes, time and energy relative to the budget
     rank_ppm: int  # the author's standing: how far its claims held so far
+
+
+def fits(want: Want, signed: SignedCard) -> bool:
+    """Whether a card may answer a want at all."""
+    card = signed.card
+    return (
+        card.task == want.task
+        and (not want.kinds or card.kind in want.kinds)
+        and (not want.bases or card.basis in want.bases)
+        and (not want.labels_ppm or not want.labels_ppm.keys().isdisjoint(card.labels))
+        and card.learned_at_ms >= want.newer_than_ms
+    )

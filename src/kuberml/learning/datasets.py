@@ -19,11 +19,11 @@ from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.ids import LabelId
 from kuberml.core.plugins import Registry
 from kuberml.learning.datafiles import AnyArray, data_root, set_data_root
-from kuberml.learning.types import Array, DataRef, IntArray, Samples
+from kuberml.learning.types import DataRef, IntArray, Samples
+from kuberml.learning.views import VIEWS, viewed
 
-__all__ = ["DATASETS", "Dataset", "Part", "data_root", "samples", "set_data_root"]
+__all__ = ["DATASETS", "VIEWS", "Dataset", "Part", "data_root", "samples", "set_data_root"]
 
-VIEWS = ("plain", "inverted")
 _CACHE_BYTES = 256 * 2**20
 
 
@@ -123,17 +123,9 @@ def _read(ref: DataRef) -> Samples:
     if index_N.ndim != 1 or (index_N.size and not 0 <= index_N.min() <= index_N.max() < count):
         raise ConfigError(f"indices of {ref.dataset}/{ref.split} must be a list of 0..{count - 1}")
     y_N = _relabelled(part.y_N[index_N].astype(np.int64), ref.relabel, dataset)
-    x_N = _viewed(part.x_N[index_N].astype(np.float32) * np.float32(part.scale), ref.view, dataset)
+    x_N = viewed(part.x_N[index_N].astype(np.float32) * np.float32(part.scale), ref.view, dataset.name)
     x_N.flags.writeable = y_N.flags.writeable = False
     return Samples(x_N, y_N, dataset.labels)
-
-
-def _viewed(x_N: Array, view: str, dataset: Dataset) -> Array:
-    if view not in VIEWS:
-        raise ConfigError(f"unknown view {view!r}; {nearest(view, VIEWS)}")
-    if view == "inverted" and len(dataset.shape) != 3:
-        raise ConfigError(f"view 'inverted' is for images; {dataset.name!r} has vectors")
-    return np.float32(1) - x_N if view == "inverted" else x_N
 
 
 def _relabelled(y_N: IntArray, relabel: dict[LabelId, LabelId], dataset: Dataset) -> IntArray:

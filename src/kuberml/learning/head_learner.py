@@ -65,11 +65,18 @@ class HeadLearner(msgspec.Struct, frozen=True, eq=False):
         """
         if steering is not None:
             steering.check(len(state))
-        z_Nd = _with_bias(features(self.extractor, samples.x_N)) if len(samples) else np.zeros((0, self.d + 1), np.float32)
+        z_Nd = features(self.extractor, samples.x_N) if len(samples) else np.zeros((0, self.d), np.float32)
         targets_NC = np.eye(len(self.labels), dtype=np.float32)[label_positions(self, samples.labels)[samples.y_N]]
         if soft is not None:
-            z_Nd = np.concatenate([z_Nd, _with_bias(features(self.extractor, inputs_of(soft)))])
+            z_Nd = np.concatenate([z_Nd, features(self.extractor, inputs_of(soft))])
             targets_NC = np.concatenate([targets_NC, soft.probs_NC])
+        return self.fit_features(state, z_Nd, targets_NC, plan, seed, steering=steering)
+
+    def fit_features(
+        self, state: Array, z_Nd: Array, targets_NC: Array, plan: FitPlan, seed: int, *, steering: Steering | None = None
+    ) -> Array:
+        """As `fit`, on features and probabilities of the labels."""
+        z_Nd = _with_bias(z_Nd)
         w_dC = state.reshape(self.d + 1, -1).copy()
         velocity_dC = np.zeros_like(w_dC)
         for batch in _batches(len(z_Nd), plan, seed):

@@ -7,9 +7,11 @@ What makes it repeatable: one thread, batch order from `core.rng`, torch's gener
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,13 @@ from torch.nn import functional
 from kuberml.core.rng import seed_of
 from kuberml.learning.batching import batches, step_count
 from kuberml.learning.steering import Steering
+from kuberml.learning.torch_features import Guide, watched
 from kuberml.learning.torch_scratch import Scratch, one_job
 from kuberml.learning.torch_steering import Pull
 from kuberml.learning.types import Array, FitPlan, IntArray
+
+if TYPE_CHECKING:
+    from kuberml.learning.feature_prototypes import Prototypes
 
 _PREDICT_BATCH = 256
 _NEVER = -1e9  # in place of -inf, so that 0 * log-probability is 0
@@ -50,6 +56,7 @@ def train(
     soft: Soft | None = None,
     head_only: bool = False,
     steering: Steering | None = None,
+    towards: Prototypes | None = None,
 ) -> Array:
     """The state after training from `state`; float32 [P].
 
@@ -63,14 +70,16 @@ def train(
         soft: soft targets; a batch of them joins every batch of samples.
         head_only: train the last layer and nothing else, with the module in evaluation mode.
         steering: what pulls besides the loss.
+        towards: prototypes that features are drawn to.
     """
     if soft is not None and len(soft.x_M) == 0:
         soft = None
     taught_count = len(soft.x_M) if soft else 0
     steps = step_count(plan, len(y_N), taught_count)
-    with one_job(seed_of(seed, "torch"), scratch.device):
+    with one_job(seed_of(seed, "torch"), scratch.device), contextlib.ExitStack() as stack:
         scratch.load(state)
         scratch.module.train(not head_only)
+        guide = Guide(stack.enter_context(watched(scratch)), towards, scratch.device) if towards is not None else None
         trained = scratch.head if head_only else scratch.trainable
         descend = _Descent(trained, plan, None if steering is None else Pull(steering, scratch, trained, state))
         hard_batches = batches(len(y_N), plan.batch, seed, "batches")
@@ -78,6 +87,7 @@ def train(
         for hard, taught in itertools.islice(zip(hard_batches, soft_batches, strict=False), steps):
             with torch.autocast(scratch.device.partition(":")[0], torch.bfloat16, enabled=plan.bf16):
                 loss = _loss(scratch, x_N[hard], y_N[hard], soft, taught)
+                loss = loss + guide(y_N[hard]) if guide is not None else loss
             descend(loss)
         return scratch.store()
 

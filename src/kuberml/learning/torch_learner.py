@@ -22,6 +22,7 @@ from kuberml.learning.steering import Steering
 from kuberml.learning.types import Array, FitPlan, IntArray, Samples
 
 if TYPE_CHECKING:
+    from kuberml.learning.feature_prototypes import Prototypes
     from kuberml.learning.torch_engine import Soft
     from kuberml.learning.torch_scratch import Scratch
 
@@ -76,13 +77,14 @@ class TorchLearner(msgspec.Struct, frozen=True):
         *,
         soft: SoftTargets | None = None,
         steering: Steering | None = None,
+        towards: Prototypes | None = None,
     ) -> Array:
         """Train with minibatch SGD; see `Learner.fit`. With soft targets an epoch passes over the larger of the two sets.
 
         Raises:
-            ConfigError: the steering is not of this architecture's states.
+            ConfigError: the steering, or the prototypes that features are drawn to, are not of this architecture.
         """
-        return self._train(state, samples, plan, seed, soft, steering=steering)
+        return self._train(state, samples, plan, seed, soft, steering=steering, towards=towards)
 
     def refine_head(
         self, state: Array, samples: Samples, plan: FitPlan, seed: int, *, soft: SoftTargets | None = None
@@ -93,6 +95,19 @@ class TorchLearner(msgspec.Struct, frozen=True):
         Arguments and errors as in `fit`.
         """
         return self._train(state, samples, plan, seed, soft, head_only=True)
+
+    @property
+    def feature_count(self) -> int:
+        """d, of the numbers that go into the last layer."""
+        one = np.zeros((1, *self.shape), np.float32)
+        return int(self.features(np.zeros(self.size, np.float32), one).shape[1])
+
+    def features(self, state: Array, x_N: Array) -> Array:
+        """What goes into the last layer with weights: float32 [N, d]."""
+        scratch = self._scratch()
+        from kuberml.learning import torch_features
+
+        return torch_features.features(scratch, state, self._inputs(x_N))
 
     def predict(self, state: Array, x_N: Array) -> Array:
         """Log-probabilities, float32 [N, C]; see `Learner.predict`. A diverged state (NaN inside) answers uniformly."""
@@ -138,14 +153,17 @@ class TorchLearner(msgspec.Struct, frozen=True):
         *,
         head_only: bool = False,
         steering: Steering | None = None,
+        towards: Prototypes | None = None,
     ) -> Array:
         check_plan(plan)
         scratch = self._scratch()
         from kuberml.learning import torch_engine
 
         x_N, y_N, taught = self._inputs(samples.x_N), targets(self.labels, samples), self._soft(soft)
+        if towards is not None:
+            towards.check(len(self.labels), self.feature_count)
         return torch_engine.train(
-            scratch, state, x_N, y_N, plan=plan, seed=seed, soft=taught, head_only=head_only, steering=steering
+            scratch, state, x_N, y_N, plan=plan, seed=seed, soft=taught, head_only=head_only, steering=steering, towards=towards
         )
 
     def _soft(self, soft: SoftTargets | None) -> Soft | None:

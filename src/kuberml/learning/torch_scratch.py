@@ -147,7 +147,7 @@ def _cached(architecture: str, shape: tuple[int, ...], classes: int, options: by
         scratch = Scratch(build(architecture, shape, classes, values.loads(options)), device)
         scratch.module.eval()
         x = scratch.inputs(np.zeros((1, *shape), np.float32))
-        scratch.flops_per_sample, out = _counted(scratch.module, x)
+        scratch.flops_per_sample, out = counted(scratch.module, x)
     if not isinstance(out, Tensor) or out.shape != (1, classes):
         answer = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ConfigError(f"model {architecture!r} must answer logits [N, {classes}]; for one sample it answers {answer}")
@@ -182,7 +182,7 @@ def _buffers(module: nn.Module) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in module.named_buffers() if name in persistent}
 
 
-def _counted(module: nn.Module, x: Tensor) -> tuple[int, Any]:
+def counted(module: nn.Module, x: Tensor) -> tuple[int, Any]:
     """Flops of one call and its answer. Hooks for plain layers; torch's own counter, slow to import, for the rest."""
     layers = [layer for layer in module.modules() if not list(layer.children())]
     plain = all(type(layer).__module__.startswith(("torch.nn.modules.", "kuberml.")) for layer in module.modules())

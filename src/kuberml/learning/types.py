@@ -23,7 +23,7 @@ class DataRef(msgspec.Struct, frozen=True):
         dataset: registered name ("digits").
         split: "train" or "test".
         indices_N: which samples of that split, int32 [N].
-        view: how they look here: "plain" or "inverted" (1 - x): a domain.
+        view: how they look here, a domain: "plain", "inverted" (1 - x), ...; see `learning.views`.
         relabel: what a liar calls each label; {} for everybody honest.
     """
 

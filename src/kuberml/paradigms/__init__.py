@@ -22,9 +22,10 @@ PARADIGMS: Registry[ModuleType] = Registry("paradigm", "kuberml.paradigms")
 for _name in (
     *("local", "centralised"),
     *("fedavg", "fedavg-head", "one-shot", "fed3r", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf"),
-    *("fedasync", "fedbuff"),
+    *("fedasync", "fedbuff", "split", "splitfed", "fedproto", "fedpft", "qkt"),
     *("dpsgd", "adpsgd", "epidemic", "divshare", "aedfl"),
-    "kuber",
+    *("frozen", "sequential", "fedavg-replay", "joint"),
+    *("kuber", "continual"),
 ):
     _module = f"kuberml.paradigms.{_name.replace('-', '_')}"
     PARADIGMS.add(_name, lambda module=_module: import_module(module))  # type: ignore[misc]

@@ -17,7 +17,9 @@ from kuberml.exchange.policies.clients import serve_besides
 from kuberml.exchange.policies.status import noted
 from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed
 from kuberml.exchange.steps.chain import sent_through
+from kuberml.exchange.steps.table import Collects
 from kuberml.exchange.steps.update import Content
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import init_state
@@ -25,11 +27,23 @@ from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
 from kuberml.paradigms.options import Handing
 
-__all__ = ["PLAIN", "Answer", "Averaging", "Config", "at_once", "client", "follow", "hand_in", "hand_out", "rounds", "server"]
+__all__ = [
+    "PLAIN",
+    "Answer",
+    "Averaging",
+    "Config",
+    "at_once",
+    "client",
+    "follow",
+    "hand_in",
+    "hand_out",
+    "one_round",
+    "rounds",
+    "server",
+]
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
-
 
 Answer = Callable[[Learner, int, Vectors], Awaitable[Offer]]
 """What a client does with (its learner, the base's version, the base's tensors): the update that it hands in."""
@@ -38,6 +52,7 @@ Answer = Callable[[Learner, int, Vectors], Awaitable[Offer]]
 class Config(Handing, frozen=True, kw_only=True):
     """Options. A round's cohort is a share of the clients that are present, at least one."""
 
+    collects: ClassVar[Collects] = "sum"
     offloads: ClassVar[bool] = True
 
     rounds: int = 20
@@ -61,17 +76,23 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
     """The server's rounds for any learner whose states can be averaged. A restarted server does its round again."""
     weights_P = await node.compute(init_state, learner, node.seed("init"))
     node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
-    gathering = gatherer(node, server, cfg.chain, cfg.choice, deadline_s=cfg.deadline_s)
     offloading.serve(node, cfg, learner, cloud=True)
-    for r in range(node.memory.round, cfg.rounds):
-        clients = node.peers("client")
-        cohort = await gathering.draw(r, clients)
-        sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
-        base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
-        found, answers = await gathering.collect(r, cohort, base, sent)
-        entries = await server.step(node.memory, found, answers, len(clients)) if answers else {}
-        node.memory.update(round=r + 1, **entries, **gathering.remembers())
+    for _ in range(node.memory.round, cfg.rounds):
+        await one_round(node, cfg, server)
     await hand_out(node, cfg, cfg.rounds)
+
+
+async def one_round(node: Node, cfg: Config, server: Averaging = PLAIN) -> list[SignedCard]:
+    """The next round on what the server remembers; the updates that it took in."""
+    gathering = gatherer(node, server, cfg.chain, cfg.choice, deadline_s=cfg.deadline_s)
+    r, clients = node.memory.round, node.peers("client")
+    cohort = await gathering.draw(r, clients)
+    sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
+    base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
+    found, taken = await gathering.collect(r, cohort, base, sent)
+    entries = await server.step(node.memory, found, len(taken), len(clients)) if taken else {}
+    node.memory.update(round=r + 1, **entries, **gathering.remembers())
+    return taken
 
 
 async def hand_out(node: Node, cfg: Handing, version: int) -> None:
@@ -82,12 +103,9 @@ async def hand_out(node: Node, cfg: Handing, version: int) -> None:
 
 
 async def follow(
-    node: Node,
-    cfg: Handing,
-    learner: asyncio.Future[Learner],
-    answer: Answer | None = None,
-    reads: Collection[str] = ("state",),
-) -> None:
+    node: Node, cfg: Handing, learner: asyncio.Future[Learner],
+    answer: Answer | None = None, reads: Collection[str] = ("state",),
+) -> None:  # fmt: skip
     """The client's side of `rounds`. It serves at once, also while its learner is still being delivered.
 
     Asked to fit, it gives an `answer` (default: a plain fit) to the tensors of the base that it `reads`.

@@ -70,7 +70,7 @@ class Handing(Training, frozen=True, kw_only=True):
         offloads: whether clients train in a way that may run elsewhere.
     """
 
-    collects: ClassVar[Collects] = "sum"
+    collects: ClassVar[Collects] = "own"
     offloads: ClassVar[bool] = False
 
     deadline_s: float = 600.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from kuberml.core.errors import InternalError
 from kuberml.scenario import curves
 from kuberml.scenario.config import Config
@@ -20,6 +22,8 @@ from kuberml.scenario.result import (
     Target,
 )
 from kuberml.scenario.sentence import sentence
+from kuberml.scenario.served_over_seeds import combine_served, joint_label
+from kuberml.scenario.served_words import served_sentence
 from kuberml.scenario.spread import deviation, interval_95, mean, overlap, percentile
 
 POINT = 0.01
@@ -34,7 +38,14 @@ def aggregate(runs: Sequence[RunSummary], config: Config, *, wall_s: float, vers
     """
     by_label = _group(runs, config)
     target = find_target(by_label, config.world.target)
-    paradigms = {label: combine(mine, target, use=config.paradigms[label].use) for label, mine in by_label.items()}
+    uses = {label: paradigm.use for label, paradigm in config.paradigms.items()}
+    joint = joint_label(by_label, uses)
+    paradigms = {
+        label: msgspec.structs.replace(
+            combine(mine, target, use=uses[label]), served=combine_served(mine, joint, by_label.get(joint, ()))
+        )
+        for label, mine in by_label.items()
+    }
     ranking = rank(paradigms)
     return Result(
         task=config.task,
@@ -45,7 +56,7 @@ def aggregate(runs: Sequence[RunSummary], config: Config, *, wall_s: float, vers
         runs=tuple(RunRef(run.paradigm, run.seed, run.trace_hash, run.integer_hash) for run in runs),
         paradigms=paradigms,
         ranking=ranking,
-        sentence=sentence(paradigms, ranking),
+        sentence=served_sentence(paradigms) or sentence(paradigms, ranking),
         versions=versions or {},
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from kuberml.core.ids import Digest
 from kuberml.learning.types import DataRef
+from kuberml.learning.views import by_views
 from kuberml.scenario.measure import Board
 from kuberml.scenario.stage import Actor
 
@@ -51,7 +52,8 @@ def _data(group: Sequence[Actor]) -> list[DataRef]:
     by_view: dict[str, list[DataRef]] = defaultdict(list)
     for actor in group:
         if actor.data is not None and len(actor.data.heldout):
-            by_view[actor.data.heldout.view].append(actor.data.heldout)
+            for part in by_views(actor.data.heldout):
+                by_view[part.view].append(part)
     every = max(1, sum(len(one) for held in by_view.values() for one in held) // SAMPLES)
     return [
         DataRef(held[0].dataset, held[0].split, np.sort(np.concatenate([one.indices_N for one in held]))[::every], view)

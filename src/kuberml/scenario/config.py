@@ -37,6 +37,15 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the file."""
 
 
+class Stream(Section, frozen=True, kw_only=True):
+    """Data that come over time: each learner's samples in tasks, one after the other. The server's model is measured."""
+
+    tasks: Count = 5
+    every_s: Positive = 60.0  # from one task's arrival to the next; the first is there at the beginning
+    by: Literal["labels", "domains"] = "labels"  # a task is some labels (class-incremental), or one view of all of them
+    order: Literal["own", "same"] = "own"  # in which learners meet the tasks: each in one of its own, or all in the same
+
+
 class Data(Section, frozen=True, kw_only=True):
     """Which data, and how the learners hold it."""
 
@@ -49,6 +58,7 @@ class Data(Section, frozen=True, kw_only=True):
     probe_labels: bool = False  # whether the public samples carry labels
     judge: Literal["test", "public", "heldout"] = "test"  # what accuracy is measured on; all but "test" are for tuning only
     limit: Whole = 0  # training samples used at most; 0 = all
+    stream: Stream | None = None  # None: everything is there from the beginning
 
 
 class Learners(Section, frozen=True, kw_only=True):

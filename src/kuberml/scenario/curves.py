@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from kuberml.scenario.result import CurvePoint
+from kuberml.scenario.served_result import ServedPoint
 from kuberml.scenario.spread import deviation, mean
 
 MAX_POINTS = 60
-_FIELDS = ("bytes", "accuracy_mean", "energy_j")
+
+P = TypeVar("P", bound=CurvePoint | ServedPoint)
 
 
 def reached(curve: Sequence[CurvePoint], accuracy: float) -> CurvePoint | None:
@@ -22,13 +25,13 @@ def best(curve: Sequence[CurvePoint]) -> float | None:
     return max((point.accuracy_mean for point in curve), default=None)
 
 
-def at_time(curve: Sequence[CurvePoint], time_s: float) -> CurvePoint:
+def at_time(curve: Sequence[P], time_s: float) -> P:
     """The last measurement at or before `time_s` (the first one before that): a run stands where it was last measured."""
     position = bisect_right(curve, time_s, key=lambda point: point.time_s) - 1
     return curve[max(position, 0)]
 
 
-def combine(curves: Sequence[Sequence[CurvePoint]]) -> tuple[tuple[CurvePoint, ...], tuple[CurvePoint, ...] | None]:
+def combine(curves: Sequence[Sequence[P]]) -> tuple[tuple[P, ...], tuple[P, ...] | None]:
     """Mean curve over seeds and its sample deviation, on the union of the measured times (thinned to MAX_POINTS).
 
     The deviation is None for one seed. Without any measurement both are empty.
@@ -44,9 +47,10 @@ def combine(curves: Sequence[Sequence[CurvePoint]]) -> tuple[tuple[CurvePoint, .
     return means, tuple(_point(time_s, row, deviation) for time_s, row in zip(times_s, points, strict=True))
 
 
-def _point(time_s: float, row: list[CurvePoint], statistic: object) -> CurvePoint:
-    assert callable(statistic)
-    return CurvePoint(time_s, **{name: statistic([getattr(point, name) for point in row]) or 0.0 for name in _FIELDS})
+def _point(time_s: float, row: list[P], statistic: Callable[[list[float]], float | None]) -> P:
+    kind = type(row[0])
+    names = [name for name in kind.__struct_fields__ if name != "time_s"]
+    return kind(time_s, **{name: statistic([getattr(point, name) for point in row]) or 0.0 for name in names})
 
 
 def _thin(times_s: list[float]) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from kuberml.core import values
@@ -12,6 +14,7 @@ from kuberml.scenario.config import Config
 def scenario_digest(config: Config) -> Digest:
     """Identity of everything in a scenario that a result depends on: not its name, workers or audit."""
     tree = msgspec.to_builtins(config)
+    tree["data"] = _data(config)
     tree["world"] = {name: item for name, item in tree["world"].items() if name not in ("workers", "audit")}
     return values.digest({name: item for name, item in tree.items() if name != "name"})
 
@@ -20,4 +23,10 @@ def data_digest(config: Config) -> Digest:
     """Identity of the experiment's data: task, data set, partition, who holds what, and who lies about it."""
     learners = config.learners
     who = [learners.count, learners.liars, learners.min_class_count]
-    return values.digest([config.task, msgspec.to_builtins(config.data), who])
+    return values.digest([config.task, _data(config), who])
+
+
+def _data(config: Config) -> dict[str, Any]:
+    """The table; what came to it later counts only where it is used, so that digests stay."""
+    tree: dict[str, Any] = msgspec.to_builtins(config.data)
+    return {name: item for name, item in tree.items() if name != "stream" or item is not None}

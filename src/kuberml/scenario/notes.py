@@ -10,8 +10,10 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
 
 KEPT = frozenset(
-    {"absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"}
-    | {"privacy", "round lost"}
+    {
+        *("absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"),
+        *("streaming", "privacy", "round lost"),
+    }
 )
 """Events that a summary needs."""
 

@@ -75,4 +75,4 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
 
 def _collects(module: Any) -> Collects:
     """How a paradigm without the option `update_steps` comes by updates: without a server it is gossip."""
-    return "each" if "server" in roles(module) else "gossip"
+    return "own" if "server" in roles(module) else "gossip"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from kuberml.core.errors import MissingExtra
 from kuberml.core.units import show_bytes, show_seconds
 from kuberml.scenario.curves import combine
 from kuberml.scenario.result import CurvePoint, RunSummary
+from kuberml.scenario.served_result import ServedResult
 
 # Okabe and Ito's colours, told apart also by the colour-blind, then darker ones for long tables.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B", "#4D4D4D", "#B59F00")
@@ -70,6 +71,31 @@ def learners(runs: Sequence[RunSummary]) -> str:
     return _svg(draw, height=0.9 + 0.36 * len(by_label))
 
 
+def served_over_time(served: Mapping[str, ServedResult], what: Literal["seen", "every"]) -> str:
+    """Accuracy of the served model over virtual time: on what had been met, or on everything. SVG text."""
+    colours = colour_of(list(served))
+
+    def draw(axes: Any) -> None:
+        ends_s = [one.curve[-1].time_s for one in served.values() if one.curve]
+        first = next(iter(served.values()))
+        last_s = max([*ends_s, first.period_s * len(first.tasks)])
+        for t in range(len(first.tasks)):
+            axes.axvline(t * first.period_s, color="#8a94a3", lw=0.8, ls=":")
+        for label, one in served.items():
+            x = [*(point.time_s for point in one.curve), last_s]  # what is served stays
+            y = [100 * getattr(point, what) for point in one.curve]
+            y += y[-1:]
+            axes.step(x, y, where="post", color=colours[label], lw=1.8, label=label)
+            if one.curve_std is not None:
+                std = [100 * getattr(point, what) for point in one.curve_std]
+                low, high = ([value + sign * s for value, s in zip(y, [*std, std[-1]], strict=True)] for sign in (-1, 1))
+                axes.fill_between(x, low, high, step="post", color=colours[label], alpha=0.15, linewidth=0)
+        axes.set_ylim(0, 100)
+        _label(axes, "time", show_seconds)
+
+    return _svg(draw, height=_SIZE[1] + 0.17 * ((len(served) + 2) // 3))
+
+
 def _curves(
     runs: Sequence[RunSummary],
     x_of: Callable[[CurvePoint], float],
@@ -87,13 +113,17 @@ def _curves(
             axes.set_xscale("log")
         if target is not None:
             axes.axhline(100 * target, color="#8a94a3", lw=1, ls=(0, (4, 3)))
-        axes.xaxis.set_major_formatter(lambda x, _: show(x) if x > 0 else "0")
-        axes.tick_params(axis="x", labelsize=8)
-        axes.set_xlabel(title)
-        axes.set_ylabel("accuracy, %")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8, handlelength=1.4, columnspacing=1.2)
+        _label(axes, title, show)
 
     return _svg(draw, height=_SIZE[1] + 0.17 * ((len(by_label) + 2) // 3))
+
+
+def _label(axes: Any, title: str, show: Callable[[float], str]) -> None:
+    axes.xaxis.set_major_formatter(lambda x, _: show(x) if x > 0 else "0")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlabel(title)
+    axes.set_ylabel("accuracy, %")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8, handlelength=1.4, columnspacing=1.2)
 
 
 def _line(axes: Any, label: str, runs: list[RunSummary], colour: str, x_of: Callable[[CurvePoint], float]) -> float:

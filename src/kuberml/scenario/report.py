@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from kuberml.core.errors import MissingExtra
-from kuberml.scenario import plots, sections, teaching
+from kuberml.scenario import plots, sections, served_section, teaching
 from kuberml.scenario.markup import Safe, esc, join, section, tag
 from kuberml.scenario.result import REPORT_FILE, Rank, Result, RunSummary
 
@@ -27,6 +27,7 @@ def render(result: Result, runs: Sequence[RunSummary]) -> str:
     parts = [
         _header(result),
         sections.notices(result, runs),
+        served_section.served(result.paradigms, figure),
         sections.factors(result.paradigms),
         _figures(result, runs),
         ranking_section(result.ranking, runs),

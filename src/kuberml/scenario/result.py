@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from kuberml.core.errors import ConfigError
+from kuberml.scenario.served_result import ServedResult, ServedRun
 
 SCHEMA = "kuberml.result/1"
 RUNS_SCHEMA = "kuberml.runs/1"
@@ -93,6 +94,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[Decision, ...] = ()
     withheld: dict[str, int] = {}  # samples per label that min_class_count kept from being published
     regret: float | None = None
+    served: ServedRun | None = None  # the cloud model's, where data arrive over time
     note: str = ""  # what a reader must know, for instance the architecture that a baseline was given
     extra: dict[str, Any] = {}
 
@@ -174,6 +176,7 @@ class ParadigmResult(msgspec.Struct, frozen=True, kw_only=True):
     harmed: int | None  # honest learners that ended below where they began, over all seeds; None = not measured
     curve: tuple[CurvePoint, ...]
     curve_std: tuple[CurvePoint, ...] | None
+    served: ServedResult | None = None  # the cloud model's, where data arrive over time
 
 
 class Target(msgspec.Struct, frozen=True):

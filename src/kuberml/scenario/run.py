@@ -64,14 +64,14 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
     try:
         for place, (label, seed) in enumerate(pairs):
             step = Progress(paradigm=label, seed=seed, run=place, runs=len(pairs), until_s=config.world.until_s)
-            summary = _recall(folder, label, seed)
+            summary = recall_summary(folder, label, seed)
             if summary is None:
                 play = Play(
                     config, label, seed, things=things, workers=pool, cache=cache, records=RunRecords(ledger, f"{label}.{seed}")
                 )
                 play.tell = _teller(step, progress)
                 summary = summarise(play, play.run(), scorer(pool))
-                _keep(folder, summary)
+                keep_summary(folder, summary)
             runs.append(summary)
             progress(_ended(step, summary))
     finally:
@@ -105,12 +105,14 @@ def _prepare(out: Path, resume: bool) -> Path:
     return folder
 
 
-def _recall(folder: Path, label: str, seed: int) -> RunSummary | None:
+def recall_summary(folder: Path, label: str, seed: int) -> RunSummary | None:
+    """What a run came to that was finished before the whole was; None: it was not."""
     path = folder / f"{label}.{seed}.json"
     return msgspec.json.decode(path.read_bytes(), type=RunSummary) if path.exists() else None
 
 
-def _keep(folder: Path, summary: RunSummary) -> None:
+def keep_summary(folder: Path, summary: RunSummary) -> None:
+    """Keep it for a resumption."""
     path = folder / f"{summary.paradigm}.{summary.seed}.json"
     part = path.with_suffix(".part")
     part.write_bytes(msgspec.json.encode(summary))

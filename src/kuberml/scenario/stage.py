@@ -13,15 +13,19 @@ from kuberml.core.canonical import encode
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.rng import rng
-from kuberml.exchange.node import LocalData
-from kuberml.exchange.place import Secrets
+from kuberml.exchange.arrivals import together
+from kuberml.exchange.place import LocalData, Secrets
+from kuberml.exchange.place import Stage as Arriving
 from kuberml.knowledge.signing import Keys
 from kuberml.learning.adapters import scikit_learner, torch_learner
 from kuberml.learning.datasets import DATASETS, Dataset
 from kuberml.learning.learner import Learner
 from kuberml.learning.partitions import partition
 from kuberml.learning.types import DataRef
+from kuberml.learning.views import joined
+from kuberml.scenario import stream
 from kuberml.scenario.config import Config
+from kuberml.scenario.stream import Task
 from kuberml.worlds.simulated.devices import Device, LinkSpec, device
 from kuberml.worlds.simulated.networks import graph, link, metropolis
 
@@ -31,14 +35,15 @@ Indices = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """One node of the run. `data` and `learner` only where it learns; `domain` is the view of its samples."""
+    """One node of the run. `data`, `stages` and `learner` only where it learns; `domain` is the view of its samples."""
 
     node: NodeId
     keys: Keys
     device: Device
     link: LinkSpec
     learner: Learner | None = None
-    data: LocalData | None = None
+    data: LocalData | None = None  # all of it
+    stages: tuple[Arriving, ...] = ()  # in which it comes; () = it is there from the beginning
     domain: str = "plain"
     liar: bool = False
     neighbours: tuple[NodeId, ...] = ()
@@ -57,6 +62,7 @@ class Stage:
     services: dict[NodeId, Actor]
     tests: dict[str, DataRef]  # per domain: disjoint from everything else, label-balanced
     public: DataRef  # samples that no learner owns
+    tasks: tuple[Task, ...] = ()  # of a stream
 
     @property
     def honest(self) -> tuple[Actor, ...]:
@@ -97,10 +103,15 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
     liars = set(rng(seed, "liars").choice(len(ids), config.learners.liars, replace=False).tolist())
     edges = graph(config.places.topology, len(ids), rng(seed, "graph"), degree=config.degree)
     mixing = metropolis(edges)
+    by_domains = config.data.stream is not None and config.data.stream.by == "domains"
     actors = []
     for i, node in enumerate(ids):
         domain = config.data.domains[i % len(config.data.domains)]
         relabel = _lie(dataset.labels, seed) if i in liars else {}
+        data = _local(config, dataset, parts[i], domain, relabel, rng(seed, "heldout", node))
+        stages = stream.stages_of(config, dataset, data, seed, node)
+        if stages:
+            data = together([stage.data for stage in stages])
         actors.append(
             Actor(
                 node=node,
@@ -108,8 +119,9 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
                 device=device(config.places.devices, rng(seed, "device", node)),
                 link=link(config.places.links, rng(seed, "link", node)),
                 learner=_learner(config, dataset, i, common=common),
-                data=_local(config, dataset, parts[i], domain, relabel, rng(seed, "heldout", node)),
-                domain=domain,
+                data=data,
+                stages=stages,
+                domain=stream.EVERY if by_domains else domain,
                 liar=i in liars,
                 neighbours=tuple(ids[j] for j in sorted(edges[i])),
                 mixing={ids[j]: float(mixing[i][j]) for j in sorted(edges[i])},
@@ -117,7 +129,11 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
             )
         )
     tests = {domain: _judge(config, dataset, actors, domain) for domain in config.data.domains}
-    return Stage(config, seed, dataset, tuple(actors), _services(config, dataset, seed, keys), tests, _public(config, dataset))
+    tasks = stream.tasks_of(config, dataset, tests)
+    if by_domains:
+        tests[stream.EVERY] = joined(list(tests.values()))
+    services, public = _services(config, dataset, seed, keys), _public(config, dataset)
+    return Stage(config, seed, dataset, tuple(actors), services, tests, public, tasks)
 
 
 def _services(config: Config, dataset: Dataset, seed: int, keys: Callable[[int, NodeId], Keys]) -> dict[NodeId, Actor]:
@@ -163,7 +179,7 @@ def _local(
     indices: Indices,
     domain: str,
     relabel: dict[LabelId, LabelId],
-    stream: np.random.Generator,
+    chance: np.random.Generator,
 ) -> LocalData:
     """A learner's samples, split per label into training and held-out: a label with one sample trains."""
     y_N = np.asarray(dataset.part("train").y_N)[indices]
@@ -171,7 +187,7 @@ def _local(
     heldout: list[Indices] = []
     counts: dict[LabelId, int] = {}
     for label in np.unique(y_N):
-        mine = stream.permutation(indices[y_N == label])
+        mine = chance.permutation(indices[y_N == label])
         kept = round(config.data.heldout * len(mine))
         heldout.append(mine[:kept])
         train.append(mine[kept:])

@@ -7,12 +7,14 @@ from typing import Any
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.units import NS
 from kuberml.learning.types import DataRef, Scores
+from kuberml.learning.views import chosen
 from kuberml.scenario.bias import slow_and_fast
 from kuberml.scenario.decisions import decisions
 from kuberml.scenario.measure import Board, Watch, on_mix
 from kuberml.scenario.played import Ended, Played
 from kuberml.scenario.references import pooled_reference, regret
 from kuberml.scenario.result import CurvePoint, RunSummary
+from kuberml.scenario.served import served_run
 from kuberml.scenario.stage import Actor
 
 CURVE_SAMPLES = 1000
@@ -57,6 +59,7 @@ def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
         decisions=decisions(play),
         withheld=_withheld(play),
         regret=regret(play, {node: scores.accuracy for node, scores in end.items()}, score),
+        served=served_run(play, board),
         note=_note(play),
         extra={"received_bytes": {node: traffic.received_control + traffic.received_blob
                                   for node, traffic in sorted(outcome.traffic.items())},
@@ -98,7 +101,7 @@ def _curve(play: Played, board: Board) -> tuple[CurvePoint, ...]:
 def _part(test: DataRef) -> DataRef:
     """A part of the test set for the curve, spread over it: the set lies in order, and so label-balanced."""
     every = max(1, len(test) // CURVE_SAMPLES)
-    return DataRef(test.dataset, test.split, test.indices_N[::every], test.view, test.relabel)
+    return chosen(test, range(0, len(test), every))
 
 
 def _latency_ms(play: Played) -> tuple[float, ...]:

@@ -8,7 +8,8 @@ import msgspec
 
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.units import parse_size_bytes
-from kuberml.scenario.config import Config
+from kuberml.learning.datasets import DATASETS
+from kuberml.scenario.config import Config, Stream
 from kuberml.scenario.names import check_names, known
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -55,6 +56,8 @@ def _item(kind: Any, raw: Any, path: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return read(kind, raw, path)
     parts = get_args(kind)
+    if parts and isinstance(parts[0], type) and issubclass(parts[0], msgspec.Struct) and parts[1:] == (type(None),):
+        return read(parts[0], raw, path)  # a table that may be left out
     inner = parts[-1] if get_origin(kind) is dict else parts[0] if get_origin(kind) is tuple else None
     if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
         return _structs(inner, get_origin(kind), raw, path)
@@ -113,6 +116,26 @@ def _check_data(config: Config) -> None:
         raise ConfigError("data.domains = []: name at least one view, for instance ['plain']")
     if config.data.probe_labels and not config.data.public:
         raise ConfigError("data.probe_labels = true needs public samples: set data.public, for instance to 200")
+    if config.data.stream is not None:
+        _check_stream(config, config.data.stream)
+
+
+def _check_stream(config: Config, stream: Stream) -> None:
+    domains, labels = config.data.domains, len(DATASETS.get(config.data.dataset).labels)
+    if stream.by == "domains" and stream.tasks != len(domains):
+        raise ConfigError(
+            f"data.stream.tasks = {stream.tasks}: with by = 'domains' a task is one of data.domains = {list(domains)}; set it"
+            f" to {len(domains)}"
+        )
+    if len(set(domains)) < len(domains) and stream.by == "domains":
+        raise ConfigError(f"data.domains = {list(domains)}: with data.stream.by = 'domains' each is a task, and comes once")
+    if stream.by == "labels" and stream.tasks > labels:
+        raise ConfigError(f"data.stream.tasks = {stream.tasks}: {config.data.dataset!r} has {labels} labels; no task is empty")
+    if stream.tasks * stream.every_s > config.world.until_s:
+        raise ConfigError(
+            f"world.until_s = {config.world.until_s:g}: the last of data.stream.tasks = {stream.tasks} ends after"
+            f" {stream.tasks * stream.every_s:g} s (every_s = {stream.every_s:g}); set it to that or more"
+        )
 
 
 def _check_world(config: Config) -> None:

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from kuberml.ledger.ledger import Ledger
+from kuberml.scenario.config import load
+from kuberml.scenario.folder import Marker
 from kuberml.scenario.result import read_result, read_runs
 from tests.cli.live import start
 from tests.scenario.live.troupe import events, is_gone, processes_of, scenario, until
@@ -63,6 +65,35 @@ def test_a_stop_in_the_middle_ends_every_process(tmp_path: Path, number: signal.
     assert not (out / "result.json").exists()
 
 
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    path, out = scenario(tmp_path, steps=40, every_s=0.2), tmp_path / "out"
+    up = start(tmp_path, "up", path, "--out", out)
+    try:
+        until(lambda: len(events(out / "live" / "steps.0" / "nodes" / "n0" / "ledger.sqlite", "stepped")) >= 2)
+        running = processes_of(out)
+    finally:
+        up.kill()
+        up.communicate()
+    until(lambda: all(is_gone(pid) for pid in running.values()), 20.0)
+    again = start(tmp_path, "up", path, "--out", out)
+    _, said = again.communicate(timeout=30)
+    assert again.returncode == 2
+    assert "add --resume to go on with it" in said
+    again = start(tmp_path, "up", path, "--out", out, "--resume", "--json")
+    printed, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert json.loads(printed)["schema"] == "kuberml.result/1"
+    (run,) = read_runs(out)
+    assert run.extra["finished"] is True
+    assert "in which it was stopped" in run.note
+    with Ledger(out / "ledger.sqlite") as whole:
+        steps = [event.fields for event in whole.events("nodes.name = ? AND event = ?", ("steps.0.n0", "stepped"))]
+    assert [step["round"] for step in steps] == sorted({step["round"] for step in steps}), "no step was done twice"
+    assert [steps[0]["start"], steps[-1]] == [1, {"round": 40, "start": 2}]
+    assert not (out / "live").exists()
+    assert not (out / "finished").exists()
+
+
 def test_when_the_command_itself_is_killed_its_processes_leave(tmp_path: Path) -> None:
     path, out = scenario(tmp_path, steps=1000), tmp_path / "out"
     up = start(tmp_path, "up", path, "--out", out)
@@ -93,14 +124,18 @@ def test_time_is_up(tmp_path: Path) -> None:
         (["steps.toml", "--set", "learners.cuont=3"], "learners.cuont"),
         (["steps.toml", "--set", "paradigms.steps.stepps=3"], "paradigms.steps.stepps"),
         (["steps.toml", "--out", "full"], "full holds a run"),
-        (["steps.toml", "--out", "begun"], "begun holds a run already, and a live run begins anew: choose another --out"),
+        (
+            ["steps.toml", "--out", "begun"],
+            "begun holds a run of another scenario or with other settings",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_no_process(tmp_path: Path, arguments: list[str], says: str) -> None:
     scenario(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "scenario.json").write_text("{}")
+    other = Marker(digest="0" * 64, scenario=load(tmp_path / "steps.toml"))
+    (tmp_path / "begun" / "scenario.json").write_bytes(msgspec.json.encode(other))
     (tmp_path / "full" / "result.json").write_bytes(msgspec.json.encode({}))
     up = start(tmp_path, "up", *arguments)
     _, said = up.communicate(timeout=30)

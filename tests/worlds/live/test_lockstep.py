@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ids import NodeId
+from kuberml.core.units import NS
 from kuberml.paradigms import PARADIGMS as BUILT_IN
 from kuberml.scenario.config import Config, parse
 from kuberml.scenario.lockstep import LiveLockstep, simulated_lockstep
@@ -34,7 +36,22 @@ PARADIGMS: dict[str, dict[str, Any]] = {
     "epidemic": {"rounds": 2, "patience_s": 30.0},
     "divshare": {"rounds": 2, "iteration_s": 1.0},
     "aedfl": {"rounds": 2},
+    "split": {"rounds": 2, "batch": 64},
+    "split-u": {"use": "split", "rounds": 1, "batch": 64, "labels": "stay"},
+    "splitfed": {"rounds": 2, "batch": 64},
+    "splitfed-2": {"use": "splitfed", "rounds": 1, "batch": 64, "variant": 2},
+    "fedproto": {"rounds": 2},
+    "fedpft": {"min_class_count": 2},
+    "qkt": {"teachers": 2, "patience_s": 60.0},
+    "frozen": {"rounds": 1},
+    "sequential": {"rounds": 1},
+    "fedavg-replay": {"rounds": 1},
+    "joint": {"epochs": 1},
+    "continual": {"quiet_s": 5.0},
 }
+TWO_LAYERS = {"count": 4, "models": ["mlp"], "options": {"mlp": {"hidden": [16, 8]}}}
+LEARNERS = dict.fromkeys(("split", "split-u", "splitfed", "splitfed-2"), TWO_LAYERS)
+"""Where the linear model of the others will not do: it cannot be cut."""
 TREE: dict[str, Any] = {
     "name": "both worlds",
     "data": {"partition": "labels", "options": {"per_learner": 4}, "public": 60, "limit": 300},
@@ -67,7 +84,8 @@ def test_every_paradigm_is_played_here() -> None:
 @pytest.mark.parametrize("paradigm", PARADIGMS)
 def test_a_paradigm_comes_to_the_same_in_both_worlds(paradigm: str, live: LiveLockstep) -> None:
     """Equal for every node: all it saw and computed, in order and time; what it served; its memory, cards, bytes and flops."""
-    here, there = simulated_lockstep(scenario(), paradigm, 0), live.run(scenario(), paradigm, 0)
+    config = scenario(learners=LEARNERS.get(paradigm, TREE["learners"]), paradigms={paradigm: PARADIGMS[paradigm]})
+    here, there = simulated_lockstep(config, paradigm, 0), live.run(config, paradigm, 0)
     assert there == here
     assert there.finished
     learners = [there.nodes[node] for node in ("n0", "n1", "n2", "n3")]  # type: ignore[index]
@@ -76,6 +94,14 @@ def test_a_paradigm_comes_to_the_same_in_both_worlds(paradigm: str, live: LiveLo
     assert not any(node.gave_up for node in there.nodes.values())
     for node in WEIGHTS.get(paradigm, ()):
         assert {"weights", "state"} & there.nodes[node].memory.keys()  # type: ignore[index]
+
+
+def test_data_come_at_the_same_time_in_both_worlds(live: LiveLockstep) -> None:
+    stream = {**TREE["data"], "stream": {"tasks": 2, "every_s": 30}}
+    here, there = (play(scenario(data=stream), "sequential", 0) for play in (simulated_lockstep, live.run))
+    assert there == here
+    assert there.finished
+    assert there.nodes[NodeId("server")].deployed[-1][0] > 30 * NS
 
 
 def test_another_seed_comes_to_something_else_in_both_worlds(live: LiveLockstep) -> None:

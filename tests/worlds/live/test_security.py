@@ -176,6 +176,25 @@ def test_a_revoked_key_is_refused_within_five_seconds_by_the_hub_and_by_every_no
     assert max(waits_s.values()) < 5
 
 
+def test_who_may_not_find_is_told_so_instead_of_that_there_is_nothing(tmp_path: Path) -> None:
+    async def main() -> tuple[str, str]:
+        async with hub(tmp_path / "hub", policy="listed") as at:
+            change(tmp_path / "hub", None, admitting(keys_of("anna").public, "anna", ("fetch",)))
+            change(tmp_path / "hub", None, admitting(keys_of("boris").public, "boris", RIGHTS))
+            async with member(at, "anna", tmp_path) as anna, member(at, "boris", tmp_path) as boris:
+                await anna.enter(PATIENCE_S)
+                await boris.enter(PATIENCE_S)
+                whys = []
+                for one in (node(anna), node(boris)):
+                    assert await one.find(WANT) == []
+                    whys.append(one.refused("find"))
+                return whys[0], whys[1]
+
+    refused, allowed = asyncio.run(main())
+    assert "find" in refused
+    assert allowed == ""
+
+
 def test_a_node_that_lost_its_hub_believes_its_roll_no_longer_than_stated(tmp_path: Path) -> None:
     async def main() -> None:
         async with member("127.0.0.1:9", "alone", tmp_path) as probe:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.continual.drift import Drift
 from kuberml.learning.predictor import Predictor
 
 
@@ -38,6 +39,7 @@ class Served:
         shape: of one sample.
         taught: by label, largest part first.
         since_ms: the clock when it began to be served.
+        drift: of the packets that came with it, where their classes lie elsewhere than the model's.
     """
 
     number: int
@@ -47,3 +49,4 @@ class Served:
     shape: tuple[int, ...]
     taught: Mapping[LabelId, tuple[Taught, ...]]
     since_ms: int
+    drift: tuple[Drift, ...] = ()

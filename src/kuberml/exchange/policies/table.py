@@ -19,6 +19,8 @@ def check(policy: Policy, offload: Offload, steps: Steps, collects: Collects, *,
     Raises:
         ConfigError: it names both and says why.
     """
+    if policy != "uniform" and collects == "own":
+        raise ConfigError(f"policy = {policy!r} cannot go with this paradigm: its server chooses in a way of its own")
     if policy == "poisson" and collects == "stream":
         raise ConfigError(
             "policy = 'poisson' cannot go with an asynchronous paradigm: it tosses a coin for each client a round"

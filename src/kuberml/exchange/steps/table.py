@@ -1,7 +1,7 @@
 """Which steps go together, with which paradigms and policies, and why not. docs/steps.md shows the same table; a test compares.
 
 A paradigm says what its server does with updates: "sum" (a cohort's mean is all it needs), "each" (a cohort, and it looks at
-every client's model), "stream" (one by one, as they come); "gossip": there is no server.
+every client's model), "stream" (one by one, as they come); "gossip": there is no server; "own": what clients hand in is something else.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Literal, get_args
 from kuberml.core.errors import ConfigError
 from kuberml.exchange.steps.options import Dp, Name, Steps
 
-Collects = Literal["sum", "each", "stream", "gossip"]
+Collects = Literal["sum", "each", "stream", "gossip", "own"]
 
 NAMES: tuple[Name, ...] = get_args(Name)
-COLLECTS: tuple[Collects, ...] = get_args(Collects)
+COLLECTS: tuple[Collects, ...] = ("sum", "each", "stream", "gossip")
 AGGREGATORS = ("median", "trimmed-mean", "centred-clip")
 COMPARING = ("krum", *AGGREGATORS)
 SENDERS = ("clip", "top-k", "quantise")
@@ -22,6 +22,8 @@ SENDERS = ("clip", "top-k", "quantise")
 
 def why_not_with(step: Name, collects: Collects, *, at_client: bool = True) -> str:  # noqa: PLR0911 - one for each reason
     """Why a step is impossible where updates are collected so; "" if it is possible. `at_client`: where "dp" adds noise."""
+    if collects == "own":
+        return "it is a step on changes of weights; what clients hand in there is something else"
     if collects == "gossip":
         if step == "masks":
             return "masks cancel in the sum of an agreed cohort; in gossip each peer opens its neighbours' models one by one"
@@ -103,6 +105,7 @@ _PARADIGMS: dict[Collects, str] = {
     "each": "a paradigm whose server looks at each client's model",
     "stream": "an asynchronous paradigm",
     "gossip": "gossip",
+    "own": "a paradigm without updates",
 }
 
 

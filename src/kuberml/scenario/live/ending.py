@@ -51,10 +51,11 @@ def summary_of(run: LiveRun, ledger: Ledger, score: Any) -> RunSummary:
             name = NodeId(f"{run.label}.{run.seed}.{event.node}")
             ledger.recorder(name, lambda event=event: event.time_ns).record(event.event, **event.fields)  # type: ignore[misc]
         summary = summarise(play, play.end, score)
+        pause = f"its time includes {run.away_s:.0f} s in which it was stopped" if run.away_s else ""
         return msgspec.structs.replace(
             summary,
             latency_ms=play.latency_ms(),
-            note="; ".join(filter(None, (summary.note, f"live: time and bytes measured, energy {play.energy}"))),
+            note="; ".join(filter(None, (summary.note, f"live: time and bytes measured, energy {play.energy}", pause))),
             extra={
                 **summary.extra,
                 "world": "live", "energy": play.energy, "finished": run.finished, "deaths": dict(run.deaths),

@@ -127,6 +127,11 @@ def write_playbill(folder: Path, playbill: Playbill) -> None:
         raise ConfigError(f"cannot write into {folder}: {error}") from error
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run whose stage was set."""
+    return (folder / FILE).exists()
+
+
 def read_playbill(folder: Path) -> Playbill:
     """From a run's folder. Raises ConfigError: there is none."""
     try:

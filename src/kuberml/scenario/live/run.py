@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,15 +21,19 @@ from kuberml.core.ids import NodeId
 from kuberml.core.units import NS
 from kuberml.scenario.config import Config
 from kuberml.scenario.live.crew import Crew, Death
+from kuberml.scenario.live.elapsed import Elapsed, read_elapsed, write_elapsed
 from kuberml.scenario.live.playbill import (
     PREDICTORS,
     PROMPTER,
+    WHERE,
     Playbill,
     Whereabouts,
     drawn,
     find_hub,
     found_realm,
+    is_begun,
     new_secret,
+    read_playbill,
     write_playbill,
 )
 from kuberml.scenario.live.prompter import Prompter
@@ -88,13 +93,16 @@ class LiveRun:
     def __init__(
         self, config: Config, label: str, seed: int, folder: Path, *, scripts: str = "", slurm: Slurm | None = None
     ) -> None:
-        """Set the stage; no process runs yet. `slurm`: learners are its jobs, not processes here.
+        """Set the stage; no process runs yet. A run that was stopped in this folder goes on: every node from its own vault.
+
+        `slurm`: learners are its jobs, not processes here.
 
         Raises:
             ConfigError: an option is unknown or impossible, the data cannot be dealt that way, or the folder cannot be written.
         """
         self.config, self.label, self.seed, self.folder = config, label, seed, folder
-        secret, host = new_secret(), "127.0.0.1" if slurm is None else slurm.address
+        before = read_playbill(folder) if is_begun(folder) else None
+        secret = new_secret() if before is None else bytes.fromhex(before.secret)
         self.keys = drawn(secret)
         self.parts = Parts(config, label, seed, PublicThings(config), self.keys)
         self.finished, self.began_ns, self.ended_ns = False, 0, 0
@@ -104,20 +112,36 @@ class LiveRun:
         self._meters: list[Meter] = []
         self._last: dict[NodeId, Death] = {}
         self._news: list[str] = []
-        self._page = ""
-        (folder / PREDICTORS).mkdir(parents=True)
-        realm = f"up-{secrets.token_hex(4)}"
-        members = {node: actor.keys.public for node, (_, actor) in self.parts.cast.items() if node != HUB}
-        members[PROMPTER] = self.keys(seed, PROMPTER).public
-        owner = found_realm(folder / "nodes" / HUB, realm, members)
-        self.playbill = Playbill(
-            config=config, label=label, seed=seed, host=host, doors=slurm is None,
-            realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
-        )  # fmt: skip
+        self._page, self._goes_on = "", False
+        self.elapsed = read_elapsed(folder)
+        host = "127.0.0.1" if slurm is None else slurm.address
+        if before is None:
+            self.playbill = self._found(secret, host=host, doors=slurm is None, scripts=scripts)
+        else:
+            self.playbill = msgspec.structs.replace(before, host=host, doors=slurm is None, scripts=scripts)
+            (folder / WHERE).unlink(missing_ok=True)  # the hub finds other ports free
         write_playbill(folder, self.playbill)
         learners = [actor.node for actor in self.parts.stage.learners]
         self.crew = Crew(folder) if slurm is None else SlurmCrew(folder, slurm, learners)
         self._start_s = START_S if slurm is None else math.inf
+
+    def _found(self, secret: bytes, *, host: str, doors: bool, scripts: str) -> Playbill:
+        """A new run: its folder, and a realm that lets in its cast and nobody else."""
+        shutil.rmtree(self.folder, ignore_errors=True)  # who was stopped in the middle of this
+        (self.folder / PREDICTORS).mkdir(parents=True)
+        realm = f"up-{secrets.token_hex(4)}"
+        members = {node: actor.keys.public for node, (_, actor) in self.parts.cast.items() if node != HUB}
+        members[PROMPTER] = self.keys(self.seed, PROMPTER).public
+        owner = found_realm(self.folder / "nodes" / HUB, realm, members)
+        return Playbill(
+            config=self.config, label=self.label, seed=self.seed, host=host, doors=doors,
+            realm=realm, owner=owner, secret=secret.hex(), scripts=scripts,
+        )  # fmt: skip
+
+    @property
+    def away_s(self) -> float:
+        """Seconds for which it was stopped, if it was resumed."""
+        return 0.0 if self.elapsed is None else self.elapsed.away_ns / NS
 
     @property
     def energy_label(self) -> str:
@@ -179,23 +203,34 @@ class LiveRun:
         while not stop.is_set() and not prompter.is_over:
             for death in self.crew.check():
                 self._died(death, prompter)
-            now_ns, began_ns = world.clock.now_ns(), prompter.began_ns
-            time_s = None if began_ns is None else (now_ns - began_ns) / NS
+            now_ns = world.clock.now_ns()
+            time_s = self._time_s(prompter, now_ns)
             if time_s is None and loop.time() - began_s > self._start_s:
                 raise Unreachable(
                     f"{', '.join(prompter.missing())}: not there {self._start_s:g} s after the start; see {self.folder}/logs"
                 )
             if loop.time() - told_s >= TELL_S:
                 told_s = loop.time()
-                self._measure(now_ns)
+                self._take_down(now_ns)
                 tell(self._view(prompter, time_s))
             if time_s is not None and time_s > until_s:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_S)
-        self.finished, self.began_ns = prompter.is_over, prompter.began_ns or 0
-        self._measure(world.clock.now_ns())
-        tell(self._view(prompter, (world.clock.now_ns() - self.began_ns) / NS if self.began_ns else None))
+        self.finished, self.began_ns = prompter.is_over, 0 if self.elapsed is None else self.elapsed.began_ns
+        self._take_down(world.clock.now_ns())
+        tell(self._view(prompter, self._time_s(prompter, world.clock.now_ns())))
+
+    def _time_s(self, prompter: Prompter, now_ns: int) -> float | None:
+        """Of the run's time, what has passed; None: not everybody is here (again)."""
+        if prompter.began_ns is None:
+            return None
+        if self.elapsed is None:
+            self.elapsed = Elapsed(prompter.began_ns, prompter.began_ns)
+        elif not self._goes_on:
+            self.elapsed = self.elapsed.again(prompter.began_ns)
+        self._goes_on = True
+        return self.elapsed.played_ns(now_ns) / NS
 
     def _died(self, death: Death, prompter: Prompter | None) -> None:
         self._last[death.node], self.deaths[death.node] = death, death.times
@@ -216,7 +251,10 @@ class LiveRun:
         if self.finished and set(waited) <= gone.keys():
             raise Unreachable(f"{waited[0]}: {gone[waited[0]]}; see {self.crew.log(waited[0])}")
 
-    def _measure(self, now_ns: int) -> None:
+    def _take_down(self, now_ns: int) -> None:
+        if self._goes_on and self.elapsed is not None:
+            self.elapsed = msgspec.structs.replace(self.elapsed, seen_ns=now_ns)
+            write_elapsed(self.folder, self.elapsed)
         if self._meters:
             self.joules.append((now_ns, round(1000 * sum(meter.joules() for meter in self._meters))))
 

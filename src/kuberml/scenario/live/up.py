@@ -25,7 +25,7 @@ from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
 from kuberml.scenario.result import Result, RunSummary, write_result
-from kuberml.scenario.run import LEDGER, scorer, versions
+from kuberml.scenario.run import FINISHED, LEDGER, keep_summary, recall_summary, scorer, versions
 from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import Workers, make_workers
 
@@ -55,6 +55,8 @@ def narrowed(config: Config, *, paradigm: str | None, seed: int | None, until_s:
 def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm: Slurm | None = None) -> Result:
     """Play every paradigm of the scenario once, one after the other, and write the folder `out`.
 
+    What an interrupted run left there goes on: finished paradigms are not played again, nodes go on from their vaults.
+
     Args:
         config: see `narrowed`.
         out: its folder, made by `scenario.folder`.
@@ -71,16 +73,23 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm
     began = time.perf_counter()
     runs: list[RunSummary] = []
     check_options(config, PARADIGMS)
+    done = out / FINISHED
+    done.mkdir(exist_ok=True)
     pool = make_workers(1)
     try:
         with Ledger(out / LEDGER) as ledger:
             for label in config.paradigms:
-                if config.world.schedule == "lockstep":
-                    runs.append(_in_lockstep(config, label, out / LIVE / f"{label}.{config.seed}", ledger, pool))
-                    continue
-                run = LiveRun(config, label, config.seed, out / LIVE / f"{label}.{config.seed}", scripts=scripts, slurm=slurm)
-                asyncio.run(_played(run, tell))
-                runs.append(summary_of(run, ledger, scorer(pool)))
+                folder = out / LIVE / f"{label}.{config.seed}"
+                summary = recall_summary(done, label, config.seed)
+                if summary is None and config.world.schedule == "lockstep":
+                    shutil.rmtree(folder, ignore_errors=True)
+                    summary = _in_lockstep(config, label, folder, ledger, pool)
+                elif summary is None:
+                    run = LiveRun(config, label, config.seed, folder, scripts=scripts, slurm=slurm)
+                    asyncio.run(_played(run, tell))
+                    summary = summary_of(run, ledger, scorer(pool))
+                keep_summary(done, summary)
+                runs.append(summary)
     finally:
         pool.close()
     result = aggregate(runs, config, wall_s=time.perf_counter() - began, versions=versions())
@@ -142,3 +151,4 @@ def _tidy(out: Path) -> None:
         shutil.rmtree(out / LOGS / run.name, ignore_errors=True)
         shutil.copytree(run / LOGS, out / LOGS / run.name)
     shutil.rmtree(out / LIVE)
+    shutil.rmtree(out / FINISHED)

@@ -191,6 +191,7 @@ class Member:
 
         Raises:
             ConfigError: a label that the task does not have; or there are no data here to try knowledge on.
+            RemoteError: the hub refuses to tell (in its realm you may not `find`).
         """
         unknown = sorted(set(labels) - set(self._seat.labels))
         if unknown:

@@ -161,7 +161,10 @@ class Seat:
         """See `member.Member.want`."""
         desk, self._wanted = await self.desk(), tuple(labels)
         settled = desk.kept.keys() | desk.refused.keys()
-        return [offer for offer in await self.node.find(desk.want(labels)) if offer.signed.digest not in settled]
+        offers = await self.node.find(desk.want(labels))
+        if why := self.node.refused("find"):
+            raise RemoteError(f"the hub does not tell who knows that: {why}")
+        return [offer for offer in offers if offer.signed.digest not in settled]
 
     async def try_out(self, offer: Offer) -> Trial:
         """See `member.Member.try_out`."""

@@ -75,7 +75,7 @@ def add_metrics(
     found = meters() if energy is None else energy
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        families = [metrics.requests.family(), metrics.refusals.family(), *_process(), _energy(found)]
+        families = [metrics.requests.family(), metrics.refusals.family(), *of_process(), _energy(found)]
         families += [family for look in looks for family in look()]
         body = text(families, [metrics.latency]).encode()
         return web.Response(body=body, headers={**HEADERS, "Content-Type": CONTENT_TYPE})
@@ -103,7 +103,8 @@ def of_scene(scene: Scene) -> Iterator[Family]:
     yield one("kuberml_withdrawn_cards_total", "counter", "Cards that their authors took back.", counts["withdrawn"])
 
 
-def _process() -> Iterator[Family]:
+def of_process() -> Iterator[Family]:
+    """CPU seconds, memory, descriptors and start of this process."""
     used = os.times()
     yield one("process_cpu_seconds_total", "counter", "CPU seconds of this process.", used.user + used.system)
     pages = _field(Path("/proc/self/statm"), 1)

@@ -1,0 +1,174 @@
+"""What `paradigms.py` compares: the cells of the grid, the settings of every paradigm, and what a run is reckoned to take.
+
+A cell is one setting of data, model, spread of labels and graph. All train on the same budget: rounds x learners local epochs
+in all. Whoever has rounds has that many; who has none trains as long, in virtual time, as that many epochs take its devices
+together. Nothing here was chosen on the test set: `--group tune` judges on what learners hold back, on a seed no cell uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from kuberml.learning.jobs import training_flops
+from kuberml.learning.types import FitPlan
+from kuberml.scenario.config import parse
+from kuberml.scenario.stage import set_stage
+
+FOREVER_S = 1e7
+SHARED = {"extractor": {"name": "patch-filters", "options": {"filters": 32, "grid": 3}}}
+KUBER = {"use": "kuber", "gather": True, "step_log2": 4, "ridge": 128.0, "looks": 400, "every_s": 10.0,
+         "trial": {"tolerance": 0.5, "guard": 0.0, "bar": 0.5}}  # fmt: skip
+"""As in examples/fashion_mnist.toml, where it was chosen on public images; paradigms that stand on the extractor share it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting. `test`: test images per learner, `points`: of the curve, `limit`: training images in all (0: every one)."""
+
+    name: str
+    dataset: str = "fashion-mnist"
+    model: str = "lenet"
+    partition: str = "dirichlet"
+    spread: dict = field(default_factory=lambda: {"alpha": 0.1, "min_samples": 20})
+    topology: str = "random-regular"
+    degree: int = 6
+    learners: int = 100
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rounds: int = 10
+    lr: float = 0.1
+    batch: int = 32
+    limit: int = 15_000
+    test: int = 500
+    points: int = 10
+    targets: tuple[float, ...] = (0.5, 0.6, 0.7)
+    judge: str = "test"
+    paradigms: tuple[str, ...] = ()
+    options: dict = field(default_factory=dict)
+    extractor: dict = field(default_factory=dict)
+    measured: int = 10**9  # learners that accuracy is measured of, drawn by lot
+
+    def tree(self, label, seed):
+        """The scenario of one paradigm."""
+        learners = {"count": self.learners, "models": [self.model], "options": self.options}
+        data = {"dataset": self.dataset, "partition": self.partition, "options": self.spread, "heldout": 0.1,
+                "public": 2000 if self.dataset == "fashion-mnist" else 1000 if self.dataset == "cifar10" else 200,
+                "limit": self.limit, "judge": self.judge}  # fmt: skip
+        places = {"devices": "charging-phones", "topology": self.topology, "degree": self.degree}
+        tree = {"name": f"paradigms-{self.name}", "seed": seed, "data": data, "learners": learners, "places": places,
+                "train": {"lr": self.lr, "batch": self.batch}, "extractor": self.extractor or SHARED["extractor"],
+                "world": {"until_s": FOREVER_S, "curve_points": self.points}}  # fmt: skip
+        return {**tree, "paradigms": {label: settings(self, label, {**tree, "paradigms": {"local": {}}}, seed)}}
+
+
+ALL = ("local", "centralised", "fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf", "fedasync", "fedbuff",
+       "fedavg-head", "fed3r", "fedpft", "fedproto", "qkt", "split", "splitfed", "dpsgd", "epidemic", "adpsgd",
+       "adpsgd-corrected", "divshare", "aedfl", "aedfl-uncorrected", "aedfl-no-staleness", "aedfl-dense", "kuber")  # fmt: skip
+SOME = ("local", "fedavg", "scaffold", "fedadam", "fedbuff", "fed3r", "split", "dpsgd", "epidemic", "adpsgd", "divshare",
+        "aedfl", "kuber")  # fmt: skip
+"""In the other cells of the grid."""
+
+HEADLINE = Cell("headline", seeds=(0, 1, 2, 3, 4), paradigms=ALL)
+OTHERS = {"seeds": (0, 1, 2), "paradigms": SOME}
+SLOW = {"rounds": 6, "limit": 6000, "test": 300, "points": 5, "targets": (0.4, 0.5, 0.6)}
+COLOUR = {"dataset": "cifar10", "targets": (0.25, 0.3, 0.35)}
+SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "rounds": 3, "test": 1000, "points": 6, "limit": 0,
+         "seeds": (0,), "measured": 100, "paradigms": ("kuber", "fedavg", "dpsgd", "split"), "topology": "random-regular",
+         "extractor": {"name": "patch-filters", "options": {"filters": 16, "grid": 1}}, "targets": (0.5, 0.6, 0.7)}  # fmt: skip
+
+HEAVY = ("split", "splitfed")
+"""A message for every batch: half of the budget."""
+
+CELLS = {
+    cell.name: cell
+    for cell in (
+        HEADLINE,
+        replace(HEADLINE, name="cifar10", **OTHERS, **COLOUR),  # train: batches 1-4, test: batch 5
+        replace(HEADLINE, name="cnn", model="cnn", **OTHERS, **SLOW),
+        replace(HEADLINE, name="resnet8", model="resnet8", **OTHERS, **SLOW),
+        replace(HEADLINE, name="dirichlet-0.5", spread={"alpha": 0.5, "min_samples": 20}, **OTHERS),
+        replace(HEADLINE, name="shards-2", partition="shards", spread={"per_learner": 2}, **OTHERS),
+        replace(HEADLINE, name="ring", topology="ring", **OTHERS),
+        replace(HEADLINE, name="exponential", topology="exponential", **OTHERS),
+    )
+}
+SCALES = {
+    f"scale-{count}": Cell(
+        f"scale-{count}", learners=count, spread={"alpha": 0.1, "min_samples": min(20, 30_000 // count)}, degree=4, **SCALE
+    )
+    for count in (10, 100, 1000, 10_000)
+}
+TUNING = {
+    f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=6, limit=12_000,
+                             test=500, points=4, paradigms=("fedavg", "fedadam", "dpsgd", "adpsgd", "aedfl", "split"))
+    for lr in (0.03, 0.1, 0.3)
+}  # fmt: skip
+SMOKE = {
+    "smoke": Cell("smoke", dataset="digits", model="mlp", options={"mlp": {"hidden": [16]}}, learners=6, degree=2, rounds=2,
+                  seeds=(0, 1), test=200, points=3, limit=400, spread={"alpha": 0.5, "min_samples": 10},
+                  targets=(0.2, 0.3, 0.9), lr=0.3, paradigms=("fedavg", "adpsgd", "aedfl", "split", "fed3r"), measured=4,
+                  extractor={"name": "patch-filters", "options": {"filters": 8, "grid": 1}}),
+}  # fmt: skip
+
+
+def settings(cell, label, tree, seed):
+    """The options of one paradigm in a cell."""
+    n, rounds, wait = cell.learners, cell.rounds, {"deadline_s": 1e5}
+    central = {"rounds": rounds, **wait}
+    if label.startswith(("adpsgd", "aedfl", "divshare")):
+        unpaced = {"use": label.partition("-")[0], "for_s": budget_s(cell, tree, seed)}
+        variants = {"adpsgd-corrected": {"corrected": True}, "aedfl-uncorrected": {"corrected": False},
+                    "aedfl-no-staleness": {"staleness": False}, "aedfl-dense": {"sparse": False}}  # fmt: skip
+        return {**unpaced, **variants.get(label, {})}
+    own = {
+        "local": {"epochs": rounds},
+        "centralised": {"epochs": rounds, **wait},
+        "fedprox": {**central, "mu": 0.01},
+        "fedasync": {"updates": n * rounds, **wait},
+        "fedbuff": {"updates": n * rounds, "buffer": max(1, n // 10), **wait},
+        "fedavg-head": {**central, "lr": 0.03},
+        "fed3r": {"step_log2": 4, "ridge": 128.0, **wait},
+        "fedpft": {"epochs": rounds, "lr": 0.03, "min_class_count": 5, **wait},
+        "qkt": {"epochs": max(1, rounds - 2), "patience_s": 1e5},
+        "dpsgd": {"rounds": rounds, "patience_s": 1e5},
+        "epidemic": {"rounds": rounds, "patience_s": 1e5},
+        "kuber": {**KUBER, "patience_s": 1e4},
+    }
+    return {"use": label, **own.get(label, {**central, "rounds": max(1, rounds // 2)} if label in HEAVY else central)}
+
+
+def budget_s(cell, tree, seed):
+    """Virtual seconds in which devices that train all the time train rounds x learners epochs together."""
+    stage = set_stage(parse(tree), seed, common=True)
+    plan = FitPlan(cell.lr, epochs=1, batch=cell.batch)
+    epochs_s = [
+        training_flops(actor.learner, plan, len(actor.data.train)) / actor.device.flops_per_s for actor in stage.learners
+    ]
+    low, high = 0.0, max(epochs_s) * cell.rounds
+    for _ in range(40):
+        middle = (low + high) / 2
+        done = sum(middle // epoch_s + 1 for epoch_s in epochs_s)
+        low, high = (middle, high) if done < cell.rounds * cell.learners else (low, middle)
+    return high
+
+
+FLOPS = {"lenet": 0.83e6, "cnn": 24.5e6, "resnet8": 18.7e6, "mlp": 0.03e6}
+"""Of one image forward, 28x28x1; 32x32x3 take about half as many again."""
+
+
+RATES = {"lenet": 6.5, "cnn": 45.0, "resnet8": 23.0, "mlp": 2.0}
+"""GFLOP a second of one core in training, on a quiet machine: small layers are slow."""
+
+
+def reckoned_s(cell, label, workers, speed):
+    """Wall time of one run: training and measuring at a measured speed of one core, and a hundredth of a second a message."""
+    images = {"fashion-mnist": 52_000, "cifar10": 36_000, "digits": 400}[cell.dataset]
+    images = min(images, cell.limit or images)
+    one = FLOPS[cell.model] * (1.5 if cell.dataset == "cifar10" else 1.0)
+    served = min(cell.measured, cell.learners)
+    trained = 0 if label in ("fed3r", "fedpft", "kuber") else images * cell.rounds * (0.5 if label in HEAVY else 1)
+    common = label in ("fed3r", "fedpft", "fedavg-head", "kuber", "centralised") or label.startswith(("fed", "scaffold"))
+    models = 1 if common else served
+    judged = models * (cell.test * 2 + min(1000, cell.test) * cell.points + 1200)
+    messages = cell.learners * cell.rounds * 2
+    messages = images / cell.batch * cell.rounds if label in HEAVY else messages * (cell.degree if "psgd" in label else 1)
+    return (3 * one * trained + one * judged) / (speed * RATES[cell.model] * 1e9 * workers) + 0.01 * messages + 5

@@ -1,0 +1,266 @@
+"""The cloud model: a pure function of a set of knowledge digests, and what may change that set.
+
+    cloud = Cloud(node, extractor, rules, probe, on_served=swap)
+    await cloud.open()                 # what was served before a restart; None at the first start
+    await cloud.run()                  # for ever: what arrives goes through the gate, and is served or refused
+    await cloud.remove(author)         # forget a contributor: exactly, from the sums
+    await cloud.rollback(manifest)     # an earlier version; what came after it stays out until `readmit`
+
+Packets of statistics are integers that add and subtract exactly, so the model of a set does not depend on the order, the
+number of edges, duplicates or delays, and equals training on all of it at once. Bits are equal for the integers; the head is
+solved in floating point and equal to 1e-9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from kuberml.core.errors import ConfigError
+from kuberml.core.ids import Digest
+from kuberml.exchange.continual import gate
+from kuberml.exchange.continual.admission import Admission
+from kuberml.exchange.continual.drift import Drift
+from kuberml.exchange.continual.examination import Examination
+from kuberml.exchange.continual.history import Entry, History
+from kuberml.exchange.continual.intake import Arrival
+from kuberml.exchange.continual.model import Model
+from kuberml.exchange.continual.rules import Rules
+from kuberml.exchange.continual.served import Served
+from kuberml.exchange.continual.trying import seen
+from kuberml.exchange.continual.versions import Versions
+from kuberml.exchange.node import Node
+from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.kinds.probe import Probe
+from kuberml.learning.predictor import HeadOn
+
+
+class Cloud:
+    """One cloud model over a node, in any world. What changes it waits for its turn."""
+
+    def __init__(
+        self,
+        node: Node,
+        extractor: Extractor,
+        rules: Rules,
+        probe: Probe | None,
+        on_served: Callable[[Served], None] = lambda served: None,
+    ) -> None:
+        """`probe`: labelled public samples on which updates are judged. `on_served`: told of every version, as it begins."""
+        self.node, self.extractor, self.rules, self.probe = node, extractor, rules, probe
+        self._history = History(node.memory)
+        self._admission = Admission(node, extractor, rules, self._history)
+        self._intake = self._admission.intake
+        self._model = Model(node, self._history, self._intake)
+        self._versions = Versions(node, extractor, self._history, self._model, on_served)
+        counts = probe.counts() if probe is not None else {}
+        self._examination = Examination(node, rules, counts)
+        self._suspects: set[Digest] = set()
+        self._unseen = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._opened = False
+
+    @property
+    def served(self) -> Served | None:
+        """What is served now; None: nothing was learned yet."""
+        return self._versions.served
+
+    @property
+    def history(self) -> list[Entry]:
+        """Every version that was ever served here, oldest first."""
+        return self._history.entries
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why packages are not in the model, by card."""
+        return {card: refusal.why for card, refusal in self._history.state.refused.items()}
+
+    async def open(self) -> Served | None:
+        """Serve what was served before a restart; None: nothing was.
+
+        Raises:
+            InternalError: the store no longer holds what it was made of.
+        """
+        self._opened = True
+        if self.probe is not None and self.probe.y_N is not None:
+            self._model.sight = await self.node.compute(seen, self.extractor, self.probe)
+        if self._history.state.number:
+            await self._model.open()
+            self._versions.begin(self.history[-1])
+        return self.served
+
+    async def run(self) -> None:
+        """Take in what arrives, for ever."""
+        if not self._opened:
+            await self.open()
+        working = [self._intake.listen(), self._intake.look_often(), self._absorb_often()]
+        if self.rules.evaluate:
+            working.append(self._examine_often())
+        tasks = [asyncio.ensure_future(work) for work in working]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def absorb(self) -> None:
+        """Take in what waits: at once if that passes the gate, else one by one, so that one bad packet holds up nobody."""
+        async with self._turn:
+            arrived = {one.content: one for one in await self._intake.take() if self._admission.wants(one.signed)}
+            honest = [one for one in arrived.values() if not await self._admission.lies(one, self._model)]
+            drifts = [drift for one in honest if (drift := await self._admission.drift(one, self._model)) is not None]
+            trusted = [one for one in honest if one.signed.digest not in self._suspects]
+            done = not trusted or await self._absorb(trusted, drifts)
+            for one in honest:
+                if one.signed.digest in self._suspects:
+                    await self._absorb_alone(one, drifts)
+                elif not done and len(trusted) > 1:
+                    await self._absorb([one], drifts)
+
+    async def examine(self) -> None:
+        """Let edges try what is served. What they find worse goes; what came with it is tried again, one by one."""
+        async with self._turn:
+            await self._examine()
+
+    async def remove(self, author: str) -> Served:
+        """Forget a contributor: what is served from now on is the model that never had its packets. It is not heard again.
+
+        Raises:
+            ConfigError: nothing of it is in the model, or nothing else is.
+        """
+        async with self._turn:
+            state = self._history.state
+            own = {e.content for e in state.made_of.entries if e.author == author}
+            if not own:
+                raise ConfigError(f"nothing of {author[:12]}... is in what is served: there is nothing to remove")
+            brought = {content for content in own if self._history.packet(content).entry.author == author}
+            kept = tuple(e for e in state.made_of.entries if e.author != author and e.content not in brought)
+            if not kept:
+                raise ConfigError(f"{author[:12]}... is the only contributor: without it nothing is left to serve")
+            after = msgspec.structs.replace(state.made_of, entries=kept)
+            barred = tuple(sorted({*state.barred, *brought}))
+            found = await self._model.of(after.contents, ridge=state.ridge)
+            removed = tuple(sorted({*state.removed, author}))
+            changes = {"made_of": after, "barred": barred, "removed": removed}
+            return self._versions.serve(found, f"removed {author}", changes=changes)
+
+    async def rollback(self, to: Digest | None = None) -> Served:
+        """Serve an earlier version again. What it is not made of is not absorbed again, until `readmit`.
+
+        Args:
+            to: its manifest, or how that begins; None: the newest version before that was made of something else.
+
+        Raises:
+            ConfigError: no such version, or something in it was removed since.
+        """
+        async with self._turn:
+            entry = self._versions.earlier() if to is None else self._history.version(to)
+            contents, state = self._history.contents(entry.number), self._history.state
+            packets = [self._history.packet(content) for content in sorted(contents)]
+            gone = sorted({packet.entry.author for packet in packets} & {*state.removed})
+            if gone:
+                raise ConfigError(f"version {entry.number} holds packets of {gone[0][:12]}..., who was removed since")
+            after = msgspec.structs.replace(
+                state.made_of, entries=tuple(sorted((p.entry for p in packets), key=lambda e: e.place))
+            )
+            barred = ({*state.barred} | state.made_of.contents) - contents
+            found = await self._model.of(contents, ridge=entry.ridge)
+            changes = {"made_of": after, "barred": tuple(sorted(barred))}
+            return self._versions.serve(found, f"rolled back to version {entry.number}", changes=changes)
+
+    async def readmit(self, *names: str) -> None:
+        """Take in again what was rolled back (contents), who was removed (authors) or refused (cards); none named: all."""
+        async with self._turn:
+            state = self._history.state
+            self._history.commit(
+                msgspec.structs.replace(
+                    state,
+                    barred=tuple(one for one in state.barred if names and one not in names),
+                    removed=tuple(one for one in state.removed if names and one not in names),
+                    refused={card: why for card, why in state.refused.items() if names and card not in names},
+                )
+            )
+            self._intake.again()
+
+    async def rebuild(self, manifest: Digest) -> HeadOn:
+        """The predictor of any version, from its packets alone.
+
+        Raises:
+            ConfigError: there was no such version.
+            InternalError: one of its packets is gone.
+        """
+        entry = self._history.version(manifest)
+        alone = Model(self.node, self._history, self._intake)
+        found = await alone.of(self._history.contents(entry.number), ridge=entry.ridge)
+        assert found.sums.digest == entry.sums, "packets carry their digests, and integers add up in one way"
+        return self._versions.predictor(found.head)
+
+    async def _absorb_often(self) -> None:
+        while True:
+            await self._intake.wait()
+            await self.absorb()
+
+    async def _examine_often(self) -> None:
+        while True:
+            await self._unseen.wait()
+            await self.examine()
+
+    async def _examine(self) -> None:
+        self._unseen.clear()
+        if self.served is None:
+            return
+        entry = self.history[-1]
+        why = await self._examination.hold(self.served, entry)
+        if why:
+            await self._expel(entry, why)
+
+    async def _expel(self, entry: Entry, why: str) -> None:
+        """Serve a model without what a version brought, unless nothing would be left; see `examine`."""
+        state = self._history.state
+        kept = tuple(each for each in state.made_of.entries if each.content not in entry.added)
+        if not kept or len(kept) == len(state.made_of.entries):
+            return
+        for content in entry.added:
+            signed = self._intake.signed(self._history.packet(content).card)
+            self._admission.refuse(signed, why, final=len(entry.added) == 1)
+            self._suspects.add(signed.digest)
+        after = msgspec.structs.replace(state.made_of, entries=kept)
+        found = await self._model.of(after.contents, ridge=self.rules.ridge)
+        self._versions.serve(found, f"rolled back: {why}", changes={"made_of": after})
+        self._unseen.set()
+        self._intake.again()
+
+    async def _absorb_alone(self, one: Arrival, drifts: Sequence[Drift]) -> None:
+        """A packet that came with a version that edges found worse: they try it before anything else is absorbed."""
+        self._suspects.discard(one.signed.digest)
+        if await self._absorb([one], drifts) and self.rules.evaluate:
+            await self._examine()
+
+    async def _absorb(self, arrivals: Sequence[Arrival], drifts: Sequence[Drift]) -> bool:
+        """Try packets together, and serve what they make; False: not all could be taken in, and nothing changed."""
+        present, arrived = self._history.state.made_of, {one.content: one.packet for one in arrivals}
+        after = present
+        for one in arrivals:
+            after = self._admission.planned(after, one, arrived) or after
+        if after.contents == present.contents:  # refused, or a copy that somebody else signed
+            self._history.commit(msgspec.structs.replace(self._history.state, made_of=after))
+            return True
+        try:
+            found = await self._model.of(after.contents, arrived, ridge=self.rules.ridge)
+            why = gate.harm(found.change, found.taken_C, self.rules)
+        except ConfigError as error:
+            why = str(error)
+        if why:
+            if len(arrivals) == 1:
+                self._admission.refuse(arrivals[0].signed, why)
+            return False
+        fresh = [one for one in arrivals if one.content in after.contents]
+        noted = [drift for drift in drifts if drift.card in {one.signed.digest for one in fresh}]
+        self._versions.serve(found, f"absorbed {len(fresh)}", changes={"made_of": after}, arrivals=fresh, drifts=noted)
+        self._unseen.set()
+        if self._admission.is_any_to_be_tried_again():
+            self._intake.again()
+        return True

@@ -1,0 +1,155 @@
+"""The edges' word: every new version is published, edges try it on data of their own, and say signed what they found.
+
+An edge compares the new model with the one before *among the labels that the one before knew*. The cloud pools what they say by
+how far each agreed so far with what public samples show (`exchange.standing`), or, without any, with the majority. Where
+enough of them found that a label was lost, the version goes, and what it brought is tried again alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kuberml.core.errors import RemoteError, Unreachable
+from kuberml.core.ids import Digest, LabelId, NodeId
+from kuberml.core.jobs import job
+from kuberml.exchange import heads
+from kuberml.exchange.continual import gate
+from kuberml.exchange.continual.history import Entry
+from kuberml.exchange.continual.rules import Rules
+from kuberml.exchange.continual.served import Served
+from kuberml.exchange.node import Node
+from kuberml.exchange.standing import Standing
+from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.ridge import Head
+from kuberml.knowledge.verdict import Verdict, aggregate, sign_verdict
+from kuberml.knowledge.want import Offer
+from kuberml.learning.datasets import samples
+from kuberml.learning.extractors import built, features
+from kuberml.learning.predictor import HeadOn
+from kuberml.learning.types import DataRef
+
+SLOT, ASK = "served", "examine"
+EXAMINERS, PUBLISHER = "client", "server"
+"""Roles: whom a cloud asks, and by whom an edge lets itself be asked."""
+
+
+class Examination:
+    """The cloud's side."""
+
+    def __init__(self, node: Node, rules: Rules, counts: dict[LabelId, int]) -> None:
+        """`counts`: labelled public samples; {}: none, and the majority is the yardstick."""
+        self._node, self._rules, self._counts = node, rules, counts
+        self._standing = Standing(self_witness=node.author if counts else None)
+        self._verdicts: dict[Digest, dict[str, Verdict]] = {}
+        self._heard_ms = 0
+
+    async def hold(self, served: Served, entry: Entry) -> str:
+        """Publish a version and let it be tried. Why it must go; "" if it may stay."""
+        assert isinstance(served.predictor, HeadOn), "a version is a head on the extractor"
+        head, before = served.predictor.head, self._node.own(SLOT)
+        counts = {label: sum(part.samples for part in parts) for label, parts in served.taught.items()}
+        parents = () if before is None else (before.signed.digest,)
+        offer = await self._node.publish(heads.packed(head, counts), slot=SLOT, version=served.number, keep=2, parents=parents)
+        card = offer.signed.digest
+        mine = {label: n for label, n in self._counts.items() if label in head.labels}
+        if mine:
+            right = {label: round(entry.recall.get(label, 0.0) * n) for label, n in mine.items()}
+            self._standing.heard(Verdict(card, self._node.author, self._node.author, mine, right, self._node.now_ms))
+        async for _ in self._node.ask(self._node.peers(EXAMINERS), ASK, offer, timeout_s=self._rules.patience_s):
+            pass
+        return await self._judge(card)
+
+    def trust_ppm(self, witness: str) -> int:
+        """How far an edge's word counts; see `exchange.standing`."""
+        return self._standing.trust_ppm(witness)
+
+    async def _judge(self, card: Digest) -> str:
+        found, self._heard_ms = await self._node.verdicts([card], self._heard_ms)
+        on_card = self._verdicts.setdefault(card, {})
+        for signed in found:
+            self._standing.heard(signed.verdict)
+            on_card[signed.verdict.witness] = signed.verdict
+        compared = [one for one in on_card.values() if one.before]
+        ranks = {one.witness: self._standing.trust_ppm(one.witness) for one in compared}
+        heard = sum(rank > 0 for rank in ranks.values())
+        self._verdicts = {card: on_card}  # what was said of older versions has counted
+        return gate.testimony(aggregate(compared, ranks), heard, self._rules)
+
+
+class Examiner:
+    """An edge's side: what the cloud serves is served here too, and tried on what this edge has kept back."""
+
+    def __init__(self, node: Node, extractor: Extractor) -> None:
+        self._node, self._extractor = node, extractor
+        self._known: tuple[Digest, Head] | None = None
+
+    async def examine(self, asker: NodeId, about: Offer | None) -> None:
+        """Answer the ask: fetch, try, testify, serve. The word goes to the hub, not to who asks."""
+        if about is None or asker not in self._node.peers(PUBLISHER):
+            return
+        try:
+            head = heads.unpacked(await self._node.fetch(about))
+        except (RemoteError, Unreachable) as error:
+            self._node.record("undelivered", card=about.signed.digest, why=str(error))
+            return
+        signed, known = about.signed, self._known
+        before = known[1] if known is not None and known[0] in signed.card.parents else None
+        counts = await self._node.compute(compared, self._extractor, before, head, self._node.data.heldout)
+        self._known = (signed.digest, head)
+        if counts:
+            await self._node.testify(sign_verdict(self._verdict(signed, counts, compares=before is not None),
+                                                  self._node.place.keys))  # fmt: skip
+        self._node.deploy(HeadOn(self._extractor, head, self._node.place.shape), learned=[signed])
+
+    def _verdict(self, signed: SignedCard, counts: dict[LabelId, list[int]], *, compares: bool) -> Verdict:
+        return Verdict(
+            card=signed.digest,
+            author=signed.card.author,
+            witness=self._node.author,
+            tested={label: n for label, (n, _, _) in counts.items()},
+            correct={label: right for label, (_, right, _) in counts.items()},
+            at_ms=self._node.now_ms,
+            before={label: was for label, (_, _, was) in counts.items()} if compares else {},
+        )
+
+
+def _flops(extractor: Extractor, before: Any, head: Head, data: DataRef) -> int:
+    from kuberml.learning.datasets import DATASETS
+
+    return len(data) * (built(extractor).flops(DATASETS.get(data.dataset).shape) + 4 * head.weights_dC.size)
+
+
+@job(flops=_flops)
+def compared(extractor: Extractor, before: Head | None, head: Head, data: DataRef) -> dict[LabelId, list[int]]:
+    """How two heads answer held-out samples of the labels that the second knows.
+
+    Samples of labels that the first knows are answered among those by both; of others, by the second among all.
+
+    Returns:
+        label -> [samples, right answers of the second, of the first].
+    """
+    local = samples(data)
+    known = np.array([label in head.labels for label in local.labels])[local.y_N] if len(local) else np.zeros(0, bool)
+    if not known.any():
+        return {}
+    y_N, z_Nd = local.y_N[known], features(extractor, local.x_N[known])
+    names_N = np.array(local.labels)[y_N]
+    old_N = np.isin(names_N, before.labels) if before is not None else np.zeros(len(y_N), bool)
+    right_N = _answer(head, z_Nd, head.labels) == names_N
+    was_N = np.zeros(len(y_N), bool)
+    if before is not None and old_N.any():
+        right_N[old_N] = (_answer(head, z_Nd, before.labels) == names_N)[old_N]
+        was_N[old_N] = (_answer(before, z_Nd, before.labels) == names_N)[old_N]
+    return {
+        str(label): [int((names_N == label).sum()), int(right_N[names_N == label].sum()), int(was_N[names_N == label].sum())]
+        for label in np.unique(names_N)
+    }
+
+
+def _answer(head: Head, z_Nd: Any, among: tuple[LabelId, ...]) -> Any:
+    scores_NC = head.scores(z_Nd)
+    scores_NC[:, [label not in among for label in head.labels]] = -np.inf
+    return np.array(head.labels)[scores_NC.argmax(axis=1)]

@@ -1,0 +1,122 @@
+"""Versions of the cloud model: each is committed, then served; after a restart the last is served again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from kuberml.core.errors import ConfigError
+from kuberml.core.values import digest, dumps
+from kuberml.exchange.continual import gate
+from kuberml.exchange.continual.drift import Drift
+from kuberml.exchange.continual.history import Entry, History, Packet, manifest_of
+from kuberml.exchange.continual.intake import Arrival
+from kuberml.exchange.continual.measuring import measure
+from kuberml.exchange.continual.model import SAVE_EVERY, Model
+from kuberml.exchange.continual.served import Served
+from kuberml.exchange.continual.trying import Tried
+from kuberml.exchange.node import Node
+from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.manifest import single
+from kuberml.knowledge.ridge import Head
+from kuberml.learning.predictor import HeadOn
+
+
+class Versions:
+    """Writes the history, and tells who serves."""
+
+    def __init__(
+        self, node: Node, extractor: Extractor, history: History, model: Model, on_served: Callable[[Served], None]
+    ) -> None:
+        self._node, self._extractor, self._history, self._model = node, extractor, history, model
+        self._on_served = on_served
+        self.served: Served | None = None
+
+    def serve(
+        self,
+        found: Tried,
+        why: str,
+        *,
+        changes: dict[str, Any],
+        arrivals: Sequence[Arrival] = (),
+        drifts: Sequence[Drift] = (),
+    ) -> Served:
+        """Commit a new version and serve it: all of it, or nothing changed.
+
+        Args:
+            found: its integers and head.
+            why: in words.
+            changes: fields of the state, `made_of` among them.
+            arrivals: packets that are new in it.
+            drifts: what was seen of them.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        before, number = self._history.state, self._history.state.number + 1
+        state = msgspec.structs.replace(before, **changes, number=number, ridge=found.head.ridge, sums=found.sums.digest)
+        contents, old = state.made_of.contents, before.made_of.contents
+        if number - state.saved >= SAVE_EVERY:
+            state = msgspec.structs.replace(state, saved=number, blob=self._node.place.store.put(dumps(found.sums)))
+        sight, labels = self._model.sight, found.head.labels
+        recall = {} if sight is None else gate.recall(sight.labels, found.right_C, found.count_C)
+        entry = Entry(
+            number=number,
+            manifest=manifest_of(contents),
+            sums=found.sums.digest,
+            ridge=found.head.ridge,
+            model=digest(self.predictor(found.head)),
+            at_ms=self._node.now_ms,
+            why=why,
+            labels=labels,
+            added=tuple(sorted(contents - old)),
+            dropped=tuple(sorted(old - contents)),
+            recall=recall,
+            joint=recall,  # the exact sum of everything that was not refused is what is served
+            measures=measure(self._history.entries, labels, recall, recall),
+            drift=tuple(drifts),
+        )
+        packets = [Packet(one.signed.digest, one.signed.card.learned_at_ms, single(one.signed.card)) for one in arrivals]
+        self._history.commit(state, entry, [packet for packet in packets if packet.entry.content in contents - old])
+        if before.blob and before.blob != state.blob:
+            self._node.place.store.delete(before.blob)
+        self._model.adopt(contents, found)
+        self._record(entry, arrivals)
+        return self.begin(entry, [one.signed for one in arrivals])
+
+    def begin(self, entry: Entry, learned: Sequence[SignedCard] = ()) -> Served:
+        """Serve a version that is committed."""
+        assert self._model.head is not None, "a version has a head"
+        predictor = self.predictor(self._model.head)
+        taught = self._history.taught(self._history.state.made_of)
+        shape, now_ms = self._node.place.shape, self._node.now_ms
+        self.served = Served(entry.number, entry.manifest, digest(predictor), predictor, shape, taught, now_ms, entry.drift)
+        self._on_served(self.served)
+        self._node.deploy(predictor, learned)
+        return self.served
+
+    def earlier(self) -> Entry:
+        """The newest version before that was made of something else than what is served. Raises ConfigError: none."""
+        present = self._history.state.made_of.manifest
+        for entry in reversed(self._history.entries):
+            if entry.manifest != present:
+                return entry
+        raise ConfigError("nothing else was served before: there is nothing to roll back to")
+
+    def predictor(self, head: Head) -> HeadOn:
+        """A head as what is served."""
+        return HeadOn(self._extractor, head, self._node.place.shape)
+
+    def _record(self, entry: Entry, arrivals: Sequence[Arrival]) -> None:
+        base = "" if self.served is None else self.served.model
+        for one in arrivals:
+            card = one.signed.card
+            self._node.record("absorbed", card=one.signed.digest, author=card.author, kind=card.kind,
+                              size_bytes=card.size_bytes, verdict="tested", labels=dict.fromkeys(card.labels, "tested"),
+                              why=entry.why, model=entry.model, base=base)  # fmt: skip
+        measured = None if entry.measures is None else msgspec.structs.asdict(entry.measures)
+        self._node.record("version", number=entry.number, manifest=entry.manifest, model=entry.model, why=entry.why,
+                          labels=list(entry.labels), recall=entry.recall, measures=measured)  # fmt: skip

@@ -1,0 +1,191 @@
+"""The cloud model over a real hub: whatever arrives, in whatever order, it is the model of the set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kuberml.core.errors import ConfigError
+from kuberml.core.rng import rng
+from kuberml.exchange.continual.cloud import Cloud
+from kuberml.exchange.continual.served import Served
+from kuberml.exchange.node import Node
+from kuberml.knowledge.algebra import merge_all
+from kuberml.knowledge.kinds.statistics import Statistics, solve
+from kuberml.vault.folder import FolderStore
+from tests.exchange.continual.edges import cloud, edge, packets, probe, running, town
+from tests.exchange.town import keys
+
+A, B, C, D = packets("01", "23", "45", "6789")
+GROWN = packets("01", train=19)[0]
+PUBLIC = probe()
+
+
+def sums(here: Cloud) -> Statistics:
+    assert here._model.sums is not None
+    return here._model.sums
+
+
+def served(here: Cloud) -> Served:
+    assert here.served is not None
+    return here.served
+
+
+def gap(predictor: Any, ridge: float, *parts: Statistics) -> float:
+    """Largest difference of a weight to a head that was trained on everything at once."""
+    return float(np.abs(predictor.head.weights_dC - solve(merge_all(parts), ridge).weights_dC).max())
+
+
+def run(**mains: Any) -> Cloud:
+    found: Cloud = town(*(name for name in mains if name != "cloud")).run(**{"cloud": cloud(public=PUBLIC), **mains})["cloud"]
+    return found
+
+
+def test_classes_that_come_one_after_another_are_served_as_if_they_had_come_at_once() -> None:
+    seen: list[Served] = []
+    here = run(cloud=cloud(public=PUBLIC, on_served=seen.append), a=edge(A, C), b=edge(B, D, first_s=4.0))
+    assert sums(here).digest == merge_all([A, B, C, D]).digest
+    assert gap(served(here).predictor, here._history.state.ridge, A, B, C, D) < 1e-9
+    assert [len(one.predictor.labels) for one in seen] == [2, 4, 6, 10]
+    assert [one.number for one in seen] == [1, 2, 3, 4]
+    measured = here.history[-1].measures
+    assert measured is not None
+    assert measured.gap_to_joint == 0.0
+    assert measured.accuracy is not None
+    assert measured.accuracy > 0.8
+    assert measured.forgetting is not None
+    assert here._history.state.refused == {}
+    assert {one.author for one in seen[-1].taught["4"]} == {keys("a").public}
+
+
+def test_any_order_any_number_of_edges_late_and_twice_it_is_the_same_model() -> None:
+    many = packets("01", "23", "45", "67", "89", "0123456789", "13579", "02468")
+    wanted = merge_all(many).digest
+    ridges, manifests = set(), set()
+    for k, edges in enumerate((1, 3, 8)):
+        order = rng(5, "order", k).permutation(len(many))
+        hands = [[many[i] for i in order[e::edges]] for e in range(edges)]
+        mains = {f"e{e}": edge(*some, every_s=1.0 + e, first_s=0.5 * e) for e, some in enumerate(hands)}
+        mains["copy"] = edge(many[order[0]], many[order[1]], first_s=20.0)  # somebody else's copies, late
+        here = run(**mains)
+        assert sums(here).digest == wanted
+        assert served(here).predictor.labels == tuple("0123456789")
+        assert gap(served(here).predictor, here._history.state.ridge, *many) < 1e-9
+        ridges.add(here._history.state.ridge)
+        manifests.add(served(here).manifest)
+    assert len(ridges) == len(manifests) == 1
+
+
+def test_a_new_version_of_a_slot_takes_the_place_of_the_old_one() -> None:
+    async def grows(node: Node) -> None:
+        await node.publish(A, slot="stage-0", version=0)
+        await node.sleep(20)
+        await node.publish(GROWN, slot="stage-0", version=1)
+        await node.sleep(60)
+
+    here = run(a=grows, b=edge(B))
+    assert sums(here).digest == merge_all([GROWN, B]).digest
+
+
+def test_any_version_is_rebuilt_from_its_manifest() -> None:
+    async def every(here: Cloud) -> None:
+        parts = {1: [A], 2: [A, B], 3: [A, B, C]}
+        for entry in here.history:
+            again = await here.rebuild(entry.manifest)
+            assert gap(again, entry.ridge, *parts[entry.number]) < 1e-9
+            assert merge_all(parts[entry.number]).digest == entry.sums
+
+    here = run(cloud=cloud(public=PUBLIC, then=every), a=edge(A, B, C))
+    assert len(here.history) == 3
+
+
+def test_a_removed_contributor_leaves_no_trace_and_does_not_come_back() -> None:
+    seen: list[Served] = []
+
+    async def forget(here: Cloud) -> None:
+        content = {e.content for e in here._history.state.made_of.entries if e.author == keys("a").public}
+        after = await here.remove(keys("a").public)
+        assert not content & here._history.contents(after.number)
+        assert keys("a").public not in {one.author for parts in after.taught.values() for one in parts}
+        await running(here, 60)
+        with pytest.raises(ConfigError, match="removed since"):
+            await here.rollback(here.history[after.number - 2].manifest)
+        with pytest.raises(ConfigError, match="nothing to remove"):
+            await here.remove(keys("a").public)
+
+    here = run(cloud=cloud(then=forget, on_served=seen.append), a=edge(A, C, GROWN, every_s=30.0), b=edge(B, D))
+    assert sums(here).digest == merge_all([B, D]).digest
+    assert gap(served(here).predictor, here._history.state.ridge, B, D) < 1e-9
+    assert served(here) is seen[-1]
+    assert set(served(here).predictor.labels) == set("236789")
+
+
+def test_the_last_contributor_cannot_be_removed() -> None:
+    async def forget(here: Cloud) -> None:
+        with pytest.raises(ConfigError, match="only contributor"):
+            await here.remove(keys("a").public)
+
+    assert sums(run(cloud=cloud(then=forget), a=edge(A))).digest == A.digest
+
+
+def test_what_was_rolled_back_stays_out_until_it_is_readmitted_also_after_a_restart(tmp_path: Path) -> None:
+    async def back(here: Cloud) -> None:
+        before = await here.rollback()
+        assert before.manifest == here.history[-3].manifest
+        await running(here, 30)
+        assert sums(here).digest == A.digest
+
+    async def again(here: Cloud) -> None:
+        assert sums(here).digest == A.digest  # the hub still offers the other
+        await here.readmit()
+        await running(here, 30)
+
+    with FolderStore(tmp_path) as store:
+        first = town("a", cloud={"store": store}).run(cloud=cloud(then=back), a=edge(A, B))["cloud"]
+    with FolderStore(tmp_path) as store:
+        here = town("a", cloud={"store": store}).run(cloud=cloud(then=again), a=edge(A, B))["cloud"]
+        assert sums(here).digest == merge_all([A, B]).digest
+    assert [entry.why.split()[0] for entry in here.history] == ["absorbed", "absorbed", "rolled", "absorbed"]
+    assert here.history[:3] == first.history
+
+
+@pytest.mark.parametrize("killed_s", [1.3, 2.61, 11.4, 12.62, 21.5])
+def test_killed_at_any_time_it_serves_what_it_served(tmp_path: Path, killed_s: float) -> None:
+    """Between two virtual instants of an absorption, which take some hundredths of a second here."""
+    seen: list[Served] = []
+    with FolderStore(tmp_path) as store:
+        here = town("a", cloud={"store": store})
+        here.run(cloud=cloud(killed_s, public=PUBLIC, on_served=seen.append), a=edge(A, B, C))
+
+    async def reopened(node: Node) -> Cloud:
+        from tests.exchange.continual.edges import EXTRACTOR, RULES
+
+        cloud = Cloud(node, EXTRACTOR, RULES, PUBLIC, lambda served: None)
+        opened = await cloud.open()
+        assert (opened is None) == (not seen)
+        if opened is not None:
+            last = seen[-1]
+            assert (opened.number, opened.manifest, opened.model, opened.taught) == (
+                last.number, last.manifest, last.model, last.taught
+            )  # fmt: skip
+        await running(cloud, 60)
+        return cloud
+
+    with FolderStore(tmp_path) as store:
+        cloud_ = town("a", cloud={"store": store}).run(cloud=reopened, a=edge(A, B, C))["cloud"]
+        assert sums(cloud_).digest == merge_all([A, B, C]).digest
+
+
+def test_integers_that_the_disk_lost_are_added_up_again(tmp_path: Path) -> None:
+    many = packets(*["0123456789"] * 5, *["01234"] * 5, *["56789"] * 5, "024", "135")
+    assert len({one.digest for one in many}) == 17
+    with FolderStore(tmp_path) as store:
+        here = town("a", cloud={"store": store}).run(cloud=cloud(), a=edge(*many, every_s=1.0))["cloud"]
+        assert here._history.state.saved == 16
+        store.delete(here._history.state.blob)
+    with FolderStore(tmp_path) as store:
+        again = town(cloud={"store": store}).run(cloud=cloud(1.0))["cloud"]
+        assert sums(again).digest == merge_all(many).digest

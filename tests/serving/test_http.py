@@ -1,0 +1,273 @@
+"""The service as a client sees it: answers in three forms, each by a named model, and errors that say what would be right."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from safetensors.numpy import load, save
+
+from kuberml.serving.http.bodies import RAW, SAFETENSORS, Form
+from kuberml.serving.http.problem import Refusal
+from tests.serving.parts import AUTHORS, SHAPE, right, rows, running, served
+
+X, NAMES = rows(40)
+ZERO = np.zeros(SHAPE).tolist()
+
+
+def test_json_raw_and_safetensors_give_the_predictor_s_answers_and_name_the_model() -> None:
+    version = served()
+    exact_NC = version.predictor.predict(X)
+
+    async def main() -> None:
+        async with running(version) as here:
+            status, answer, headers = await here.post(json={"inputs": X.tolist(), "log_probabilities": True})
+            assert (status, answer["model"], answer["manifest"]) == (200, version.model, version.manifest)
+            assert headers["Kuberml-Model"] == version.model
+            assert answer["labels"] == list(version.predictor.labels)
+            assert right(answer, NAMES) >= 0.9
+            np.testing.assert_allclose(answer["log_probabilities"], exact_NC, atol=1e-5)
+            chances = np.exp(exact_NC.max(axis=1))
+            np.testing.assert_allclose([one["probability"] for one in answer["predictions"]], chances, atol=1e-5)
+            _, brief, _ = await here.post(json={"inputs": X.tolist()})
+            assert "log_probabilities" not in brief
+            raw = X.astype("<f4").tobytes()
+            for sent in ({"Kuberml-Shape": "40,8,8,1"}, {}):
+                status, answer, headers = await here.post(data=raw, headers={"Content-Type": RAW, "Accept": RAW, **sent})
+                assert (status, headers["Kuberml-Shape"], headers["Kuberml-Model"]) == (200, "40,10", version.model)
+                assert json.loads(headers["Kuberml-Labels"]) == list(version.predictor.labels)
+                np.testing.assert_allclose(np.frombuffer(answer, "<f4").reshape(40, 10), exact_NC, atol=1e-6)
+            body = save({"inputs": np.ascontiguousarray(X, np.float32)})
+            status, answer, _ = await here.post(data=body, headers={"Content-Type": SAFETENSORS, "Accept": SAFETENSORS})
+            assert status == 200
+            np.testing.assert_allclose(load(answer)["log_probabilities"], exact_NC, atol=1e-6)
+            status, answer, _ = await here.post(data=body, headers={"Content-Type": SAFETENSORS})
+            assert (status, right(answer, NAMES) >= 0.9) == (200, True)
+
+    asyncio.run(main())
+
+
+WRONG: list[tuple[int, dict[str, Any], str, str]] = [
+    (400, {"data": b"{"}, "body", '{"inputs"'),
+    (400, {"data": b"[" * 20_000}, "body", '{"inputs"'),
+    (400, {"data": b"\xff\xfe"}, "body", '{"inputs"'),
+    (400, {"data": b"[]"}, "inputs", "each of shape [8, 8, 1]"),
+    (400, {"data": b"{}"}, "inputs", "each of shape [8, 8, 1]"),
+    (400, {"data": b'{"inputs": [], "more": 1}'}, "more", "inputs, and log_probabilities"),
+    (400, {"json": {"inputs": []}}, "inputs", "one row or more"),
+    (400, {"json": {"inputs": 7}}, "inputs", "a list of rows"),
+    (400, {"json": {"inputs": [ZERO, ZERO[:7]]}}, "inputs[1]", "a list of 8"),
+    (400, {"json": {"inputs": [[[["0.5"]] * 8] * 8]}}, "inputs[0][0][0][0]", "a finite number"),
+    (400, {"json": {"inputs": [[[[True]] * 8] * 8]}}, "inputs[0][0][0][0]", "a finite number"),
+    (400, {"json": {"inputs": [[[[None]] * 8] * 8]}}, "inputs[0][0][0][0]", "a finite number"),
+    (400, {"json": {"inputs": [[[[1e10]] * 8] * 8]}}, "inputs[0][0][0][0]", "from -1e+09 to 1e+09"),
+    (400, {"data": b'{"inputs": [[[[NaN]]]]}'}, "body", "inputs"),
+    (400, {"json": {"inputs": [ZERO], "log_probabilities": 1}}, "log_probabilities", "true or false"),
+    (400, {"json": {"inputs": [ZERO] * 9}}, "inputs", "8 at most"),
+    (415, {"data": b"x", "headers": {"Content-Type": "text/csv"}}, "Content-Type", "application/json"),
+    (415, {"data": b"x", "headers": {"Content-Type": "application/x-pickle"}}, "Content-Type", "application/json"),
+    (406, {"json": {"inputs": [ZERO]}, "headers": {"Accept": "image/png"}}, "Accept", "application/json"),
+    (400, {"data": b"\0" * 255, "headers": {"Content-Type": RAW}}, "body", "little-endian float32"),
+    (400, {"data": b"", "headers": {"Content-Type": RAW}}, "body", "little-endian float32"),
+    (400, {"data": b"\0" * 256, "headers": {"Content-Type": RAW, "Kuberml-Shape": "1,64"}}, "Kuberml-Shape", "N,8,8,1"),
+    (400, {"data": b"\0" * 256, "headers": {"Content-Type": RAW, "Kuberml-Shape": "2,8,8,1"}}, "body", "float32"),
+    (400, {"data": b"\0" * 256, "headers": {"Content-Type": RAW, "Kuberml-Shape": "-1,8,8,1"}}, "Kuberml-Shape", "N,8"),
+    (400, {"data": b"\0" * 256 * 9, "headers": {"Content-Type": RAW}}, "body", "8 at most"),
+    (400, {"data": np.full((1, *SHAPE), np.nan, "<f4").tobytes(), "headers": {"Content-Type": RAW}}, "inputs[0][0]", "finite"),
+    (400, {"data": np.full((1, *SHAPE), -np.inf, "<f4").tobytes(), "headers": {"Content-Type": RAW}}, "inputs[0]", "finite"),
+    (400, {"data": b"not one", "headers": {"Content-Type": SAFETENSORS}}, "body", "one tensor 'inputs'"),
+    (400, {"data": save({"x": np.zeros((1, 8), np.float32)}), "headers": {"Content-Type": SAFETENSORS}}, "body", "'inputs'"),
+    (400, {"data": save({"inputs": np.zeros((1, 8))}), "headers": {"Content-Type": SAFETENSORS}}, "body", "F32"),
+    (400, {"data": save({"inputs": X[0, :, :, 0].copy()}), "headers": {"Content-Type": SAFETENSORS}}, "inputs", "[8, 8, 1]"),
+]  # fmt: skip
+
+
+def test_bad_input_is_told_the_field_the_value_and_what_would_be_right() -> None:
+    async def main() -> None:
+        async with running(served(), max_rows=8) as here:
+            for status, sent, field, says in WRONG:
+                usual = {} if "json" in sent else {"headers": {"Content-Type": "application/json"}}
+                found, problem, headers = await here.post(**{**usual, **sent})
+                assert headers["Content-Type"] == "application/problem+json", (sent, found, problem)
+                assert (found, problem["status"]) == (status, status), (sent, problem)
+                assert problem["field"].startswith(field), (sent, problem)
+                assert says in problem["right"], (sent, problem)
+                assert "value" in problem or found == 400, (sent, problem)
+            for path, status, field in (
+                ("/v1/origin", 400, "label"),
+                ("/v1/origin?label=11", 404, "label"),
+                ("/v1/origin?label=1&model=abc", 404, "model"),
+                ("/v1/nothing", 404, "path"),
+                ("/v1/predict", 405, "path"),
+            ):
+                found, problem = await here.get(path)
+                assert (found, problem["field"]) == (status, field), problem
+            status, answer, _ = await here.post(json={"inputs": [ZERO]})  # and it goes on
+            assert (status, len(answer["predictions"])) == (200, 1)
+
+    asyncio.run(main())
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read_whether_it_says_so_or_not() -> None:
+    async def main() -> None:
+        async with running(served(), max_rows=8) as here:
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            head = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            writer.write(head + b"Content-Length: 99999999999\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), 5)  # to the end: the connection is closed
+            assert b" 413 " in answer.splitlines()[0]
+            assert b"the body is too large" in answer
+            writer.close()
+            limit_bytes = Form(SHAPE, 8).max_bytes
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n")
+            sent = 0
+            try:
+                while sent < 100 * limit_bytes:
+                    writer.write(b"10000\r\n" + b"[" * 0x10000 + b"\r\n")
+                    await writer.drain()
+                    sent += 0x10000
+            except ConnectionError:
+                pass
+            answer = b""
+            while part := await _read(reader):
+                answer += part
+            assert not answer or b" 413 " in answer.splitlines()[0]
+            assert sent < 10 * limit_bytes + (8 << 20)  # what the sockets hold, not what it would have sent
+            writer.close()
+
+    asyncio.run(main())
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await asyncio.wait_for(reader.read(1 << 16), 5)
+    except ConnectionError:
+        return b""
+
+
+def test_who_says_nothing_or_too_slowly_is_closed_and_too_many_connections_are_too() -> None:
+    from kuberml.worlds.live.blobs.guard import Limits
+
+    async def main() -> None:
+        limits = Limits(connections=40, per_peer=30, head_s=0.3, body_s=0.3, idle_s=5)
+        async with running(served(), limits=limits) as here:
+            begun = asyncio.get_running_loop().time()
+            for said in (b"POST /v1/pre", b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 50\r\n\r\n{"):  # fmt: skip
+                reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+                writer.write(said)
+                assert b"200" not in await asyncio.wait_for(_read(reader), 5)
+                writer.close()
+            assert asyncio.get_running_loop().time() - begun < 4
+            many = [socket.create_connection(("127.0.0.1", here.port)) for _ in range(60)]
+            await asyncio.sleep(0.1)
+            closed = 0
+            for one in many:
+                one.settimeout(0.01)
+                try:
+                    closed += one.recv(1) == b""
+                except ConnectionResetError:
+                    closed += 1
+                except TimeoutError:
+                    pass
+            assert 25 <= closed < 60
+            for one in many:
+                one.close()
+            await asyncio.sleep(0.4)
+            assert (await here.get("/v1/health"))[0] == 200
+
+    asyncio.run(main())
+
+
+def test_before_the_first_model_it_says_so_and_afterwards_it_tells_what_it_serves_and_who_taught_it() -> None:
+    async def main() -> None:
+        async with running() as here:
+            assert (await here.get("/v1/health"))[1]["status"] == "no model"
+            status, problem, headers = await here.post(json={"inputs": [ZERO]})
+            assert (status, headers["Retry-After"], problem["status"]) == (503, "2", 503)
+            assert (await here.get("/v1/models"))[1] == {"serving": None, "recent": []}
+            assert (await here.get("/openapi.json"))[0] == 200
+            old, new = served("01", 1), served("012", 2)
+            await here.take(old)
+            await here.take(new)
+            status, models = await here.get("/v1/models")
+            now = models["serving"]
+            assert (now["model"], now["labels"], now["shape"], now["number"]) == (new.model, ["0", "1", "2"], [8, 8, 1], 2)
+            assert (now["engine"]["name"], now["engine"]["precision"], now["authors"]) == ("eager", "fp32", 3)
+            assert [one["model"] for one in models["recent"]] == [old.model]
+            assert list(now["freshness_s"]) == ["2"]  # of what came before the service began, nothing was measured
+            assert now["freshness_s"]["2"] > 1e6  # taught in 1970
+            status, answer, _ = await here.post(json={"inputs": rows(1, "2")[0].tolist()})
+            label, model = answer["predictions"][0]["label"], answer["model"]
+            status, origin = await here.get("/v1/origin", params={"label": label, "model": model})
+            assert (status, origin["taught"][0]["author"], origin["model"]) == (200, AUTHORS["2"], new.model)
+            assert origin["taught"][0]["samples"] == new.taught["2"][0].samples
+            assert (await here.get("/v1/origin", params={"label": "2", "model": old.model}))[0] == 404
+            assert (await here.get("/v1/origin", params={"label": "1", "model": old.model}))[0] == 200
+
+    asyncio.run(main())
+
+
+def test_metrics_are_read_by_prometheus_and_count_what_happened() -> None:
+    async def main() -> str:
+        async with running(served("01", 1), served("012", 2)) as here:
+            for _ in range(3):
+                await here.post(json={"inputs": X[:5].tolist()})
+            await here.post(json={"inputs": []})
+            await here.get("/made/up")
+            async with here.client.get(here.url + "/metrics") as answer:
+                assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+                return await answer.text()
+
+    found = {
+        (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+        for family in text_string_to_metric_families(asyncio.run(main()))
+        for sample in family.samples
+    }
+    assert found["kuberml_serve_requests_total", ("/v1/predict", "200")] == 3
+    assert found["kuberml_serve_requests_total", ("/v1/predict", "400")] == 1
+    assert found["kuberml_serve_requests_total", ("404", "other")] == 1
+    assert found["kuberml_serve_request_seconds_count", ("/v1/predict",)] == 3
+    assert found["kuberml_serve_rows_total", ()] == 15
+    assert found["kuberml_serve_version", ()] == 2
+    assert found["kuberml_serve_swaps_total", ()] == 2
+    assert found["kuberml_serve_freshness_seconds", ("2",)] > 1e6
+    assert found["kuberml_serve_queued_rows", ()] == 0
+    assert found["process_resident_memory_bytes", ()] > 1e6
+
+
+def test_every_number_that_json_can_say_is_read_as_numpy_would() -> None:
+    form = Form((2,), 4)
+    body = b'{"inputs": [[1, -2.5], [1e-400, 0.1], [3e8, -0]]}'
+    np.testing.assert_array_equal(form.read("application/json", body, None).x_N, np.float32([[1, -2.5], [0, 0.1], [3e8, 0]]))
+    for text in ("1e999", "-1e10", "1" * 400, '"1"'):
+        with pytest.raises(Refusal) as refused:
+            form.read("application/json", b'{"inputs": [[0, %s]]}' % text.encode(), None)
+        assert refused.value.problem.status == 400
+
+
+def test_the_description_is_one_and_says_the_shape_that_is_read() -> None:
+    async def main() -> Any:
+        async with running(served()) as here:
+            return (await here.get("/openapi.json"))[1]
+
+    found = asyncio.run(main())
+    assert found["openapi"] == "3.1.0"
+    rows_of = found["components"]["schemas"]["Predict"]["properties"]["inputs"]
+    assert (rows_of["maxItems"], rows_of["items"]["minItems"], rows_of["items"]["items"]["items"]["maxItems"]) == (256, 8, 1)
+    named = {part["$ref"] for part in _refs(found)}
+    assert {f"#/components/schemas/{name}" for name in found["components"]["schemas"]} >= named
+    assert msgspec.json.encode(found)
+
+
+def _refs(tree: Any) -> list[dict[str, str]]:
+    if isinstance(tree, dict):
+        return ([tree] if "$ref" in tree else []) + [ref for value in tree.values() for ref in _refs(value)]
+    return [ref for value in tree for ref in _refs(value)] if isinstance(tree, list) else []
