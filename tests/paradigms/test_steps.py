@@ -130,7 +130,7 @@ def test_the_promise_of_privacy_is_in_result_and_ledger(tmp_path: Path) -> None:
     run_scenario(parse({**HONEST, "paradigms": tables}), out=tmp_path, workers=1)
     everybody, half = (run.extra["privacy"] for run in read_runs(tmp_path))
     assert everybody["epsilon"] == promise(2.0, 1e-3, 3).epsilon
-    assert half["epsilon"] == promise(2.0, 1e-3, 3, sampling="uniform", of=6, size=3).epsilon
+    assert half["epsilon"] == promise(2.0, 1e-3, 3, sampling="uniform", of=6, drawn=3).epsilon
     assert (everybody["norm"], everybody["releases"], everybody["neighbours"]) == (0.5, 3, "zeroed-out")
     assert half["neighbours"] == "replaced"
     notes = [run.note for run in read_runs(tmp_path)]

@@ -123,7 +123,7 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
     offloading.serve(node, cfg, node.learner, cloud=True)
     weights_P = await node.compute(init_state, node.learner, node.seed("init"))
     node.memory.setdefault(version=0, taken=0, weights=weights_P, **rule.start(weights_P))
-    taking = taker(node, cfg.deadline_s, cfg.chain)
+    taking, choose = taker(node, cfg.deadline_s, cfg.chain), among_idle(node, cfg.choice)
 
     async def newest() -> Offer:
         said, version = node.own("global"), node.memory.version
@@ -139,7 +139,6 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
                 return base.signed.card.version, came[rule.takes]
         return None
 
-    choose = among_idle(node, cfg.choice)
     busy = keep_busy(node, update, role="client", share=cfg.cohort, rest_s=cfg.rest_s, choose=choose)
     async with aclosing(busy) as updates:
         while node.memory.taken < cfg.updates:

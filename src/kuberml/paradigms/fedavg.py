@@ -27,20 +27,8 @@ from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
 from kuberml.paradigms.options import Handing
 
-__all__ = [
-    "PLAIN",
-    "Answer",
-    "Averaging",
-    "Config",
-    "at_once",
-    "client",
-    "follow",
-    "hand_in",
-    "hand_out",
-    "one_round",
-    "rounds",
-    "server",
-]
+__all__ = ["PLAIN", "Answer", "Averaging", "Config", "client", "server"]
+__all__ += ["at_once", "follow", "hand_in", "hand_out", "one_round", "rounds"]
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""

@@ -46,10 +46,10 @@ def test_who_is_drawn_by_a_coin_is_promised_more() -> None:
 
 def test_a_fixed_number_drawn_is_accounted_with_who_is_replaced() -> None:
     """All drawn is nobody drawn: and one replaced by another moves a sum twice as far as one zeroed."""
-    drawn = promise(4.0, 1e-5, 50, sampling="uniform", of=1000, size=10)
+    drawn = promise(4.0, 1e-5, 50, sampling="uniform", of=1000, drawn=10)
     assert drawn.neighbours == "replaced"
     assert drawn.epsilon < promise(2.0, 1e-5, 50).epsilon
-    assert promise(4.0, 1e-5, 50, sampling="uniform", of=10, size=10) == promise(4.0, 1e-5, 50)
+    assert promise(4.0, 1e-5, 50, sampling="uniform", of=10, drawn=10) == promise(4.0, 1e-5, 50)
 
 
 def test_nothing_given_away_costs_nothing_and_more_costs_more() -> None:

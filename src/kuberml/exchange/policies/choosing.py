@@ -37,17 +37,17 @@ class Choosing:
             return self.node.rng("cohort", number)
         return rng(int.from_bytes(self.node.secret("cohort", number)[:7], "little"), "cohort", number)
 
-    async def choose(self, number: int, clients: Sequence[NodeId], size: int) -> list[NodeId]:
-        """`size` of the clients present, sorted."""
+    async def choose(self, number: int, clients: Sequence[NodeId], count: int) -> list[NodeId]:
+        """`count` of the clients present, sorted."""
         if not clients:
             return []
-        return sorted(self.stream(number).choice(clients, size, replace=False).tolist())
+        return sorted(self.stream(number).choice(clients, count, replace=False).tolist())
 
 
 class ByCoin(Choosing):
-    """Each client by itself; there may be more than `size` or fewer, or none."""
+    """Each client by itself; there may be more than `count` or fewer, or none."""
 
-    async def choose(self, number: int, clients: Sequence[NodeId], size: int) -> list[NodeId]:
+    async def choose(self, number: int, clients: Sequence[NodeId], count: int) -> list[NodeId]:
         """Those whose coin says so."""
         coins = self.stream(number).random(len(clients))
         return [name for name, coin in zip(sorted(clients), coins, strict=True) if coin < self.choice.share]
@@ -56,7 +56,7 @@ class ByCoin(Choosing):
 class ByEnergy(Choosing):
     """See the top of the file."""
 
-    async def choose(self, number: int, clients: Sequence[NodeId], size: int) -> list[NodeId]:
+    async def choose(self, number: int, clients: Sequence[NodeId], count: int) -> list[NodeId]:
         """The best rewards, and some that were never asked before."""
         options, stream = self.choice.energy, self.stream(number)
         told = await statuses(self.node, clients, timeout_s=options.timeout_s)
@@ -64,10 +64,10 @@ class ByEnergy(Choosing):
         known = {name: one for name, one in able.items() if one.known}
         strange = sorted(set(able) - set(known))
         share = max(options.least, options.explore * options.fades**number)
-        news = min(len(strange), max(round(share * size), size - len(known)))
+        news = min(len(strange), max(round(share * count), count - len(known)))
         fresh = stream.choice(strange, news, replace=False).tolist() if news else []
         worth = rewards(known, options)
-        best = sorted(known, key=lambda name: (-worth[name], name))[: size - news]
+        best = sorted(known, key=lambda name: (-worth[name], name))[: count - news]
         self.node.record("chosen", number=number, exhausted=sorted(set(told) - set(able)), rewards=worth)
         return sorted(NodeId(name) for name in (*fresh, *best))
 
@@ -75,7 +75,7 @@ class ByEnergy(Choosing):
 class ByAvailability(Choosing):
     """See the top of the file."""
 
-    async def choose(self, number: int, clients: Sequence[NodeId], size: int) -> list[NodeId]:
+    async def choose(self, number: int, clients: Sequence[NodeId], count: int) -> list[NodeId]:
         """Those who were here least often, of equal ones at random."""
         memory = self.node.memory
         seen: Mapping[str, tuple[int, int]] = memory.get("seen", {})
@@ -85,7 +85,7 @@ class ByAvailability(Choosing):
             memory.update(seen=seen, looked=number)
         order = self.stream(number).permutation(sorted(clients)).tolist()
         likely = {name: availability(*seen.get(name, (0, 0))) for name in order}
-        return sorted(sorted(order, key=lambda name: likely[name])[:size])
+        return sorted(sorted(order, key=lambda name: likely[name])[:count])
 
 
 def availability(present: int, looks: int) -> float:

@@ -60,7 +60,7 @@ class Training(Protocol):
 
 
 def serve(node: Node, cfg: Training, learner: Learner, *, cloud: bool) -> None:
-    """Train for others from now on, if this node may be asked: the server, or a client on mains."""
+    """Train for others from now on where that is allowed, at the server or on mains; else they get a RemoteError."""
 
     async def fit_for(asker: str, wish: Offer | None) -> Offer:
         if not cloud and node.place.charge_mj() is not None:

@@ -78,7 +78,7 @@ async def noted(node: Node, network: Network, training: Awaitable[T]) -> T:
 
 
 def serve(node: Node) -> None:
-    """Tell the server, and nobody else, from now on."""
+    """Tell the server from now on; others get a RemoteError."""
 
     async def status(asker: str, _: Offer | None) -> Offer:
         if asker not in node.peers("server"):

@@ -28,7 +28,7 @@ MAX_CLIENTS = 4096
 
 
 def serve(node: Node) -> None:
-    """Answer the server's four questions from now on."""
+    """Answer the server's four questions from now on; a RemoteError refuses one of them."""
 
     async def join(asker: str, call: Offer | None) -> Offer:
         _from_server(node, asker)
@@ -80,7 +80,7 @@ def serve(node: Node) -> None:
     node.serve(masks_join=join, masks_share=share, masks_present=present, masks_open=unmask)
 
 
-async def put_on(node: Node, numbers: Words) -> Words:
+async def put_on(node: Node, numbers_V: Words) -> Words:
     """The numbers of this round's update with this session's masks on.
 
     Raises:
@@ -91,7 +91,7 @@ async def put_on(node: Node, numbers: Words) -> Words:
     if session.used or session.opened:
         raise RemoteError("the masks of this round are on an update already; on a second they would tell the difference")
     node.memory.update(masks=msgspec.structs.replace(session, used=True))
-    on: Words = await node.compute(masked, numbers, masks_of(session))
+    on: Words = await node.compute(masked, numbers_V, masks_of(session))
     return on
 
 

@@ -87,7 +87,7 @@ class Privacy(Step):
             size, of = worst_size, worst_of
         # Noise at the clients is against the server, which knows whom it drew: nothing is gained by drawing.
         sampling: Sampling = "all" if self.options.at == "client" else self.sampling
-        made = promise(self.options.noise, self.options.delta, releases, sampling=sampling, of=of, size=size, share=self.share)
+        made = promise(self.options.noise, self.options.delta, releases, sampling=sampling, of=of, drawn=size, share=self.share)
         self._record(node, made)
         return {"releases": releases, "drawn": (size, of)}
 

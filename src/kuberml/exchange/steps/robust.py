@@ -39,7 +39,7 @@ class Median(Step):
     """Of each value."""
 
     async def combine(self, node: Node, number: int, updates: Updates) -> Updates:
-        """One of all."""
+        """The median, which counts as much as all together."""
         return _one(updates, await node.compute(robust.median, _values(updates))) if updates else updates
 
 
@@ -50,7 +50,7 @@ class Trimming(Step):
     options: TrimmedMean
 
     async def combine(self, node: Node, number: int, updates: Updates) -> Updates:
-        """One of all."""
+        """The trimmed mean, which counts as much as all together."""
         share = self.options.share
         return _one(updates, await node.compute(robust.trimmed_mean, _values(updates), share)) if updates else updates
 
@@ -62,7 +62,7 @@ class Centring(Step):
         self.options, self._centre_P = options, None
 
     async def combine(self, node: Node, number: int, updates: Updates) -> Updates:
-        """One of all."""
+        """The clipped mean, which is the next round's centre too."""
         if not updates:
             return updates
         values = _values(updates)

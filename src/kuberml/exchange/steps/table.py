@@ -1,7 +1,7 @@
 """Which steps go together, with which paradigms and policies, and why not. docs/steps.md shows the same table; a test compares.
 
 A paradigm says what its server does with updates: "sum" (a cohort's mean is all it needs), "each" (a cohort, and it looks at
-every client's model), "stream" (one by one, as they come); "gossip": there is no server; "own": what clients hand in is something else.
+every client's model), "stream" (one by one, as they come); "gossip": there is no server; "own": clients hand in something else.
 """
 
 from __future__ import annotations

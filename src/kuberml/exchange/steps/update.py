@@ -12,7 +12,7 @@ from kuberml.exchange.states import Vectors
 from kuberml.knowledge.kinds.delta import Delta
 from kuberml.knowledge.kinds.sealed import Sealed
 from kuberml.knowledge.kinds.weights import Weights
-from kuberml.learning.steps.compression import Codes, Places
+from kuberml.learning.steps.compression import Codes, Positions
 from kuberml.learning.steps.secrets import Words
 from kuberml.learning.types import Array
 
@@ -38,7 +38,7 @@ class Update:
 
     values_P: Array
     weight: float = 1.0
-    places_k: Places | None = None
+    places_k: Positions | None = None
     codes_P: Codes | None = None
     scale: np.float32 = ONE
     words_V: Words | None = None

@@ -15,23 +15,23 @@ import numpy.typing as npt
 from kuberml.core.rng import rng
 from kuberml.learning.types import Array
 
-Places = npt.NDArray[np.uint32]
+Positions = npt.NDArray[np.uint32]
 Codes = npt.NDArray[np.int8]
 
 
-def largest(values_P: Array, fraction: float) -> Places:
+def largest(values_P: Array, fraction: float) -> Positions:
     """Rising places of the ceil(fraction P) values with the largest size, uint32 [k]; of equal ones the first."""
     k = max(1, math.ceil(fraction * values_P.size))
     return np.sort(np.argsort(-np.abs(values_P), kind="stable")[:k]).astype(np.uint32)
 
 
-def common(count: int, fraction: float, seed: int) -> Places:
+def common(count: int, fraction: float, seed: int) -> Positions:
     """Rising places of ceil(fraction count) values drawn from a seed that everybody has, uint32 [k]."""
     k = max(1, math.ceil(fraction * count))
     return np.sort(rng(seed, "support").choice(count, k, replace=False)).astype(np.uint32)
 
 
-def only(values_P: Array, places_k: Places) -> Array:
+def only(values_P: Array, places_k: Positions) -> Array:
     """The vector with zeros everywhere but at these places, float32 [P]."""
     kept_P = np.zeros_like(values_P)
     kept_P[places_k] = values_P[places_k]

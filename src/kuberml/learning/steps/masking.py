@@ -70,12 +70,12 @@ def scale_for(count: int, limit: float) -> float:
     return float((TOP // count - 1) / limit)
 
 
-@job(flops=lambda numbers, masks: 10 * numbers.size * len(masks))
-def masked(numbers: Words, masks: list[Mask]) -> Words:
+@job(flops=lambda numbers_V, masks: 10 * numbers_V.size * len(masks))
+def masked(numbers_V: Words, masks: list[Mask]) -> Words:
     """The numbers with all masks on, modulo 2^32, uint32 [V]."""
-    total_V = numbers.copy()
+    total_V = numbers_V.copy()
     for mask in masks:
-        stream_V = words(mask.seed, numbers.size)
+        stream_V = words(mask.seed, numbers_V.size)
         total_V += stream_V if mask.added else -stream_V
     return total_V
 

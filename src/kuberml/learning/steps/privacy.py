@@ -50,14 +50,14 @@ def noised(values: Array, deviation: float, secret: bytes) -> Array:
 
 
 def promise(
-    noise: float, delta: float, releases: int, *, sampling: Sampling = "all", of: int = 1, size: int = 1, share: float = 1.0
+    noise: float, delta: float, releases: int, *, sampling: Sampling = "all", of: int = 1, drawn: int = 1, share: float = 1.0
 ) -> Promise:
     """What `releases` sums with this noise promise to each client.
 
     Args:
         noise, delta, releases: see `Promise`.
         sampling: who is in a round.
-        of, size: "uniform": how many clients there are, and how many of them are drawn.
+        of, drawn: "uniform": how many clients there are, and how many of them are drawn.
         share: "poisson": the chance of each.
 
     Raises:
@@ -69,8 +69,8 @@ def promise(
         from dp_accounting.rdp import RdpAccountant
     except ImportError as error:
         raise MissingExtra("the step 'dp'", "privacy") from error
-    if sampling == "uniform" and size < of:
-        event = dp_event.SampledWithoutReplacementDpEvent(of, size, dp_event.GaussianDpEvent(noise / 2))
+    if sampling == "uniform" and drawn < of:
+        event = dp_event.SampledWithoutReplacementDpEvent(of, drawn, dp_event.GaussianDpEvent(noise / 2))
         accountant = RdpAccountant(neighboring_relation=NeighboringRelation.REPLACE_ONE)
     else:
         event = dp_event.GaussianDpEvent(noise)

@@ -72,10 +72,10 @@ def krum(updates: list[Array], liars: int, keep: int) -> list[int]:
     return sorted(np.argsort(krum_scores(updates, liars), kind="stable")[:keep].tolist())
 
 
-@job(flops=lambda updates, centre, radius, passes: 3 * passes * len(updates) * centre.size)
-def centred_clip(updates: list[Array], centre: Array, radius: float, passes: int) -> Array:
-    """`passes` times v <- v + mean over i of (x_i - v) min(1, radius / |x_i - v|), from v = centre; float32 [P]."""
-    at_P = centre.astype(np.float64)
+@job(flops=lambda updates, centre_P, radius, passes: 3 * passes * len(updates) * centre_P.size)
+def centred_clip(updates: list[Array], centre_P: Array, radius: float, passes: int) -> Array:
+    """`passes` times v <- v + mean over i of (x_i - v) min(1, radius / |x_i - v|), from v = centre_P; float32 [P]."""
+    at_P = centre_P.astype(np.float64)
     for _ in range(passes):
         moved_P = np.zeros_like(at_P)
         for update_P in updates:
