@@ -22,7 +22,6 @@ from kuberml.exchange.crowd import keep_busy
 from kuberml.exchange.gathering import taker
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
-from kuberml.exchange.policies import offloading
 from kuberml.exchange.policies.choosing import among_idle
 from kuberml.exchange.states import Vectors, packed
 from kuberml.knowledge.want import Offer
@@ -120,7 +119,6 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
 
     Each update is committed with what it changed. A restarted server asks everybody again; what was under way is lost.
     """
-    offloading.serve(node, cfg, node.learner, cloud=True)
     weights_P = await node.compute(init_state, node.learner, node.seed("init"))
     node.memory.setdefault(version=0, taken=0, weights=weights_P, **rule.start(weights_P))
     taking, choose = taker(node, cfg.deadline_s, cfg.chain), among_idle(node, cfg.choice)

@@ -8,17 +8,17 @@ Staleness counts the server's steps since x. The paper's privacy and secure aggr
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta
 
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
-from kuberml.exchange.policies import offloading
 from kuberml.exchange.states import Vectors
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
+from kuberml.learning.jobs import fit
 from kuberml.learning.learner import Learner
 from kuberml.learning.types import Array
 from kuberml.paradigms import fedasync, fedavg
@@ -30,8 +30,6 @@ COMMON_MODEL = True
 
 class Config(Handed, frozen=True, kw_only=True):
     """Options. `buffer`: the paper's K, and its best one; `server_lr`: how much of the mean change the server takes."""
-
-    offloads: ClassVar[bool] = True
 
     buffer: Annotated[int, Meta(ge=1)] = 10
     server_lr: Annotated[float, Meta(gt=0)] = 1.0
@@ -68,7 +66,7 @@ async def client(node: Node, cfg: Config) -> None:
 
     async def answer(own: Learner, _: int, start: Vectors) -> Offer:
         k = fedasync.next_fit(node.memory)
-        state = await offloading.trained(node, cfg, own, start["state"], node.seed("fit", k), k)
+        state = await node.compute(fit, own, start["state"], node.data.train, cfg.plan, node.seed("fit", k))
         update = Weights({"change": state - start["state"]}, node.data.counts)
         return await fedavg.hand_in(node, k, update, cfg, start)
 

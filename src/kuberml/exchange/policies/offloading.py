@@ -65,13 +65,12 @@ def serve(node: Node, cfg: Training, learner: Learner, *, cloud: bool) -> None:
     async def fit_for(asker: str, wish: Offer | None) -> Offer:
         if not cloud and node.place.charge_mj() is not None:
             raise RemoteError(f"{node.id} trains for nobody: it runs on its battery")
-        seed = (await fetch_numbers(node, wish))[0]
+        seed, number = await _read(node, wish)
         given = await _samples_of(node, NodeId(asker))
-        state = node.memory.weights if cloud else await _newest(node)
+        state = await _weights_of(node, number, cloud=cloud)
         made = await node.compute(fit_given, learner, state, *given, cfg.plan, seed)
         node.record("trained for", node=asker, samples=len(given[1]))
-        version = wish.signed.card.version if wish is not None else 0
-        return await node.publish(packed(made), slot=f"for-{asker}", version=version, listed=False)
+        return await node.publish(packed(made), slot=f"for-{asker}", version=number, listed=False)
 
     if cfg.offload.to:
         node.serve(fit_for=fit_for)
@@ -140,24 +139,25 @@ def _helpers(node: Node, options: Offload) -> list[NodeId]:
     return [*edge, *(node.peers("server") if options.to in ("cloud", "best") else ())]
 
 
-async def fetch_numbers(node: Node, wish: Offer | None) -> list[int]:
-    """The one whole number of a wish.
-
-    Raises:
-        RemoteError: there is none; and as `Node.fetch`.
-    """
+async def _read(node: Node, wish: Offer | None) -> tuple[int, int]:
+    """(seed, round) of a wish."""
     content = None if wish is None else await node.fetch(wish)
     found = content.tensors.get("seed") if isinstance(content, Weights) else None
-    if found is None or found.shape != (1,) or found.dtype != np.int64:
+    if wish is None or found is None or found.shape != (1,) or found.dtype != np.int64:
         raise RemoteError("a seed is needed, and none was sent")
-    numbers: list[int] = found.tolist()
-    return numbers
+    return int(found[0]), wish.signed.card.version
 
 
-async def _newest(node: Node) -> Array:
-    """The weights that the server sent last."""
+async def _weights_of(node: Node, number: int, *, cloud: bool) -> State:
+    """The weights that a round begins with: who is late gets nothing, not other weights."""
+    if cloud:
+        if node.memory.get("round") != number:
+            raise RemoteError(f"round {number} is over")
+        return node.memory.weights
     offers = await node.latest(node.peers("server"), slot="global", timeout_s=PATIENCE_S)
-    return await fetch_state(node, offers[0] if offers else None)
+    if not offers or offers[0].signed.card.version != number:
+        raise RemoteError(f"the weights of round {number} are not to be had")
+    return await fetch_state(node, offers[0])
 
 
 async def _samples_of(node: Node, asker: NodeId) -> tuple[Array, IntArray, tuple[LabelId, ...]]:

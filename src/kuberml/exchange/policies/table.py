@@ -30,7 +30,7 @@ def check(policy: Policy, offload: Offload, steps: Steps, collects: Collects, *,
     if not offloads:
         raise ConfigError(
             f"offload.to = {offload.to!r} cannot go with this paradigm: its clients train in a way of their own; it goes with"
-            " fedavg, fedadam, fedyogi, feddf and fedbuff"
+            " fedavg, fedavg-head, fedadam, fedyogi and feddf"
         )
     for name in ("dp", "masks"):
         if name in steps.names:
