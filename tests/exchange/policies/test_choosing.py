@@ -84,7 +84,7 @@ def test_what_privacy_counts_on_cannot_be_foreseen_from_the_seed() -> None:
 
 
 def test_the_rarest_come_first() -> None:
-    """c0 was there at every look, c3 at the last only: c3 has the least, then whoever was seen half of the time."""
+    """c0 7 of 7 looks, c1 5 of 6 since it was first seen, c2 2 of 2, c3 1 of 1: 8 / 9, 6 / 8, 3 / 4 and 2 / 3."""
 
     async def server(node: Node) -> list[str]:
         await node.sleep(0.1)
@@ -98,7 +98,7 @@ def test_the_rarest_come_first() -> None:
 
     made = Town("server", *NAMES, roles={"server": "server", **dict.fromkeys(NAMES, "client")})
     found = made.run(server=server, **dict.fromkeys(NAMES, client))["server"]
-    assert found == ["c2", "c3"]
+    assert found in (["c1", "c3"], ["c2", "c3"])
 
 
 @pytest.mark.parametrize(
