@@ -1,5 +1,7 @@
 """Delivery beside raw sockets, whole files and gRPC: `python benchmarks/delivery.py [--quick] [--json FILE]` (about 6 minutes).
 
+`--parts sizes many line requests`, `--sizes 1 100 1000`, `--who tcp "ours, HTTP, disk"` and `--rounds 5` run a slice of it.
+
 Rounds are interleaved: every contestant moves the same blob once in each round, the order is the table's, the first round warms
 up and is not counted; the table gives medians, and ratios to raw TCP (or raw TLS) of the same rounds. One client process, the
 holders in another, the hub in a third. Look at ratios: on a machine that does something else as well, speeds are its speeds.
@@ -102,26 +104,35 @@ def _has_grpc() -> bool:
     return True
 
 
-async def measure(folder: Path, quick: bool) -> list[dict[str, Any]]:
-    sizes = (1, 100) if quick else (1, 100, 1000)
-    contents = {size: os.urandom(size * MIB) for size in sizes}
+async def measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
+    contents = {size: os.urandom(size * MIB) for size in given.sizes}
     with FolderStore(folder / "vault") as vault:
         for content in contents.values():
             vault.put(content)
         refs = {size: refer(content) for size, content in contents.items()}
-        small = [os.urandom(10 * MIB) for _ in range(64)]
+        small = [os.urandom(10 * MIB) for _ in range(64 if "many" in given.parts else 0)]
         for content in small:
             vault.put(content)
         many = [refer(content) for content in small]
         del small
         await asyncio.to_thread(os.sync)
         with peers(folder) as at:
-            return await _measured(folder, at, contents, refs, many, 3 if quick else 5)
+            return await _measured(folder, at, contents, refs, many, given)
 
 
 async def _measured(
-    folder: Path, at: dict[str, Any], contents: dict[int, bytes], refs: dict[int, BlobRef], many: list[BlobRef], count: int
+    folder: Path,
+    at: dict[str, Any],
+    contents: dict[int, bytes],
+    refs: dict[int, BlobRef],
+    many: list[BlobRef],
+    given: argparse.Namespace,
 ) -> list[dict[str, Any]]:
+    count, parts = given.rounds, given.parts
+
+    def chosen(contest: Contest) -> Contest:
+        return {name: move for name, move in contest.items() if not given.who or name in given.who}
+
     tls = certificates(folder, "client")
     reader = BlobReader(ssl=tls.client_context())
     context = tls.client_context()
@@ -150,26 +161,26 @@ async def _measured(
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{at['rpc']['port']}", options))
             memory["gRPC stream"] = lambda ref: over_grpc(channel, ref)
         url = f"http://127.0.0.1:{at['holder']['http']}"
-        for size, ref in refs.items():
+        for size, ref in refs.items() if "sizes" in parts else ():
             disk: Contest = {
                 "whole file, then hash": lambda ref: asyncio.to_thread(whole_file, url, ref, folder),
                 "plain write, fsync": lambda ref, size=size: asyncio.to_thread(plain_write, contents[size], folder),
                 "ours, HTTP, disk": lambda ref: ours(own, "holder", ref, taken),
             }
-            found += rows(f"{size} MiB", await rounds(memory | disk, ref, count, pids), size * MIB)
-            show(found[-len(memory | disk) :])
-        took = await rounds(memory, many[0], count, pids, many)
-        found += rows("64 x 10 MiB", took, 640 * MIB)
-        show(found[-len(memory) :])
-        distant: Contest = {
-            "tcp (the line's own ceiling)": lambda ref: asyncio.to_thread(raw, at["line"]["tcp"], ref),
-            "ours, HTTP, memory": lambda ref: ours(far, "holder", ref),
-        }
+            found += show(rows(f"{size} MiB", await rounds(chosen(memory | disk), ref, count, pids), size * MIB))
+        if "many" in parts:
+            took = await rounds(chosen(memory), many[0], count, pids, many)
+            found += show(rows("64 x 10 MiB", took, 640 * MIB))
         largest = max(refs)
-        found += rows(f"{largest} MiB, 50 ms", await rounds(distant, refs[largest], count, pids), largest * MIB)
-        show(found[-2:])
-        found += await requests(world, {name: memory[name] for name in memory if "ours" in name or name == "tcp"}, refs[100], 4)
-        show(found[-5:])
+        if "line" in parts:
+            distant: Contest = {
+                "tcp (the line's own ceiling)": lambda ref: asyncio.to_thread(raw, at["line"]["tcp"], ref),
+                "ours, HTTP, memory": lambda ref: ours(far, "holder", ref),
+            }
+            found += show(rows(f"{largest} MiB, 50 ms", await rounds(distant, refs[largest], count, pids), largest * MIB))
+        if "requests" in parts:
+            bulk = {name: move for name, move in chosen(memory).items() if "ours" in name or name == "tcp"}
+            found += show(await requests(world, bulk, refs[largest], 4))
     return found
 
 
@@ -177,13 +188,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="1 and 100 MiB, three rounds")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--parts", nargs="+", default=["sizes", "many", "line", "requests"], metavar="PART")
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="MIB")
+    parser.add_argument("--who", nargs="+", metavar="NAME", help="of the rows; default: all")
+    parser.add_argument("--rounds", type=int)
     given = parser.parse_args()
+    given.sizes = given.sizes or ([1, 100] if given.quick else [1, 100, 1000])
+    given.rounds = given.rounds or (3 if given.quick else 5)
     with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(Path(folder), given.quick))
+        found = asyncio.run(measure(Path(folder), given))
     for who, (base, least) in TARGETS.items():
         for row in found:
-            if row["who"] == who and row["what"].endswith("00 MiB"):
-                ratio = row.get(f"x {base}", 0.0)
+            ratio = row.get(f"x {base}")
+            if ratio is not None and row["who"] == who and row["what"].endswith("00 MiB"):
                 print(f"{row['what']}: {who}: {ratio:.2f} of {base}, {'held' if ratio >= least else 'NOT HELD'}: {least:.2f}")
     print(f"peak RSS of the client: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB (it keeps the blobs, too)")
     if given.json:

@@ -17,17 +17,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from blake3 import blake3
 
 from kuberml.core.ids import NodeId, digest_of
+from kuberml.core.seam import Intake
 from kuberml.exchange.delivery import Delivery
 from kuberml.knowledge.card import BlobRef
 from kuberml.vault.folder import FolderStore
+from kuberml.vault.growing_hash import GrowingHash
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.transport import LiveTransport
 
 MIB = 1 << 20
 Contest = dict[str, Callable[[BlobRef], Awaitable[None]]]
+Spent = tuple[float, float, float]
+"""Seconds: on the wall, of processors here, of processors in the peers' processes."""
 
 
 class Memory:
@@ -52,19 +55,22 @@ class Memory:
 
 
 class MemoryPart:
-    """One blob under way in memory: written in place, hashed at the end in a thread."""
+    """One blob under way in memory, hashed as a whole while it comes, as in the vault."""
 
     is_new = True
 
     def __init__(self, blobs: dict[str, memoryview], digest: str, size_bytes: int) -> None:
         self._blobs, self._digest = blobs, digest
-        self._content = memoryview(np.empty(size_bytes, np.uint8))
+        self._array = np.empty(size_bytes, np.uint8)
+        self._content = memoryview(self._array)
+        self._hash = GrowingHash(lambda start, stop: self._content[start:stop])
 
     def write(self, start: int, content: memoryview) -> None:
-        self._content[start : start + len(content)] = content
+        np.copyto(self._array[start : start + len(content)], np.frombuffer(content, np.uint8))  # others may run meanwhile
+        self._hash.add(start, content)
 
     def finish(self) -> None:
-        assert blake3(self._content).hexdigest() == self._digest
+        assert self._hash.hexdigest(len(self._content)) == self._digest
         self._blobs[self._digest] = self._content
 
     def close(self) -> None:
@@ -84,6 +90,9 @@ class Wire:
 
     async def read(self, holder: NodeId, digest: Any, start: int, stop: int, *, timeout_s: float) -> bytes:
         return await self._reader.read(self._url, digest, start, stop, stall_s=timeout_s)
+
+    async def stream(self, holder: NodeId, digest: Any, start: int, stop: int, intake: Intake, *, timeout_s: float) -> None:
+        await self._reader.read(self._url, digest, start, stop, stall_s=timeout_s, intake=intake)
 
 
 async def ours(transport: Any, holder: str, ref: BlobRef, vault: FolderStore | None = None) -> None:
@@ -134,38 +143,40 @@ async def over_grpc(channel: Any, ref: BlobRef) -> None:
     assert got == ref.size_bytes
 
 
-def cpu_s(others: list[int]) -> float:
+def cpu_s(others: list[int]) -> tuple[float, float]:
     """Processor time of this process and of the peers so far: what a busy machine cannot change much."""
-    spent = time.process_time()
+    spent = 0.0
     for pid in others:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return spent
+    return time.process_time(), spent
 
 
 async def rounds(
     contest: Contest, ref: BlobRef, count: int, pids: list[int], many: list[BlobRef] | None = None
-) -> dict[str, list[tuple[float, float]]]:
+) -> dict[str, list[Spent]]:
     """Wall and processor seconds of each contestant in each counted round; `many` blobs at once instead of one."""
-    took: dict[str, list[tuple[float, float]]] = {name: [] for name in contest}
+    took: dict[str, list[Spent]] = {name: [] for name in contest}
     for number in range(count + 1):
         for name, move in contest.items():
             began, cpu = time.perf_counter(), cpu_s(pids)
             async with asyncio.timeout(300):
                 await asyncio.gather(*(move(one) for one in many or [ref]))
             if number:
-                took[name].append((time.perf_counter() - began, cpu_s(pids) - cpu))
+                here_s, there_s = cpu_s(pids)
+                took[name].append((time.perf_counter() - began, here_s - cpu[0], there_s - cpu[1]))
     return took
 
 
-def rows(title: str, took: dict[str, list[tuple[float, float]]], size_bytes: int) -> list[dict[str, Any]]:
+def rows(title: str, took: dict[str, list[Spent]], size_bytes: int) -> list[dict[str, Any]]:
     found = []
     for name, times in took.items():
         row: dict[str, Any] = {
             "what": title,
             "who": name,
-            "MB/s": size_bytes / 1e6 / statistics.median(wall for wall, _ in times),
-            "cpu s/GB": statistics.median(cpu for _, cpu in times) / size_bytes * 1e9,
+            "MB/s": size_bytes / 1e6 / statistics.median(wall for wall, _, _ in times),
+            "cpu s/GB here": statistics.median(here for _, here, _ in times) / size_bytes * 1e9,
+            "peers": statistics.median(there for _, _, there in times) / size_bytes * 1e9,
         }
         for base in ("tcp", "tls", "plain write, fsync"):
             if base in took:  # paired by round: what slows a round down slows both
@@ -174,7 +185,8 @@ def rows(title: str, took: dict[str, list[tuple[float, float]]], size_bytes: int
     return found
 
 
-def show(found: list[dict[str, Any]]) -> None:
+def show(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in found:
         rest = "  ".join(f"{name} {value:8.2f}" for name, value in row.items() if isinstance(value, float))
         print(f"{row['what']:16} {row['who']:32} {rest}", flush=True)
+    return found

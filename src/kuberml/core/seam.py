@@ -7,7 +7,7 @@ Each has a contract test in `tests/contracts/` that every implementation passes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.jobs import JobFunction
@@ -84,6 +84,30 @@ class Transport(Protocol):
         Raises:
             Unreachable: not within timeout_s (simulated: in all; live: of silence).
             RemoteError: the holder does not have it, or not that range.
+        """
+        ...
+
+
+class Intake(Protocol):
+    """Takes the bytes of one read, in order, while they come; of several threads, one after the other."""
+
+    def room(self) -> memoryview:
+        """Where the next bytes are to be put: one byte or more, as many as are left at most. Ask again after `came`."""
+        ...
+
+    def came(self, count: int) -> bool:
+        """So many bytes were put there. Whether more are wanted; if not, stop reading."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A transport that can hand over what it reads while it comes, so that it is verified at once and never held as a whole."""
+
+    async def stream(self, holder: NodeId, digest: Digest, start: int, stop: int, intake: Intake, *, timeout_s: float) -> None:
+        """As `Transport.read`, but into `intake`, in a thread beside the loop; returns early if that wants no more.
+
+        When this is cancelled, the thread may give `intake` a little more.
         """
         ...
 

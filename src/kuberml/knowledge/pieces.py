@@ -104,7 +104,16 @@ def check_piece(ref: BlobRef, index: int, piece: bytes | memoryview) -> None:
     start, stop = span(ref, index)
     if len(piece) != stop - start:
         raise RemoteError(f"piece {index} of blob {ref.digest[:12]} has {len(piece)} bytes, not {stop - start}")
-    if blake3(piece).digest() != hash_of(ref, index):
+    check_digest_of_piece(ref, index, blake3(piece).digest())
+
+
+def check_digest_of_piece(ref: BlobRef, index: int, digest: bytes) -> None:
+    """Check the 32-byte BLAKE3 of what came as piece `index`, where it was hashed while it came.
+
+    Raises:
+        RemoteError: these are not its bytes.
+    """
+    if digest != hash_of(ref, index):
         raise RemoteError(f"piece {index} of blob {ref.digest[:12]} is not what its author signed")
 
 

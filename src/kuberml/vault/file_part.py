@@ -6,10 +6,11 @@ What is there after a kill or a power cut is found out by hashing it: holes and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
@@ -18,10 +19,12 @@ from blake3 import blake3
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest
+from kuberml.vault.growing_hash import GrowingHash
 from kuberml.vault.memory_part import nonsense
 
 T = TypeVar("T")
-CHUNK_BYTES = 1 << 20
+FLUSH_BYTES = 16 << 20
+"""Written to the file at most before the disk begins with it: at the end there is little left to wait for."""
 
 
 class FilePart:
@@ -52,56 +55,57 @@ class FilePart:
         self.path, self.digest, self.size_bytes = path, digest, size_bytes
         self._descriptor: int | None = descriptor
         self._keep, self._let_go, self._threads = keep, let_go, threads
-        self._lock = threading.RLock()
-        self._hasher, self._hashed = blake3(), 0
-        self._later: dict[int, int] = {}  # ranges behind the gap at `_hashed`: start -> stop
+        self._state = threading.Condition()
+        self._users = 0  # threads that are reading or writing just now
+        self._unflushed: list[tuple[int, int]] = []
+        self._hash = GrowingHash(lambda start, stop: os.pread(descriptor, stop - start, start))
         self.is_new = os.fstat(descriptor).st_size == 0
         os.ftruncate(descriptor, size_bytes)
 
     def write(self, start: int, content: bytes | memoryview) -> None:
         """See the seam."""
-        with self._lock:
-            descriptor = self._open(start, start + len(content))
+        with self._using(start, start + len(content)) as descriptor:
             rest, at = memoryview(content), start
             while rest:
                 count = os.pwrite(descriptor, rest, at)
                 rest, at = rest[count:], at + count
-            self._hash(descriptor, start, content)
+            self._flush(descriptor, start, at)
+            self._hash.add(start, content)
 
     def has(self, start: int, stop: int, blake3: bytes) -> bool:
         """See the seam."""
-        with self._lock:
-            descriptor = self._open(start, stop)
+        with self._using(start, stop) as descriptor:
             if _is_hole(descriptor, start, stop):
                 return False
             content = os.pread(descriptor, stop - start, start)
             if _digest(content) != blake3:
                 return False
-            self._hash(descriptor, start, content)
+            self._hash.add(start, content)
             return True
 
     def read(self, start: int, stop: int) -> bytes:
         """See the seam."""
-        with self._lock:
-            return os.pread(self._open(start, stop), stop - start, start)
+        with self._using(start, stop) as descriptor:
+            return os.pread(descriptor, stop - start, start)
 
     def finish(self) -> None:
         """See the seam."""
-        with self._lock:
-            descriptor = self._open(0, 0)
-            self._read_on(descriptor, self.size_bytes)
-            if self._hasher.hexdigest() != self.digest:
+        try:
+            with self._using(0, 0) as descriptor:
+                is_right = self._hash.hexdigest(self.size_bytes) == self.digest
+                if is_right:
+                    os.fsync(descriptor)
+                    self._keep(self.path)
+            if not is_right:
                 self.discard()
                 raise RemoteError(nonsense(self.digest))
-            try:
-                os.fsync(descriptor)
-                self._keep(self.path)
-            finally:
-                self.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """See the seam."""
-        with self._lock:
+        """See the seam. Waits for threads that are writing."""
+        with self._state:
+            self._state.wait_for(lambda: not self._users)
             if self._descriptor is not None:
                 os.close(self._descriptor)
                 self._descriptor = None
@@ -109,7 +113,7 @@ class FilePart:
 
     def discard(self) -> None:
         """See the seam."""
-        with self._lock:
+        with self._state:
             if self._descriptor is not None:
                 self.path.unlink(missing_ok=True)
                 self.close()
@@ -118,34 +122,33 @@ class FilePart:
         """See the seam: in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads(), work)
 
-    def _open(self, start: int, stop: int) -> int:
-        if self._descriptor is None:
-            raise ValueError(f"blob {self.digest[:12]} is not open")
-        if not 0 <= start <= stop <= self.size_bytes:
-            raise ValueError(f"bytes {start}..{stop} are outside a blob of {self.size_bytes} bytes")
-        return self._descriptor
+    @contextlib.contextmanager
+    def _using(self, start: int, stop: int) -> Iterator[int]:
+        """The descriptor, which stays open inside this block."""
+        with self._state:
+            if self._descriptor is None:
+                raise ValueError(f"blob {self.digest[:12]} is not open")
+            if not 0 <= start <= stop <= self.size_bytes:
+                raise ValueError(f"bytes {start}..{stop} are outside a blob of {self.size_bytes} bytes")
+            self._users += 1
+            descriptor = self._descriptor
+        try:
+            yield descriptor
+        finally:
+            with self._state:
+                self._users -= 1
+                self._state.notify_all()
 
-    def _hash(self, descriptor: int, start: int, content: bytes | memoryview) -> None:
-        """Take verified bytes into the hash of the whole: at once where they follow, else when the gap is closed."""
-        stop = start + len(content)
-        if start < self._hashed:  # written a second time: what was hashed may be gone
-            self._hasher, self._hashed = blake3(), 0
-            self._later.clear()
-        elif start > self._hashed:
-            self._later[start] = stop
-        else:
-            self._hasher.update(content)
-            self._hashed = stop
-            while self._hashed in self._later:
-                self._read_on(descriptor, self._later.pop(self._hashed))
-
-    def _read_on(self, descriptor: int, stop: int) -> None:
-        while self._hashed < stop:
-            content = os.pread(descriptor, min(CHUNK_BYTES, stop - self._hashed), self._hashed)
-            if not content:
-                raise OSError(f"{self.path} ends at {self._hashed} bytes, not at {self.size_bytes}")
-            self._hasher.update(content)
-            self._hashed += len(content)
+    def _flush(self, descriptor: int, start: int, stop: int) -> None:
+        """Have the disk begin with what was written, now and then, without waiting for it."""
+        with self._state:
+            self._unflushed.append((start, stop))
+            if sum(end - begin for begin, end in self._unflushed) < FLUSH_BYTES:
+                return
+            some, self._unflushed = self._unflushed, []
+        if hasattr(os, "posix_fadvise"):
+            for one in some:  # what is not on the disk yet stays in memory, too
+                os.posix_fadvise(descriptor, one[0], one[1] - one[0], os.POSIX_FADV_DONTNEED)
 
 
 def _digest(content: bytes) -> bytes:

@@ -1,14 +1,16 @@
 """The edges' word: every new version is published, edges try it on data of their own, and say signed what they found.
 
-An edge compares the new model with the one before *among the labels that the one before knew*. The cloud pools what they say by
-how far each agreed so far with what public samples show (`exchange.standing`), or, without any, with the majority. Where
-enough of them found that a label was lost, the version goes, and what it brought is tried again alone.
+An edge compares the balanced heads (`fair`) of the new model and the one before *among the labels that the one before knew*.
+The cloud pools what they say by how far each agreed so far with what public samples show (`exchange.standing`), or, without
+any, with the majority. Where enough of them found that a label was lost, the version goes, and what it brought is tried again
+alone.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from kuberml.core.errors import RemoteError, Unreachable
@@ -23,6 +25,7 @@ from kuberml.exchange.node import Node
 from kuberml.exchange.standing import Standing
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.ridge import Head
 from kuberml.knowledge.verdict import Verdict, aggregate, sign_verdict
 from kuberml.knowledge.want import Offer
@@ -31,7 +34,7 @@ from kuberml.learning.extractors import built, features
 from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import DataRef
 
-SLOT, ASK = "served", "examine"
+SLOT, ASK, FAIR = "served", "examine", "fair"
 EXAMINERS, PUBLISHER = "client", "server"
 """Roles: whom a cloud asks, and by whom an edge lets itself be asked."""
 
@@ -46,17 +49,18 @@ class Examination:
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
         self._heard_ms = 0
 
-    async def hold(self, served: Served, entry: Entry) -> str:
+    async def hold(self, served: Served, fair: Head, entry: Entry) -> str:
         """Publish a version and let it be tried. Why it must go; "" if it may stay."""
         assert isinstance(served.predictor, HeadOn), "a version is a head on the extractor"
         head, before = served.predictor.head, self._node.own(SLOT)
         counts = {label: sum(part.samples for part in parts) for label, parts in served.taught.items()}
         parents = () if before is None else (before.signed.digest,)
-        offer = await self._node.publish(heads.packed(head, counts), slot=SLOT, version=served.number, keep=2, parents=parents)
+        content = packed(head, fair, counts)
+        offer = await self._node.publish(content, slot=SLOT, version=served.number, keep=2, parents=parents)
         card = offer.signed.digest
         mine = {label: n for label, n in self._counts.items() if label in head.labels}
         if mine:
-            right = {label: round(entry.recall.get(label, 0.0) * n) for label, n in mine.items()}
+            right = {label: round(entry.fair.get(label, 0.0) * n) for label, n in mine.items()}
             self._standing.heard(Verdict(card, self._node.author, self._node.author, mine, right, self._node.now_ms))
         async for _ in self._node.ask(self._node.peers(EXAMINERS), ASK, offer, timeout_s=self._rules.patience_s):
             pass
@@ -91,14 +95,14 @@ class Examiner:
         if about is None or asker not in self._node.peers(PUBLISHER):
             return
         try:
-            head = heads.unpacked(await self._node.fetch(about))
+            head, fair = unpacked(await self._node.fetch(about))
         except (RemoteError, Unreachable) as error:
             self._node.record("undelivered", card=about.signed.digest, why=str(error))
             return
         signed, known = about.signed, self._known
         before = known[1] if known is not None and known[0] in signed.card.parents else None
-        counts = await self._node.compute(compared, self._extractor, before, head, self._node.data.heldout)
-        self._known = (signed.digest, head)
+        counts = await self._node.compute(compared, self._extractor, before, fair, self._node.data.heldout)
+        self._known = (signed.digest, fair)
         if counts:
             await self._node.testify(sign_verdict(self._verdict(signed, counts, compares=before is not None),
                                                   self._node.place.keys))  # fmt: skip
@@ -114,6 +118,27 @@ class Examiner:
             at_ms=self._node.now_ms,
             before={label: was for label, (_, _, was) in counts.items()} if compares else {},
         )
+
+
+def packed(head: Head, fair: Head, counts: dict[LabelId, int]) -> Weights:
+    """A version as a package: the head that answers, and the balanced one that is judged."""
+    answers = heads.packed(head, counts)
+    return msgspec.structs.replace(answers, tensors={**answers.tensors, FAIR: fair.weights_dC})
+
+
+def unpacked(content: Any) -> tuple[Head, Head]:
+    """Both heads of `packed`.
+
+    Raises:
+        RemoteError: it is not a version.
+    """
+    if not isinstance(content, Weights) or FAIR not in content.tensors:
+        raise RemoteError("not a version of a cloud model: that comes as weights, with a balanced head beside the other")
+    rest = {name: tensor for name, tensor in content.tensors.items() if name != FAIR}
+    head, fair_dC = heads.unpacked(msgspec.structs.replace(content, tensors=rest)), content.tensors[FAIR]
+    if fair_dC.dtype != np.float64 or fair_dC.shape != head.weights_dC.shape:
+        raise RemoteError(f"the balanced head is {fair_dC.dtype} {fair_dC.shape}, the other float64 {head.weights_dC.shape}")
+    return head, msgspec.structs.replace(head, weights_dC=fair_dC)
 
 
 def _flops(extractor: Extractor, before: Any, head: Head, data: DataRef) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
+
 from kuberml.core.errors import InternalError, RemoteError
 from kuberml.core.ids import Digest
 from kuberml.core.values import loads
+from kuberml.exchange.continual.fair import Judged, judged
 from kuberml.exchange.continual.history import History, State
 from kuberml.exchange.continual.intake import Intake
 from kuberml.exchange.continual.trying import Sight, Tried, tried
@@ -29,6 +32,8 @@ class Model:
         self.contents: frozenset[Digest] = frozenset()
         self.sums: Statistics | None = None
         self.head: Head | None = None
+        self.fair: Head | None = None
+        """The balanced head of the sums, on which the gate judges; None: not asked for since they changed."""
 
     async def open(self) -> None:
         """As the history says it was.
@@ -66,12 +71,33 @@ class Model:
         add = [self._packet(content, arrived) for content in sorted(wanted - have)]
         drop = [self._packet(content, arrived) for content in sorted(have - wanted)]
         total = None if anew else self.sums
-        found: Tried = await self._node.compute(tried, total, add, drop, ridge, self.head, self.sight)
+        found: Tried = await self._node.compute(tried, total, add, drop, ridge, self.sight)
         return found
 
-    def adopt(self, contents: Collection[Digest], found: Tried) -> None:
+    async def judge(self, found: Tried) -> Judged:
+        """What a candidate would change."""
+        before = await self.fairly() if self.sums is not None else None
+        result: Judged = await self._node.compute(judged, found.sums, found.head.ridge, before, self.sight)
+        return result
+
+    async def fairly(self) -> Head:
+        """The balanced head of what is served."""
+        assert self.sums is not None, "something is served"
+        assert self.head is not None, "and so it has a head"
+        if self.fair is None:
+            self.fair = (await self._node.compute(judged, self.sums, self.head.ridge, None, None)).fair
+        return self.fair
+
+    def present(self) -> Tried:
+        """What is served, as a candidate that changes no sums."""
+        assert self.sums is not None, "something is served"
+        assert self.head is not None, "and so it has a head"
+        none = np.zeros(0, np.int64)
+        return Tried(self.sums, self.head, none, none)
+
+    def adopt(self, contents: Collection[Digest], found: Tried, fair: Head | None = None) -> None:
         """From now on this is what is served."""
-        self.contents, self.sums, self.head = frozenset(contents), found.sums, found.head
+        self.contents, self.sums, self.head, self.fair = frozenset(contents), found.sums, found.head, fair
 
     def _packet(self, content: Digest, arrived: Mapping[Digest, Statistics]) -> Statistics:
         if content in arrived:

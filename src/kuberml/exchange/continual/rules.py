@@ -21,10 +21,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         bound: an update that loses more than this share of the right answers about a protected label is refused ...
         guard: ... if chance explains the loss with less than this probability (one-sided sign test).
+        creep: and one after which it has lost this share since it was best, by updates that were each small enough.
         taken: new labels may take this share of a protected label's answers: similar classes do, a copy under a new name more.
         min_samples: of a label, fewer are no evidence.
         protected: labels that must not be lost; () = all that are served.
-        resembles: a packet lies about a label if its mean is that much nearer to another label's mean (squared distances).
+        resembles: a packet lies about a label if its mean is that near to another label's; see `trying.resemblances`.
         evaluate: publish every new model, so that edges evaluate it on data of their own and say what they found, signed.
         patience_s: with edges that are asked to evaluate.
         witnesses: edges of some standing that must agree that a label was lost before a served model is rolled back.
@@ -39,6 +40,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     bound: Share = 0.1
     guard: Share = 0.05
+    creep: Share = 0.3
     taken: Share = 0.5
     min_samples: Positive = 4
     protected: tuple[LabelId, ...] = ()

@@ -15,7 +15,6 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId
 from kuberml.core.jobs import job
 from kuberml.core.values import value
-from kuberml.exchange.trial import Change
 from kuberml.knowledge.algebra import merge_all, remove
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
@@ -39,19 +38,15 @@ class Sight(msgspec.Struct, frozen=True, eq=False):
 
 @value
 class Tried(msgspec.Struct, frozen=True, eq=False):
-    """The model of a set: its integers, their head; and what changed on public samples, None without any.
+    """The model of a set: its integers, their head; and how that answers public samples, empty without any.
 
     Attributes:
         sums, head: of the set.
-        change: against the model before, *among the labels that it knew*: what new labels take is no forgetting.
-        taken_C: of each label's answers, those that are right among the labels known before and now go to a new one.
-        right_C, count_C: right answers among all labels, of so many, for each label of the samples.
+        right_C, count_C: right answers, of so many, for each label of the samples.
     """
 
     sums: Statistics
     head: Head
-    change: Change | None
-    taken_C: IntArray
     right_C: IntArray
     count_C: IntArray
 
@@ -75,7 +70,6 @@ def tried(
     add: list[Statistics],
     drop: list[Statistics],
     ridge: float | None,
-    before: Head | None,
     sight: Sight | None,
 ) -> Tried:
     """The model of `total` with and without some packets.
@@ -89,19 +83,10 @@ def tried(
     head = solve(sums, ridge)
     if sight is None:
         none = np.zeros(0, np.int64)
-        return Tried(sums, head, None, none, none, none)
-    return Tried(sums, head, *judged(before, head, sight))
-
-
-def judged(before: Head | None, head: Head, sight: Sight) -> tuple[Change | None, IntArray, IntArray, IntArray]:
-    """The last four fields of `Tried`."""
+        return Tried(sums, head, none, none)
     classes = len(sight.labels)
     right_N = answers(head, sight) == sight.y_N
-    right_C, count_C = _per_label(sight.y_N[right_N], classes), _per_label(sight.y_N, classes)
-    if before is None:
-        return None, np.zeros_like(count_C), right_C, count_C
-    among_N = answers(head, sight, before.labels) == sight.y_N
-    return changed(before, head, sight), _per_label(sight.y_N[among_N & ~right_N], classes), right_C, count_C
+    return Tried(sums, head, per_label(sight.y_N[right_N], classes), per_label(sight.y_N, classes))
 
 
 def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) -> IntArray:
@@ -117,50 +102,61 @@ def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) 
     return found
 
 
-def changed(before: Head, after: Head, sight: Sight) -> Change:
-    """Answers of two heads on the samples of labels that the first knows, both choosing among those."""
-    known = [sight.labels.index(label) for label in before.labels if label in sight.labels]
-    mine_N = np.isin(sight.y_N, known)
-    y_N, classes = sight.y_N[mine_N], len(sight.labels)
-    was_N, now_N = ((answers(head, sight, before.labels) == sight.y_N)[mine_N] for head in (before, after))
-    return Change(sight.labels, _per_label(y_N[~was_N & now_N], classes), _per_label(y_N[was_N & ~now_N], classes),
-                  _per_label(y_N, classes))  # fmt: skip
+@value
+class Places(msgspec.Struct, frozen=True, eq=False):
+    """Where labels lie: C names, their means float64 [C, d], and how far chance has moved each (squared distance) [C]."""
+
+    labels: tuple[LabelId, ...]
+    means_Cd: Matrix
+    noise_C: Matrix
 
 
-def reference(sight: Sight | None, total: Statistics | None) -> tuple[tuple[LabelId, ...], Matrix]:
-    """Where labels lie: means of public samples where there are any, else of the model; names, float64 [C, d]."""
-    found: dict[LabelId, Matrix] = {}
+def places(sight: Sight | None, total: Statistics | None) -> Places:
+    """Of public samples where there are any, else of the model."""
+    found: dict[LabelId, tuple[Matrix, float]] = {}
     if total is not None:
-        means_Cd = (total.sums_dC[1:] / total.sums_unit / total.counts_C).T
-        found = dict(zip(total.labels, means_Cd, strict=True))
+        found = _places_of(total)
     if sight is not None:
         for position, label in enumerate(sight.labels):
-            found[label] = sight.z_Nd[sight.y_N == position].mean(axis=0, dtype=np.float64)
+            z_Nd = sight.z_Nd[sight.y_N == position].astype(np.float64)
+            found[label] = z_Nd.mean(axis=0), float(z_Nd.var(axis=0).sum()) / max(1, len(z_Nd) - 1)
     labels = tuple(sorted(found))
-    return labels, np.array([found[label] for label in labels])
+    return Places(labels, np.array([found[label][0] for label in labels]), np.array([found[label][1] for label in labels]))
 
 
-@job(flops=lambda packet, labels, means_Cd: 4 * len(packet.labels) * means_Cd.size)
-def resemblances(packet: Statistics, labels: tuple[LabelId, ...], means_Cd: Matrix) -> dict[LabelId, tuple[LabelId, float]]:
+@job(flops=lambda packet, where: 4 * len(packet.labels) * where.means_Cd.size + packet.gram_dd.size)
+def resemblances(packet: Statistics, where: Places) -> dict[LabelId, tuple[LabelId, float]]:
     """For each of a packet's labels that is known: the other label that its mean comes nearest to, and how near.
 
-    How near: squared distance to the other label's mean over that to its own: 1 is between them, 0 is the other one's. A packet
-    from another domain is far from all means, near 1; swapped labels come near 0.
+    How near: squared distance to the other label's mean, beyond chance, over the smaller of two: the distance to its own,
+    and the distance of the two labels. Swapped labels come near 0; a packet from another domain is far from all means, near 1.
     """
     found: dict[LabelId, tuple[LabelId, float]] = {}
+    known, labels = _places_of(packet), where.labels
     if len(labels) < 2:
         return found
-    for position, label in enumerate(packet.labels):
-        if label not in labels:
-            continue
-        mean_d = packet.sums_dC[1:, position] / packet.sums_unit / packet.counts_C[position]
-        away_C = ((means_Cd - mean_d) ** 2).sum(axis=1)
+    for label in (label for label in packet.labels if label in labels):
+        mean_d, noise = known[label]
+        away_C = np.maximum(((where.means_Cd - mean_d) ** 2).sum(axis=1) - where.noise_C - noise, 0.0)
         own = labels.index(label)
-        others_C = np.where(np.arange(len(labels)) == own, np.inf, away_C)
-        nearest = int(np.argmin(others_C))
-        found[label] = (labels[nearest], float(others_C[nearest] / away_C[own]) if away_C[own] > 0 else float("inf"))
+        between_C = ((where.means_Cd - where.means_Cd[own]) ** 2).sum(axis=1)
+        scale_C = np.minimum(away_C[own], between_C)
+        ratio_C = np.divide(away_C, scale_C, out=np.full(len(labels), np.inf), where=scale_C > 0)
+        ratio_C[own] = np.inf
+        nearest = int(np.argmin(ratio_C))
+        found[label] = (labels[nearest], float(ratio_C[nearest]))
     return found
 
 
-def _per_label(positions: IntArray, classes: int) -> IntArray:
-    return np.bincount(positions, minlength=classes).astype(np.int64)
+def _places_of(sums: Statistics) -> dict[LabelId, tuple[Matrix, float]]:
+    """Means of sums and how far chance moves them, with the scatter within all classes for each."""
+    means_Ck = (sums.sums_dC[1:] / sums.sums_unit / sums.counts_C).T
+    squares = float(np.trace(sums.gram_dd)) / sums.gram_unit - sums.samples
+    between = float((sums.counts_C * (means_Ck**2).sum(axis=1)).sum())
+    spread = (squares - between) / max(1, sums.samples - len(sums.labels))
+    return {label: (means_Ck[i], spread / int(sums.counts_C[i])) for i, label in enumerate(sums.labels)}
+
+
+def per_label(y_N: IntArray, classes: int) -> IntArray:
+    """How many of each label: int64 [C]."""
+    return np.bincount(y_N, minlength=classes).astype(np.int64)

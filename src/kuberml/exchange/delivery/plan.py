@@ -18,6 +18,8 @@ LATE_FACTOR = 3.0
 """A read is late when it takes so many times longer than reads took so far: it is asked for elsewhere too."""
 OVERDUE_PART = 0.5
 """After this part of the time until it is late, a read takes up no place any more: another may run beside it."""
+NEAR_S, NEAR_READS = 0.01, 2
+"""From a source that begins to answer within the first, so many reads at once are as quick as more, and nearly in order."""
 TICK_S = 0.001
 """Added to every wait, so that the clock has passed the moment that was waited for."""
 
@@ -33,6 +35,8 @@ class Job:
     stop: int
     started_s: float
     is_late: bool = False
+    has_begun: bool = False
+    """Its first bytes have come."""
     twin: Job | None = field(default=None, repr=False)
     """The other read of the same bytes."""
 
@@ -52,6 +56,9 @@ class Plan:
         self.jobs: list[Job] = []
         self.left_bytes = ref.cuts[count - 1]
         self._claimed = bytearray(count)
+        self.streams = False
+        """Whether pieces are verified while they come: then no more than one of a read is lost with it."""
+        self._width = min(NEAR_READS, reading.parallel)
         self._from = 0  # no piece before it is missing and unclaimed
         self._rate = 0.0
 
@@ -71,11 +78,25 @@ class Plan:
     def next(self, now_s: float) -> Job | None:
         """The next read, which counts as under way from now on; None: not now."""
         self._look_at_the_clock(now_s)
-        many = self._reading.parallel
+        many = self._most_reads(now_s)
         waiting = [job for job in self.jobs if not self._is_overdue(job, now_s)]
         if len(waiting) >= many or len(self.jobs) >= 2 * many:
             return None
-        return self._again(now_s) or self._onward(now_s, sum(job.size_bytes for job in waiting))
+        return self._again(now_s) or self._onward(now_s, sum(self._at_risk_bytes(job.first, job.last) for job in waiting))
+
+    def _most_reads(self, now_s: float) -> int:
+        """How many may run at once: of one source that is near, few; once it was seen to be far away, and of several, all."""
+        if not self.streams or self.sources.is_choice:
+            return self._reading.parallel
+        if any(not job.has_begun and now_s - job.started_s >= NEAR_S for job in self.jobs):
+            self._width = self._reading.parallel
+        return self._width
+
+    def _at_risk_bytes(self, first: int, last: int) -> int:
+        """What a kill loses of a read at most."""
+        if not self.streams:
+            return self.ref.cuts[last - 1] - span(self.ref, first)[0]
+        return max(stop - start for start, stop in (span(self.ref, index) for index in range(first, last)))
 
     def _again(self, now_s: float) -> Job | None:
         """A late window, from somebody else."""
@@ -100,7 +121,7 @@ class Plan:
         while last < self.count and not (self.here[last] or self._claimed[last]) and self.ref.cuts[last] - start <= room_bytes:
             last += 1
         most_bytes = max(self.left_bytes // 2, 2 * WINDOW_MIN_BYTES)
-        if waiting_bytes and waiting_bytes + self.ref.cuts[last - 1] - start > most_bytes and self._reading.parallel > 1:
+        if waiting_bytes and waiting_bytes + self._at_risk_bytes(first, last) > most_bytes and self._reading.parallel > 1:
             return None  # a kill loses what is under way: never more than the half of what is missing anyway
         self._claimed[first:last] = bytes([1]) * (last - first)
         return self._start(source, first, last, now_s)
@@ -110,7 +131,8 @@ class Plan:
             return self._reading.window_bytes
         if not source.is_proven and self.sources.is_choice:
             return 0  # one piece: it may be a liar
-        return min(self._reading.window_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // (2 * self._reading.parallel)))
+        shares = self._width if self.streams and not self.sources.is_choice else 2 * self._reading.parallel
+        return min(self._reading.window_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
 
     def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:
         job = Job(source, first, last, span(self.ref, first)[0], self.ref.cuts[last - 1], now_s)
@@ -146,6 +168,8 @@ class Plan:
     def wait_s(self, now_s: float) -> float | None:
         """How long nothing can change unless a read ends; None: for ever."""
         moments = [moment for job in self.jobs if self._is_watched for moment in self._moments(job) if moment > now_s]
+        if self.streams and self._width < self._reading.parallel:
+            moments += [at_s for job in self.jobs if not job.has_begun and (at_s := job.started_s + NEAR_S) > now_s]
         ready_s = self.sources.next_ready_s(now_s)
         moments += [] if ready_s is None else [ready_s]
         return max(0.0, min(moments) - now_s) + TICK_S if moments else None

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
-from kuberml.core.seam import Part, Reading, Transport
+from kuberml.core.seam import Part, Reading, Streaming, Transport
+from kuberml.exchange.delivery.intake import Buffers, Pieces
 from kuberml.exchange.delivery.plan import Job, Plan
 from kuberml.exchange.delivery.progress import Progress, Watch
 from kuberml.exchange.place import OverBudget
-from kuberml.knowledge.pieces import check_piece, span
+from kuberml.knowledge.pieces import span
 
 BESIDE_MIN_BYTES = 128 * 1024
 """Less is hashed and written at once: a thread would cost more."""
@@ -45,8 +46,10 @@ class Transfer:
     ) -> None:
         """What is to come (`plan`), where it goes (`part`), and what is known of sources: both are added to."""
         self._plan, self._part, self._transport, self._reading = plan, part, transport, reading
+        plan.streams = isinstance(transport, Streaming)
         self._on_bytes, self._watch, self._liars, self._proven = on_bytes, watch, liars, proven
         self._tasks: dict[asyncio.Task[_Came], Job] = {}
+        self._buffers = Buffers()
         self._progress_s = float("-inf")
         self.by_source: dict[NodeId, int] = {}
 
@@ -98,37 +101,33 @@ class Transfer:
 
     async def _read(self, job: Job) -> _Came:
         """Read a window, and write what is right of it."""
-        digest, timeout_s = self._plan.ref.digest, self._reading.timeout_s
+        intake, refusal, silence = Pieces(self._plan.ref, job, self._part, self._buffers), "", ""
         try:
-            data = await self._transport.read(job.source.node, digest, job.start, job.stop, timeout_s=timeout_s)
+            await self._take(job, intake)
         except OverBudget:
             raise
         except RemoteError as error:
-            return _Came([], refusal=str(error))
+            refusal = str(error)
         except Unreachable as error:
-            return _Came([], silence=str(error))
-        self._on_bytes(len(data))
-        if len(data) != job.size_bytes:
-            return _Came([], len(data), lie=f"{len(data)} bytes came, {job.size_bytes} were asked for")
-        if len(data) < BESIDE_MIN_BYTES:
-            return self._take(job, memoryview(data))
-        return await self._part.beside(lambda: self._take(job, memoryview(data)))
+            silence = str(error)
+        intake.end()  # not where this was cancelled: then a thread may still be at it
+        self._on_bytes(intake.size_bytes)
+        if intake.error is not None:
+            raise intake.error
+        return _Came(intake.good, intake.size_bytes, lie=intake.lie, refusal=refusal, silence=silence)
 
-    def _take(self, job: Job, data: memoryview) -> _Came:
-        """Verify each piece and write those that are right, neighbours together."""
-        ref, good, lie = self._plan.ref, list[int](), ""
-        for index in range(job.first, job.last):
-            start, stop = span(ref, index)
-            try:
-                check_piece(ref, index, data[start - job.start : stop - job.start])
-            except RemoteError as error:
-                lie = lie or str(error)
-            else:
-                good.append(index)
-        for first, last in _runs(good):
-            start, stop = span(ref, first)[0], ref.cuts[last - 1]
-            self._part.write(start, data[start - job.start : stop - job.start])
-        return _Came(good, len(data), lie=lie)
+    async def _take(self, job: Job, intake: Pieces) -> None:
+        digest, node, timeout_s = self._plan.ref.digest, job.source.node, self._reading.timeout_s
+        if isinstance(self._transport, Streaming):
+            return await self._transport.stream(node, digest, job.start, job.stop, intake, timeout_s=timeout_s)
+        data = memoryview(await self._transport.read(node, digest, job.start, job.stop, timeout_s=timeout_s))
+        if len(data) != job.size_bytes:
+            intake.size_bytes, intake.lie = len(data), f"{len(data)} bytes came, {job.size_bytes} were asked for"
+        elif len(data) < BESIDE_MIN_BYTES:
+            intake.take(data)
+        else:
+            await self._part.beside(lambda: intake.take(data))
+        return None
 
     def _settle(self, job: Job, came: _Came) -> list[Job]:
         """Take a result into account. Returns the reads that are in vain now."""
@@ -140,8 +139,9 @@ class Transfer:
         if gained_bytes:
             self._progress_s = now_s
             self.by_source[source.node] = self.by_source.get(source.node, 0) + gained_bytes
-        moot = [job.twin] if job.twin is not None and not came.lie and came.pieces else []
-        self._plan.ended(job, now_s, gave_bytes=0 if came.lie else came.size_bytes)
+        is_whole = len(came.pieces) == job.last - job.first
+        moot = [job.twin] if job.twin is not None and is_whole else []
+        self._plan.ended(job, now_s, gave_bytes=came.size_bytes if is_whole else 0)
         if came.lie:
             self._liars[source.node] = source.gone = came.lie
             self._proven.discard(source.node)
@@ -167,14 +167,3 @@ class Transfer:
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _runs(indices: list[int]) -> list[tuple[int, int]]:
-    """Neighbours together: [1, 2, 5] is (1, 3), (5, 6)."""
-    runs: list[tuple[int, int]] = []
-    for index in indices:
-        if runs and runs[-1][1] == index:
-            runs[-1] = (runs[-1][0], index + 1)
-        else:
-            runs.append((index, index + 1))
-    return runs

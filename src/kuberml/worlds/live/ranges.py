@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
+from kuberml.core.seam import Intake
 from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
+from kuberml.worlds.live.blobs.answer import Busy
 from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.blobs.intakes import Counted
 from kuberml.worlds.live.blobs.pace import Pace
 from kuberml.worlds.live.blobs.windows import read_windowed
 from kuberml.worlds.live.envelope import Request, Voice, opened
@@ -39,31 +42,45 @@ class Ranges:
         """`mirrors`: base addresses of files laid out like a vault, under the names that delivery uses for them."""
         self._link, self._voice, self._here, self._asking = link, voice, here, asking
         self._reader, self._mirrors = reader, dict(mirrors)
+        self._rests: dict[str, tuple[float, str]] = {}  # addresses that asked for a pause: until when, and what they said
         self._dead: dict[str, float] = {}  # addresses that could not be dialled, and since when
         self._paces: dict[NodeId, Pace] = {}
         self._tickets: dict[tuple[NodeId, str], bytes] = {}
 
-    async def read(self, holder: NodeId, digest: Digest, start: int, stop: int, stall_s: float) -> bytes:
-        """See `Transport.read`. Raises Unreachable, RemoteError."""
+    async def read(
+        self, holder: NodeId, digest: Digest, start: int, stop: int, stall_s: float, intake: Counted | None = None
+    ) -> bytes:
+        """See `Transport.read`; with `intake`, see `Streaming`: then b"". Raises Unreachable, RemoteError."""
         if holder in self._mirrors:
-            return await self._reader.read_mirror(self._mirrors[holder], digest, start, stop, stall_s=stall_s)
+            return await self._reader.read_mirror(self._mirrors[holder], digest, start, stop, stall_s=stall_s, intake=intake)
         urls = [url for url in (await self._asking.door(holder, stall_s)).urls if self._is_worth_a_try(url)]
         presence = self._here.remembered(holder)
         if presence is None:
             raise Unreachable(f"{holder} is not here")
         ticket = self._ticket(holder, presence.epoch)
         for url in urls:
+            self._check_rested(url)
             try:
                 text = base64.urlsafe_b64encode(ticket).decode()
-                return await self._reader.read(url, digest, start, stop, ticket=text, stall_s=stall_s)
+                return await self._reader.read(url, digest, start, stop, ticket=text, stall_s=stall_s, intake=intake)
+            except Busy as error:  # it is there: another way to it would be no better
+                self._rests[url] = time.monotonic() + error.wait_s, str(error)
+                raise
             except Unreachable:
                 self._dead[url] = time.monotonic()
+                if intake is not None and intake.size_bytes:
+                    raise  # what came is in; what is missing is asked for anew
         key = names.blob_key(self._voice.realm, holder, digest)
         if await self._here.wait_for(holder, min(stall_s, DIAL_S)) is None:
             raise Unreachable(f"{holder} is not here")
         return await read_windowed(
-            self._link.session, key, start, stop, ticket=ticket, stall_s=stall_s, pace=self._pace(holder)
-        )
+            self._link.session, key, start, stop, ticket=ticket, stall_s=stall_s, pace=self._pace(holder),
+            pour=None if intake is None else lambda data: self.pour(data, intake),
+        )  # fmt: skip
+
+    async def pour(self, data: bytes, intake: Intake) -> bool:
+        """Give an intake what came another way than over HTTP. Whether it wants more."""
+        return await self._reader.pour(data, intake)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -74,6 +91,12 @@ class Ranges:
         if holder not in self._paces and len(self._paces) >= 1024:
             self._paces.clear()
         return self._paces.setdefault(holder, Pace())
+
+    def _check_rested(self, url: str) -> None:
+        until_s, why = self._rests.get(url, (0.0, ""))
+        if until_s > time.monotonic():
+            raise Unreachable(why)
+        self._rests.pop(url, None)
 
     def _is_worth_a_try(self, url: str) -> bool:
         return time.monotonic() - self._dead.get(url, float("-inf")) > AGAIN_S

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.core.seam import Handler, Reading, Store
+from kuberml.core.seam import Handler, Intake, Reading, Store
 from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
 from kuberml.worlds.live.asking import Asking
 from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.blobs.intakes import Counted
 from kuberml.worlds.live.blobs.windows import ServedBlobs, serve_blobs
 from kuberml.worlds.live.envelope import News, Voice, opened
 from kuberml.worlds.live.presence import Gathering
@@ -34,7 +35,7 @@ Proxy = Callable[[Digest, int, int, float], Awaitable[bytes]]
 class LiveTransport:
     """`core.seam.Transport` of one process."""
 
-    reading = Reading(window_bytes=8 << 20, parallel=8, timeout_s=10.0, patience_s=20.0)
+    reading = Reading(window_bytes=16 << 20, parallel=8, timeout_s=10.0, patience_s=20.0)
 
     def __init__(
         self,
@@ -138,6 +139,17 @@ class LiveTransport:
             data = await self._ranges.read(holder, digest, start, stop, timeout_s)
         self.read_bytes += len(data)
         return data
+
+    async def stream(self, holder: NodeId, digest: Digest, start: int, stop: int, intake: Intake, *, timeout_s: float) -> None:
+        """See the seam."""
+        counted = Counted(intake)
+        try:
+            if holder in self.proxies:
+                await self._ranges.pour(await self.proxies[holder](digest, start, stop, timeout_s), counted)
+            else:
+                await self._ranges.read(holder, digest, start, stop, timeout_s, counted)
+        finally:
+            self.read_bytes += counted.size_bytes
 
     async def close(self) -> None:
         """Leave."""

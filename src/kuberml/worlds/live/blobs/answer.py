@@ -10,7 +10,16 @@ from kuberml.core.errors import KuberError, RemoteError, Unreachable
 HEAD_BYTES = 1 << 14
 _STATUS = re.compile(r"HTTP/1\.([01]) (\d{3})(?: .*)?")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(?:\d{1,15}|\*)")
-_BUSY = {408, 429, 500, 502, 503, 504}
+_LATER = {429, 503}
+_AWAY = {408, 500, 502, 504}
+_WAIT_S = (1.0, 60.0)
+"""Where a busy server does not say how long to leave it alone, and the most that is believed."""
+
+
+class Busy(Unreachable):
+    """It is there, and asks to be left alone for `wait_s`."""
+
+    wait_s = _WAIT_S[0]
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class Answer:
     """What the head says.
 
     size_bytes: of the body, None if it does not say. span: start and stop of the range, if there is one. keeps: the connection.
-    where: who says it.
+    where: who says it. later: after how many seconds to ask again.
     """
 
     status: int
@@ -26,6 +35,7 @@ class Answer:
     span: tuple[int, int] | None
     keeps: bool
     where: str
+    later: float = _WAIT_S[0]
 
     def offset_of(self, start: int, stop: int, whole_bytes: int) -> int:
         """Where in the body of a 200 or 206 the bytes start..stop begin.
@@ -74,6 +84,7 @@ def answer_of(got: bytes, where: str) -> tuple[Answer, bytes]:
     size = fields.get("content-length", "")
     if "transfer-encoding" in fields or fields.get("content-encoding", "identity") != "identity":
         size = ""
+    later = fields.get("retry-after", "")
     span = _CONTENT_RANGE.fullmatch(fields.get("content-range", ""))
     return Answer(
         status=int(status[2]),
@@ -81,6 +92,7 @@ def answer_of(got: bytes, where: str) -> tuple[Answer, bytes]:
         span=(int(span[1]), int(span[2]) + 1) if span else None,
         keeps=status[1] == "1" and fields.get("connection", "").lower() != "close",
         where=where,
+        later=min(float(later), _WAIT_S[1]) if re.fullmatch(r"[0-9]{1,9}", later) else _WAIT_S[0],
     ), body
 
 
@@ -89,5 +101,9 @@ def refusal(answer: Answer, text: bytes, where: str) -> KuberError:
     said = "".join(c if c.isprintable() else " " for c in text.decode("utf-8", "replace"))[:200].strip()
     if 300 <= answer.status < 400:
         return RemoteError(f"{where} redirects ({answer.status}), which is not followed: give the final address")
-    sort = Unreachable if answer.status in _BUSY else RemoteError
-    return sort(f"{where} answers {answer.status}{': ' if said else ''}{said}")
+    why = f"{where} answers {answer.status}{': ' if said else ''}{said}"
+    if answer.status in _LATER:
+        busy = Busy(why)
+        busy.wait_s = answer.later
+        return busy
+    return (Unreachable if answer.status in _AWAY else RemoteError)(why)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
-import numpy as np
-
 from kuberml.core.errors import KuberError, Unreachable
+from kuberml.core.seam import Intake
 from kuberml.worlds.live.blobs.answer import HEAD_BYTES, Answer, answer_of, refusal
 from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.connection import Connection, Place, Pool
+from kuberml.worlds.live.blobs.intakes import After, Whole, pour
 
-RECEIVE_BYTES = 1 << 20
 REFUSAL_BYTES = 4096
 DRIP_BYTES = 4096
 """Less than this within the stall time is silence too: a byte now and then keeps nobody waiting for ever."""
@@ -31,14 +30,20 @@ class Call:
         bucket: Bucket,
         place: Place,
         request: bytes,
+        intake: Intake,
         *,
         start: int,
         stop: int,
         stall_s: float,
         whole_bytes: int,
     ) -> None:
-        """`whole_bytes`: if the server sends the whole file instead of the range, up to this size is acceptable."""
-        self._pool, self._bucket, self._place, self._request = pool, bucket, place, request
+        """Nothing is sent yet.
+
+        Args:
+            intake: where the range goes.
+            whole_bytes: if the server sends the whole file instead of the range, up to this size is acceptable.
+        """
+        self._pool, self._bucket, self._place, self._request, self._intake = pool, bucket, place, request, intake
         self._start, self._stop, self._stall_s, self._whole_bytes = start, stop, stall_s, whole_bytes
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -51,8 +56,8 @@ class Call:
             if self._connection is not None:
                 self._connection.interrupt()
 
-    def run(self) -> memoryview:
-        """The bytes.
+    def run(self) -> None:
+        """Receive the bytes, or as many as the intake wants.
 
         Raises:
             RemoteError: a refusal, or an answer to another question.
@@ -61,11 +66,12 @@ class Call:
         kept = self._pool.take(self._place)
         if kept is not None:
             try:
-                return self._over(kept)
+                self._over(kept)
+                return
             except _WentStale:
                 pass
         try:
-            return self._over(Connection(self._place, self._stall_s))
+            self._over(Connection(self._place, self._stall_s))
         except _WentStale as error:
             raise Unreachable(f"{self._where}: {error}") from None
 
@@ -73,7 +79,7 @@ class Call:
     def _where(self) -> str:
         return f"{self._place[0]}:{self._place[1]}"
 
-    def _over(self, connection: Connection) -> memoryview:
+    def _over(self, connection: Connection) -> None:
         with self._lock:
             self._connection = connection
             cancelled = self._cancelled
@@ -82,10 +88,9 @@ class Call:
             if cancelled:
                 raise Unreachable("nobody waits for this any more")
             answer, early = self._ask(connection)
-            data, keep = self._body(connection, answer, early)
-            if isinstance(data, KuberError):
-                raise data
-            return data
+            refused, keep = self._body(connection, answer, early)
+            if refused is not None:
+                raise refused
         except TimeoutError:
             raise Unreachable(f"{self._where}: nothing came for {self._stall_s:g} s") from None
         except OSError as error:
@@ -119,27 +124,31 @@ class Call:
             got += more
         return answer_of(got, self._where)
 
-    def _body(self, connection: Connection, answer: Answer, early: bytes) -> tuple[memoryview | KuberError, bool]:
-        """The range or the refusal, and whether the connection can be used again."""
+    def _body(self, connection: Connection, answer: Answer, early: bytes) -> tuple[KuberError | None, bool]:
+        """Receive the range or the refusal. Returns the refusal, and whether the connection can be used again."""
         if answer.status not in (200, 206):
-            size_bytes = min(answer.size_bytes or 0, REFUSAL_BYTES)
-            text = self._receive(connection, early, size_bytes) if answer.status >= 400 else b""
-            return refusal(answer, bytes(text), self._where), answer.keeps and len(text) == answer.size_bytes
+            text = Whole(min(answer.size_bytes or 0, REFUSAL_BYTES) if answer.status >= 400 else 0)
+            self._receive(connection, early, len(text.view), text)
+            said = refusal(answer, bytes(text.view), self._where)
+            return said, answer.keeps and len(text.view) == answer.size_bytes
         skip_bytes = answer.offset_of(self._start, self._stop, self._whole_bytes)
         size_bytes = skip_bytes + self._stop - self._start
-        data = self._receive(connection, early, size_bytes)[skip_bytes:]
-        return data, answer.keeps and size_bytes == answer.size_bytes
+        intake = After(skip_bytes, self._intake) if skip_bytes else self._intake
+        is_all = self._receive(connection, early, size_bytes, intake)
+        return None, is_all and answer.keeps and size_bytes == answer.size_bytes
 
-    def _receive(self, connection: Connection, early: bytes, size_bytes: int) -> memoryview:
-        wire, view = connection.socket, np.empty(size_bytes, np.uint8).data  # not cleared first, and of huge pages
-        got = min(len(early), size_bytes)
+    def _receive(self, connection: Connection, early: bytes, size_bytes: int, intake: Intake) -> bool:
+        """Whether all of it came; not all: the intake wants no more."""
+        wire, got = connection.socket, min(len(early), size_bytes)
         marked_s, marked = time.monotonic(), got
-        view[:got] = early[:got]
-        while got < size_bytes:
-            came = wire.recv_into(view[got : got + self._bucket.slice_bytes(RECEIVE_BYTES)])
+        more = pour(early[:got], intake)
+        while got < size_bytes and more:
+            room = intake.room()
+            came = wire.recv_into(room[: self._bucket.slice_bytes(len(room))])
             if not came:
                 raise Unreachable(f"{self._where}: cut off after {got} of {size_bytes} bytes")
             got += came
+            more = intake.came(came)
             now_s = time.monotonic()
             if now_s - marked_s > self._stall_s and got < size_bytes:
                 if got - marked < DRIP_BYTES:
@@ -147,4 +156,4 @@ class Call:
                 marked_s, marked = now_s, got
             if wait_s := self._bucket.take(came):
                 time.sleep(wait_s)
-        return view
+        return got == size_bytes

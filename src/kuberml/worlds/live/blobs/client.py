@@ -17,9 +17,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, check_digest
+from kuberml.core.seam import Intake
 from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.call import Call
 from kuberml.worlds.live.blobs.connection import Place, Pool
+from kuberml.worlds.live.blobs.intakes import Whole, pour
 from kuberml.worlds.live.blobs.mirror import blob_path
 from kuberml.worlds.live.blobs.s3 import SCHEME, Buckets
 
@@ -57,10 +59,12 @@ class BlobReader:
         ticket: str | None = None,
         stall_s: float = STALL_S,
         key: str | None = None,
+        intake: Intake | None = None,
     ) -> bytes:
         """Bytes start..stop of a blob of the member at `url` ("http://host:port"), not verified.
 
         Args:
+            intake: takes them while they come; then b"" is returned, and the intake may have ended it early.
             ticket: opens the holder's gate.
             stall_s: longest silence.
             key: whose certificate must be at the other end; needed where the context does not check the name.
@@ -78,9 +82,11 @@ class BlobReader:
         target = f"{where.path.rstrip('/')}/v1/blobs/{check_digest(digest)}"
         more = f"Kuberml-Ticket: {ticket}\r\n" if ticket and _LINE.fullmatch(ticket) else ""
         request, place = _request(where, target, more, start, stop), _place(where, self._ssl, key)
-        return await self._run(place, request, start, stop, stall_s, 0)
+        return await self._run(place, request, start, stop, stall_s, 0, intake)
 
-    async def read_mirror(self, url: str, digest: Digest, start: int, stop: int, *, stall_s: float = STALL_S) -> bytes:
+    async def read_mirror(
+        self, url: str, digest: Digest, start: int, stop: int, *, stall_s: float = STALL_S, intake: Intake | None = None
+    ) -> bytes:
         """As `read`, from any static web server or bucket with files laid out as in a vault: `url`/blobs/3f/3f9c...
 
         A query in `url` (an access signature) is kept. A server without ranges is read whole up to WHOLE_BYTES, else refused.
@@ -91,7 +97,7 @@ class BlobReader:
         """
         if url.startswith(SCHEME):
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._from_bucket, url, blob_path(check_digest(digest)), start, stop, stall_s
+                self._threads, self._from_bucket, url, blob_path(check_digest(digest)), start, stop, stall_s, intake
             )
         where = _split(url)
         if where.scheme == "https" and self._web is None:
@@ -99,7 +105,11 @@ class BlobReader:
         query = f"?{where.query}" if where.query else ""
         target = f"{where.path.rstrip('/')}/{blob_path(check_digest(digest))}{query}"
         request, place = _request(where, target, "", start, stop), _place(where, self._web, None)
-        return await self._run(place, request, start, stop, stall_s, WHOLE_BYTES)
+        return await self._run(place, request, start, stop, stall_s, WHOLE_BYTES, intake)
+
+    async def pour(self, data: bytes, intake: Intake) -> bool:
+        """Give an intake what came another way, in a thread. Whether it wants more."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, pour, data, intake)
 
     async def close(self) -> None:
         """Let go of connections; reads under way fail."""
@@ -108,25 +118,33 @@ class BlobReader:
             call.cancel()
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _run(self, place: Place, request: bytes, start: int, stop: int, stall_s: float, whole_bytes: int) -> bytes:
+    async def _run(
+        self, place: Place, request: bytes, start: int, stop: int, stall_s: float, whole_bytes: int, intake: Intake | None
+    ) -> bytes:
         if start == stop:
             return b""
-        call = Call(self._pool, self._bucket, place, request, start=start, stop=stop, stall_s=stall_s, whole_bytes=whole_bytes)
+        whole = Whole(0 if intake is not None else stop - start)
+        call = Call(self._pool, self._bucket, place, request, intake or whole,
+                    start=start, stop=stop, stall_s=stall_s, whole_bytes=whole_bytes)  # fmt: skip
         self._calls.add(call)
         running = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
         running.add_done_callback(lambda done: self._ended(call, done))
         try:
-            return cast(bytes, await asyncio.shield(running))  # reads as bytes do; a copy would cost as much as to receive it
+            await asyncio.shield(running)
         except asyncio.CancelledError:
             call.cancel()
             raise
+        return cast(bytes, whole.view)  # reads as bytes do; a copy would cost as much as to receive it
 
-    def _from_bucket(self, url: str, path: str, start: int, stop: int, stall_s: float) -> bytes:
+    def _from_bucket(self, url: str, path: str, start: int, stop: int, stall_s: float, intake: Intake | None) -> bytes:
         data = self._buckets.at(url, stall_s).read(path, start, stop) if start < stop else b""
         time.sleep(self._bucket.take(len(data)))
-        return data
+        if intake is None:
+            return data
+        pour(data, intake)
+        return b""
 
-    def _ended(self, call: Call, done: asyncio.Future[memoryview]) -> None:
+    def _ended(self, call: Call, done: asyncio.Future[None]) -> None:
         self._calls.discard(call)
         if not done.cancelled():
             done.exception()  # whoever waited may have gone: then nobody else looks at it

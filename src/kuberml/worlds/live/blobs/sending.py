@@ -1,12 +1,13 @@
-"""Bytes of a stored blob into a connection: by the kernel where it can, in pieces where not."""
+"""Bytes of a stored blob into a connection: by the kernel where it can, in pieces where not.
+
+What the kernel copies is a thread's work, so that requests do not wait for it in the event loop; beyond so many answers at
+once (slow peers, mostly) the loop does it, slice by slice.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import sys
-import termios
 from types import TracebackType
 from typing import Protocol
 
@@ -16,9 +17,8 @@ from kuberml.core.ids import Digest
 from kuberml.core.seam import Store
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.blobs.bucket import Bucket
+from kuberml.worlds.live.blobs.pushing import SLICE_BYTES, THREADS, Pushing, unsent_bytes
 
-SLICE_BYTES = 1 << 20
-"""Given to the kernel at once: what other requests of this loop wait for."""
 PIECE_BYTES = 1 << 18
 """Written at once where the bytes pass through Python."""
 
@@ -116,7 +116,12 @@ async def send(
     out = os.dup(plain.fileno())  # the loop guards the number that the transport uses
     try:
         if source.descriptor is not None and hasattr(os, "sendfile") and transport.get_extra_info("sslcontext") is None:
-            await _by_the_kernel(transport, out, source.descriptor, start, stop, bucket, stall_s)
+            while transport.get_write_buffer_size():  # the head, first
+                await _writable(out, stall_s)
+            if stop - start > SLICE_BYTES and THREADS.acquire(blocking=False):
+                await Pushing(out, source.descriptor, start, stop, bucket, stall_s).ended()
+            else:
+                await _by_the_kernel(out, source.descriptor, start, stop, bucket, stall_s)
         else:
             await _through_python(response, out, source, start, stop, bucket, stall_s)
     finally:
@@ -146,12 +151,8 @@ async def _through_python(
         start += len(piece)
 
 
-async def _by_the_kernel(
-    transport: asyncio.Transport, out: int, descriptor: int, start: int, stop: int, bucket: Bucket, stall_s: float
-) -> None:
+async def _by_the_kernel(out: int, descriptor: int, start: int, stop: int, bucket: Bucket, stall_s: float) -> None:
     """As `loop.sendfile`, but every wait for the peer is limited by itself, and the loop gets its turn after every slice."""
-    while transport.get_write_buffer_size():  # the head, first
-        await _writable(out, stall_s)
     while start < stop:
         size_bytes = min(stop - start, bucket.slice_bytes(SLICE_BYTES))
         try:
@@ -180,21 +181,13 @@ async def _unless_stalled(waiting: asyncio.Future[None], descriptor: int, stall_
 
     A socket counts as writable only when a good part of its buffer, which may be megabytes, is free: slow peers take longer.
     """
-    left_bytes = _unsent_bytes(descriptor)
+    left_bytes = unsent_bytes(descriptor)
     while not (await asyncio.wait([waiting], timeout=stall_s))[0]:
-        before_bytes, left_bytes = left_bytes, _unsent_bytes(descriptor)
+        before_bytes, left_bytes = left_bytes, unsent_bytes(descriptor)
         if left_bytes is None or left_bytes == before_bytes:
             waiting.cancel()
             raise TimeoutError
     waiting.result()
-
-
-def _unsent_bytes(descriptor: int) -> int | None:
-    """What the kernel has of ours that the peer has not confirmed; None where it does not tell."""
-    try:
-        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
-        return None
 
 
 def _set(ready: asyncio.Future[None]) -> None:

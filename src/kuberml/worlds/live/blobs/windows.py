@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zenoh
@@ -27,6 +27,9 @@ _AGAIN_S = (0.02, 1.0)
 
 REFUSED = "refused: "
 """How the holder's own refusals begin."""
+
+Pour = Callable[[bytes], Awaitable[bool]]
+"""(the next bytes) -> whether more are wanted."""
 
 Gate = Callable[[bytes | None], None]
 """(ticket) -> nothing, or RemoteError with the reason."""
@@ -92,6 +95,7 @@ async def read_windowed(
     ticket: bytes | None = None,
     stall_s: float = 30.0,
     pace: Pace | None = None,
+    pour: Pour | None = None,
 ) -> bytes:
     """Bytes start..stop of the blob that is served under `key`, not verified.
 
@@ -99,14 +103,22 @@ async def read_windowed(
         ticket: opens the holder's gate.
         stall_s: longest time in which nothing at all comes.
         pace: what is known of the way to this holder; reads that share it learn from each other, and share its room.
+        pour: takes the bytes in order while they come; then b"" is returned.
 
     Raises:
         RemoteError: refused, or an answer of another length.
         Unreachable: nothing came for stall_s.
     """
-    reading = _Reading(session, key, start, stop, ticket, stall_s, pace or Pace())
+    parts: list[bytes] = []
+
+    async def keep(data: bytes) -> bool:
+        parts.append(data)
+        return True
+
+    reading = _Reading(session, key, start, stop, ticket, stall_s, pace or Pace(), pour or keep)
     try:
-        return await reading.run()
+        await reading.run()
+        return b"".join(parts)
     finally:
         reading.end()
 
@@ -115,9 +127,18 @@ class _Reading:
     """One `read_windowed`; everything but `_asked` runs on the event loop."""
 
     def __init__(
-        self, session: zenoh.Session, key: str, start: int, stop: int, ticket: bytes | None, stall_s: float, pace: Pace
+        self,
+        session: zenoh.Session,
+        key: str,
+        start: int,
+        stop: int,
+        ticket: bytes | None,
+        stall_s: float,
+        pace: Pace,
+        pour: Pour,
     ) -> None:
-        self._session, self._key, self._ticket = session, key, ticket
+        self._session, self._key, self._ticket, self._pour = session, key, ticket, pour
+        self._given = start  # everything before it was poured
         self._next, self._stop, self._stall_s, self._pace = start, stop, stall_s, pace
         self._loop = asyncio.get_running_loop()
         self._moved = asyncio.Event()
@@ -128,21 +149,30 @@ class _Reading:
         self._problem: KuberError | None = None
         self._last_s = self._loop.time()
 
-    async def run(self) -> bytes:
-        while self._next < self._stop or self._missing or self._flying:
+    async def run(self) -> None:
+        while self._given < self._stop:
             self._launch()
-            patience_s = max(self._last_s, self._pace.came_s) + self._stall_s - self._loop.time()
-            if patience_s <= 0:
-                raise Unreachable(f"{self._key}: nothing came through the router for {self._stall_s:g} s")
-            if self._missing:
-                patience_s = min(patience_s, max(0.0, self._missing[0][0] - self._loop.time()) + 0.001)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience_s):
-                    await self._moved.wait()
-            self._moved.clear()
+            if self._given in self._parts:
+                data = self._parts.pop(self._given)
+                self._given += len(data)
+                if not await self._pour(data):
+                    return
+                continue
+            await self._wait()
             if self._problem is not None:
                 raise self._problem
-        return b"".join(self._parts[at] for at in sorted(self._parts))
+
+    async def _wait(self) -> None:
+        """Until something came, is to be asked for again, or nothing at all has come for too long."""
+        patience_s = max(self._last_s, self._pace.came_s) + self._stall_s - self._loop.time()
+        if patience_s <= 0:
+            raise Unreachable(f"{self._key}: nothing came through the router for {self._stall_s:g} s")
+        if self._missing:
+            patience_s = min(patience_s, max(0.0, self._missing[0][0] - self._loop.time()) + 0.001)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await self._moved.wait()
+        self._moved.clear()
 
     def end(self) -> None:
         """Answers that still come find nobody."""
@@ -187,7 +217,7 @@ class _Reading:
         try:
             self._session.get(
                 f"{self._key}?start={start};stop={stop}",
-                zenoh.handlers.Callback(replied, ended),
+                zenoh.handlers.Callback(replied, ended, indirect=False),
                 attachment=self._ticket,
                 timeout=min(self._stall_s, self._pace.patience_s(attempt)),
                 priority=zenoh.Priority.BACKGROUND,

@@ -1,0 +1,98 @@
+"""The bytes of one read, verified piece by piece while they come: a `core.seam.Intake`."""
+
+from __future__ import annotations
+
+import numpy as np
+from blake3 import blake3
+
+from kuberml.core.errors import RemoteError
+from kuberml.core.seam import Part
+from kuberml.exchange.delivery.plan import Job
+from kuberml.knowledge.card import BlobRef
+from kuberml.knowledge.pieces import check_digest_of_piece, span
+
+SLICE_BYTES = 256 * 1024
+"""Received and hashed in one go: what a core's own cache still has."""
+
+
+class Buffers:
+    """Pieces' worth of memory that reads use one after the other: fresh memory costs more than to receive into it."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self, size_bytes: int) -> memoryview:
+        """At least so much."""
+        while self._free:
+            buffer = self._free.pop()
+            if len(buffer) >= size_bytes:
+                return buffer
+        return np.empty(size_bytes, np.uint8).data
+
+    def give(self, buffer: memoryview) -> None:
+        """Nobody uses it any more: no thread that was cancelled, either."""
+        self._free.append(buffer)
+
+
+class Pieces:
+    """One read's. A piece is written to the part as soon as all of it is here and is what its author signed."""
+
+    def __init__(self, ref: BlobRef, job: Job, part: Part, buffers: Buffers) -> None:
+        """`buffers`: where memory for one piece comes from when it is needed; see `end`."""
+        self._ref, self._job, self._part, self._buffers = ref, job, part, buffers
+        self._index, self._got, self._size_bytes, self._hasher = job.first, 0, 0, blake3()
+        self._buffer: memoryview | None = None
+        self.good: list[int] = []
+        """Verified and written."""
+        self.size_bytes = 0
+        """What came, right or wrong."""
+        self.lie = ""
+        """What was wrong first."""
+        self.error: Exception | None = None
+        """The disk is full or broken, or the part was closed meanwhile."""
+
+    def room(self) -> memoryview:
+        """See the seam."""
+        if self._buffer is None:
+            sizes = [stop - start for start, stop in (span(self._ref, i) for i in range(self._job.first, self._job.last))]
+            self._buffer = self._buffers.take(max(sizes))
+        if not self._got:
+            start, stop = span(self._ref, self._index)
+            self._size_bytes = stop - start
+        return self._buffer[self._got : min(self._got + SLICE_BYTES, self._size_bytes)]
+
+    def came(self, count: int) -> bool:
+        """See the seam."""
+        assert self._buffer is not None
+        self._job.has_begun = True
+        self._hasher.update(self._buffer[self._got : self._got + count])
+        self._got += count
+        self.size_bytes += count
+        if self._got == self._size_bytes:
+            self._judge(self._index, self._hasher.digest(), self._buffer[: self._size_bytes])
+            self._index, self._got, self._hasher = self._index + 1, 0, blake3()
+        return self.error is None and not self.lie and self._index < self._job.last
+
+    def take(self, data: memoryview) -> None:
+        """All of a read at once. Pieces behind a wrong one are looked at, too: they are here anyway."""
+        self.size_bytes = len(data)
+        for index in range(self._job.first, self._job.last):
+            start, stop = span(self._ref, index)
+            piece = data[start - self._job.start : stop - self._job.start]
+            self._judge(index, blake3(piece).digest(), piece)
+
+    def end(self) -> None:
+        """The read is over, and no thread works for it any more."""
+        if self._buffer is not None:
+            self._buffers.give(self._buffer)
+            self._buffer = None
+
+    def _judge(self, index: int, digest: bytes, piece: memoryview) -> None:
+        try:
+            check_digest_of_piece(self._ref, index, digest)
+            self._part.write(span(self._ref, index)[0], piece)
+            self.good.append(index)
+        except RemoteError as error:
+            self.lie = self.lie or str(error)
+        except (OSError, ValueError) as error:
+            self.error = self.error or error
