@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -29,7 +31,7 @@ from kuberml.learning.datasets import DATASETS
 from kuberml.serving.admin import Admin, Readmission, Removal, Rollback, ask
 from kuberml.serving.live import Serving
 from kuberml.serving.service import Settings
-from tests.cli.live import hub, kuberml, start
+from tests.cli.live import ROOT, hub, kuberml, start
 
 DIGITS = DATASETS.get("digits")
 TEST = DIGITS.split("test")
@@ -277,6 +279,17 @@ def test_what_cannot_be_is_named(
     assert isinstance(found.exception, ConfigError)
     assert says in str(found.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_does_not_wait_for_an_engine_in_the_making(tmp_path: Path) -> None:
+    code = "import time; from kuberml.serving.aside import Aside; aside = Aside('a'); print(aside.submit(lambda: 7).result())\n"
+    code += "slow, late = aside.submit(lambda: time.sleep(60)), aside.submit(print); time.sleep(0.1); aside.close()\n"
+    code += "print(aside.submit(print).cancelled(), slow.done())"
+    began_s = time.monotonic()
+    paths = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, env=paths, check=True)
+    assert done.stdout.split() == ["7", "True", "False"], done
+    assert time.monotonic() - began_s < 40
 
 
 def teach(shared: Path, name: str, labels: str) -> None:

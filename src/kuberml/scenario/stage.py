@@ -22,7 +22,6 @@ from kuberml.learning.datasets import DATASETS, Dataset
 from kuberml.learning.learner import Learner
 from kuberml.learning.partitions import partition
 from kuberml.learning.types import DataRef
-from kuberml.learning.views import joined
 from kuberml.scenario import stream
 from kuberml.scenario.config import Config
 from kuberml.scenario.stream import Task
@@ -121,7 +120,7 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
     tests = {domain: _judge(config, dataset, actors, domain) for domain in config.data.domains}
     tasks = stream.tasks_of(config, dataset, tests)
     if by_domains:
-        tests[stream.EVERY] = joined(list(tests.values()))
+        tests[stream.EVERY] = stream.in_turn(tests)
     services, public = _services(config, dataset, seed, keys), _public(config, dataset)
     return Stage(config, seed, dataset, tuple(actors), services, tests, public, tasks)
 
@@ -147,7 +146,7 @@ def _learner(config: Config, dataset: Dataset, position: int, *, common: bool) -
     if chosen.adapter == "sklearn":
         return scikit_learner(chosen.estimator, dict(chosen.params), dataset)
     architecture = config.common_model if common else chosen.models[position % len(chosen.models)]
-    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})))
+    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})), chosen.device)
 
 
 def _deal(config: Config, dataset: Dataset, seed: int) -> list[Indices]:
