@@ -148,14 +148,14 @@ class Plain:
             return torch.log_softmax(self.module(x), 1).numpy()
 
 
-def engines(model: str, state: Array, calibration: Samples) -> tuple[dict[str, Engine], dict[str, str]]:
+def engines(model: str, state: Array, calibration: Samples, compiled: bool) -> tuple[dict[str, Engine], dict[str, str]]:
     predictor = Network(learner_of(model), state)
     found: dict[str, Engine] = {"eager fp32": Plain(model, state)}
     refused: dict[str, str] = {}
     default = build(predictor, SHAPE, calibration=calibration)
     for one in candidates(this_cpu()) + candidates(this_cpu(), precision="int8-reduced"):
         name = f"{one.engine} {one.precision}"
-        if name == "eager fp32" or name in found or one.engine == "compiled":
+        if name == "eager fp32" or name in found or (one.engine == "compiled" and not compiled):
             continue
         try:
             found[name] = build(
@@ -189,13 +189,13 @@ def measure(found: dict[str, Engine], x_N: Array, seconds: float) -> dict[str, d
     }  # fmt: skip
 
 
-def run(model: str, folder: Path, seconds: float, count: int) -> dict[str, object]:
+def run(model: str, folder: Path, seconds: float, count: int, compiled: bool) -> dict[str, object]:
     file = folder / f"{model}.f32"
     if not file.is_file():
         raise SystemExit(f"there are no weights {file}: run with --train first")
     state = np.fromfile(file, np.float32)
     calibration, held_out = part("test", 0, 2 * count), part("test", 2 * count, 4 * count)
-    found, refused = engines(model, state, calibration)
+    found, refused = engines(model, state, calibration, compiled)
     speed = measure(found, held_out.x_N, seconds)
     answers = {name: engine.predict(held_out.x_N) for name, engine in found.items()}
     rows = {}
@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="of training; 0: as planned")
     parser.add_argument("--seconds", type=float, default=60.0, help="of measuring, for each model")
     parser.add_argument("--count", type=int, default=1000, help="samples for each of: ranges, proof; twice that held out")
+    parser.add_argument("--compiled", action="store_true", help="take in torch.compile: a minute more for each model")
     parser.add_argument("--json", type=Path, help="write the figures here")
     wish = parser.parse_args()
     if wish.train:
@@ -247,7 +248,7 @@ def main() -> None:
     print(json.dumps(here))
     results = {}
     for model in wish.models:
-        results[model] = run(model, wish.weights, wish.seconds, wish.count)
+        results[model] = run(model, wish.weights, wish.seconds, wish.count, wish.compiled)
         show(model, results[model])
     if wish.json:
         wish.json.write_text(json.dumps({"here": here, "models": results}, indent=1))
