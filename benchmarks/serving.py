@@ -39,6 +39,7 @@ PLANS = {
 }
 BOUND = 0.01
 SLICE_S = 0.5
+STEPS = 20
 
 
 class Block(nn.Module):
@@ -119,15 +120,15 @@ def part(split: str, start: int, stop: int) -> Samples:
     return samples(DataRef("cifar10", split, np.arange(start, stop, dtype=np.int32)))
 
 
-def train(model: str, folder: Path, steps: int) -> None:
+def train(model: str, folder: Path, steps: int, batch: int) -> None:
     learner, plan = learner_of(model), PLANS[model]
     data = part("train", 0, 25_000)
     state, began_s = learner.init(0), time.perf_counter()
-    rounds = math.ceil(steps / 50)
+    rounds = math.ceil(steps / STEPS)
     for each in range(rounds):  # a falling rate, and something to see
         rate = plan.lr * (1 - each / rounds)
-        state = learner.fit(state, data, FitPlan(lr=rate, steps=50, batch=plan.batch, momentum=plan.momentum), seed=each)
-        print(f"{model}: {50 * (each + 1)} steps, {time.perf_counter() - began_s:.0f} s", flush=True)
+        state = learner.fit(state, data, FitPlan(lr=rate, steps=STEPS, batch=batch, momentum=plan.momentum), seed=each)
+        print(f"{model}: {STEPS * (each + 1)} steps, {time.perf_counter() - began_s:.0f} s", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         state.tofile(folder / f"{model}.f32")
 
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="train and keep the weights, and measure nothing")
     parser.add_argument("--models", nargs="+", default=list(PLANS), choices=list(PLANS))
     parser.add_argument("--steps", type=int, default=0, help="of training; 0: as planned")
+    parser.add_argument("--batch", type=int, default=0, help="of training; 0: as planned")
     parser.add_argument("--seconds", type=float, default=60.0, help="of measuring, for each model")
     parser.add_argument("--count", type=int, default=1000, help="samples for each of: ranges, proof; twice that held out")
     parser.add_argument("--compiled", action="store_true", help="take in torch.compile: a minute more for each model")
@@ -237,7 +239,7 @@ def main() -> None:
     wish = parser.parse_args()
     if wish.train:
         for model in wish.models:
-            train(model, wish.weights, wish.steps or PLANS[model].steps)
+            train(model, wish.weights, wish.steps or PLANS[model].steps, wish.batch or PLANS[model].batch)
         return
     here = {
         "cpu": sorted(this_cpu().flags),
