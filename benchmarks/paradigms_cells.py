@@ -2,7 +2,8 @@
 
 A cell is one setting of data, model, spread of labels and graph. All train on the same budget: rounds x learners local epochs
 in all. Whoever has rounds has that many; who has none trains as long, in virtual time, as that many epochs take its devices
-together. Nothing here was chosen on the test set: `--group tune` judges on what learners hold back, on a seed no cell uses.
+together, each with one model up and one down. Nothing here was chosen on the test set: `--group tune` judges on what learners
+hold back, on a seed that no cell uses.
 """
 
 from __future__ import annotations
@@ -137,18 +138,23 @@ def settings(cell, label, tree, seed):
 
 
 def budget_s(cell, tree, seed):
-    """Virtual seconds in which devices that train all the time train rounds x learners epochs together."""
+    """Virtual seconds in which devices train rounds x learners epochs together, if each sends and receives a model for each."""
     stage = set_stage(parse(tree), seed, common=True)
     plan = FitPlan(cell.lr, epochs=1, batch=cell.batch)
-    epochs_s = [
-        training_flops(actor.learner, plan, len(actor.data.train)) / actor.device.flops_per_s for actor in stage.learners
-    ]
+    epochs_s = [epoch_s(actor, plan) for actor in stage.learners]
     low, high = 0.0, max(epochs_s) * cell.rounds
     for _ in range(40):
         middle = (low + high) / 2
-        done = sum(middle // epoch_s + 1 for epoch_s in epochs_s)
+        done = sum(middle // one_s + 1 for one_s in epochs_s)
         low, high = (middle, high) if done < cell.rounds * cell.learners else (low, middle)
     return high
+
+
+def epoch_s(actor, plan):
+    """Seconds of one local epoch on a device, and of one model up and one down."""
+    link, size_bits = actor.link, 32 * actor.learner.size
+    training_s = training_flops(actor.learner, plan, len(actor.data.train)) / actor.device.flops_per_s
+    return training_s + size_bits / link.up_bps + size_bits / link.down_bps + 4 * link.latency_ns / 1e9
 
 
 FLOPS = {"lenet": 0.83e6, "cnn": 24.5e6, "resnet8": 18.7e6, "mlp": 0.03e6}

@@ -146,7 +146,7 @@ def _learner(config: Config, dataset: Dataset, position: int, *, common: bool) -
     if chosen.adapter == "sklearn":
         return scikit_learner(chosen.estimator, dict(chosen.params), dataset)
     architecture = config.common_model if common else chosen.models[position % len(chosen.models)]
-    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})))
+    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})), chosen.device)
 
 
 def _deal(config: Config, dataset: Dataset, seed: int) -> list[Indices]:
