@@ -31,7 +31,7 @@ MESSAGE_MAX_BYTES = 8 << 20
 """Of one message on a link. The largest of ours is an envelope of 5 MiB; Zenoh's own default is 1 GiB."""
 
 BULK_BATCHES = 16
-"""Of 64 KiB, of the lowest priority, that wait on a link for the network: with Zenoh's own 2, router and holder wake up for each."""
+"""Of 64 KiB, of the lowest priority, that wait on a link: with Zenoh's own 2, router and holder wake up for each."""
 RECEIVE_BYTES = 1 << 20
 """Read from its one link at once by a node; a hub has thousands of links, and keeps Zenoh's own 64 KiB for each."""
 
