@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
+import re
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import numpy as np
 import pytest
@@ -15,7 +21,9 @@ from safetensors.numpy import load, save
 
 from kuberml.serving.http.bodies import RAW, SAFETENSORS, Form
 from kuberml.serving.http.problem import Refusal
+from kuberml.serving.service import Service, Settings
 from tests.serving.parts import AUTHORS, SHAPE, right, rows, running, served
+from tests.worlds.live.browser import needs_chromium, opened
 
 X, NAMES = rows(40)
 ZERO = np.zeros(SHAPE).tolist()
@@ -72,6 +80,7 @@ WRONG: list[tuple[int, dict[str, Any], str, str]] = [
     (400, {"json": {"inputs": [ZERO] * 9}}, "inputs", "8 at most"),
     (415, {"data": b"x", "headers": {"Content-Type": "text/csv"}}, "Content-Type", "application/json"),
     (415, {"data": b"x", "headers": {"Content-Type": "application/x-pickle"}}, "Content-Type", "application/json"),
+    (415, {"data": b"x" * 99, "headers": {"Content-Type": RAW, "Content-Encoding": "gzip"}}, "Content-Encoding", "none"),
     (406, {"json": {"inputs": [ZERO]}, "headers": {"Accept": "image/png"}}, "Accept", "application/json"),
     (400, {"data": b"\0" * 255, "headers": {"Content-Type": RAW}}, "body", "little-endian float32"),
     (400, {"data": b"", "headers": {"Content-Type": RAW}}, "body", "little-endian float32"),
@@ -211,6 +220,65 @@ def test_before_the_first_model_it_says_so_and_afterwards_it_tells_what_it_serve
             assert origin["taught"][0]["samples"] == new.taught["2"][0].samples
             assert (await here.get("/v1/origin", params={"label": "2", "model": old.model}))[0] == 404
             assert (await here.get("/v1/origin", params={"label": "1", "model": old.model}))[0] == 200
+
+    asyncio.run(main())
+
+
+def test_it_answers_over_https(tmp_path: Path) -> None:
+    from kuberml.cli.serve import https_in
+    from kuberml.knowledge.signing import Keys
+    from kuberml.worlds.live.trust.certificates import certify, make_authority
+
+    make_authority(tmp_path / "ca", "tests")
+    files = certify(tmp_path / "ca", tmp_path / "here", "cloud", key=Keys(bytes(32)).public)
+    trusting = ssl.create_default_context(cafile=files.ca)
+
+    async def main() -> None:
+        service = Service(Settings(engine="eager"))
+        port = await service.open("127.0.0.1", 0, https_in(f"{files.cert},{files.key}"))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client:
+            async with client.get(f"https://localhost:{port}/v1/health") as answer:
+                assert (answer.status, (await answer.json())["status"]) == (503, "no model")
+            with pytest.raises(aiohttp.ClientError):
+                await client.get(f"http://127.0.0.1:{port}/v1/health")
+        await service.close()
+
+    asyncio.run(main())
+
+
+def test_the_page_is_one_file_whose_script_alone_may_run() -> None:
+    async def main() -> None:
+        async with running(served()) as here, here.client.get(here.url + "/") as answer:
+            text, policy = await answer.text(), answer.headers["Content-Security-Policy"]
+            assert answer.content_type == "text/html"
+            assert "default-src 'none'" in policy
+            (script,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+            assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+            assert not re.search(r"innerHTML|https?://|<link|<img", text)
+            for path in set(re.findall(r'get\(["`](/v1/[a-z]+)', script)):
+                assert (await here.get(path))[0] in (200, 400), path
+
+    asyncio.run(main())
+
+
+@needs_chromium
+def test_a_browser_shows_what_is_served_and_who_taught_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(served("01", 1), served("012", 2)) as here, opened(here.url + "/", tmp_path) as tab:
+            await tab.until("document.querySelector('#state').className === 'ok'")
+            text = await tab.js("document.body.innerText")
+            assert "version 2, 3 labels, 3 contributors" in text
+            assert AUTHORS["2"][:12] in text
+            assert served("012", 2).model in text
+            for width in (1280, 390):
+                for dark in (False, True):
+                    await tab.size(width, 900, dark=dark)
+                    assert await tab.js("document.documentElement.scrollWidth <= innerWidth"), "it must not scroll sideways"
+            await tab.size(1280, 900, dark=False)
+            await tab.picture(tmp_path / "page.png")
+            await here.take(served("0123", 3))
+            await tab.until("document.body.innerText.includes('version 3, 4 labels')")
+            assert tab.messages == []
 
     asyncio.run(main())
 

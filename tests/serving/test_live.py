@@ -7,21 +7,32 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.testing import CliRunner
 
+from kuberml import agree
+from kuberml import join as kuberml_join
+from kuberml.cli.main import app
 from kuberml.core.errors import ConfigError
+from kuberml.exchange.continual.rules import Rules
 from kuberml.learning.datasets import DATASETS
-from kuberml.serving.admin import Removal, Rollback, ask
-from tests.cli.live import hub, kuberml, start
+from kuberml.serving.admin import Admin, Readmission, Removal, Rollback, ask
+from kuberml.serving.live import Serving
+from kuberml.serving.service import Settings
+from kuberml.worlds.member.keyfile import keys_in
+from tests.cli.live import ROOT, hub, kuberml, start
 
 DIGITS = DATASETS.get("digits")
 TEST = DIGITS.split("test")
@@ -35,8 +46,7 @@ digits = DATASETS.get("digits")
 train, public = digits.split("train"), digits.split("public")
 name, mine = sys.argv[1], list(sys.argv[2])
 those = np.isin(train.y_N, [digits.labels.index(label) for label in mine])
-if name == "first":
-    kuberml.agree(task="digits", labels=digits.labels, x=public.x_N, y=public.y_N, levels=16)
+kuberml.agree(task="digits", labels=digits.labels, x=public.x_N, y=public.y_N, levels=16)
 with kuberml.join(task="digits", name=name, labels=digits.labels, data=(train.x_N[those], train.y_N[those])) as me:
     me.statistics()
     print("ready", flush=True)
@@ -149,10 +159,9 @@ def test_a_class_learned_at_an_edge_is_answered_within_two_seconds_and_survives_
         address = place["address"]
         with serve(tmp_path / "cloud", address) as cloud:
             assert cloud.get("/v1/health")[1]["status"] == "no model"
-            with edge(tmp_path, address, "first", "01234567") as first, edge(tmp_path, address, "second", "89") as second:
-                publish(first)
+            with edge(tmp_path, address, "second", "89") as second:
+                teach(address, tmp_path, "first", "01234567")
                 cloud.until("0")
-                time.sleep(0.5)
                 learned_at_s = publish(second)
                 answered_s = cloud.until("9") - learned_at_s
                 status, answer = cloud.predict(of("89")[0])
@@ -164,13 +173,11 @@ def test_a_class_learned_at_an_edge_is_answered_within_two_seconds_and_survives_
                 assert 0 < now["freshness_s"]["9"] < 2, now
                 told_s = metrics(cloud)["kuberml_serve_freshness_seconds", ("9",)]
                 assert told_s == pytest.approx(now["freshness_s"]["9"], abs=1e-3)
-                wanted = ("find", "digits", "--labels", "9", "--kinds", "statistics", "--hub", address, "--json")
-                author = json.loads(kuberml(tmp_path, *wanted)[1])[0]["author"]
+                author = keys_in(tmp_path / "second.key").public
                 origin = cloud.get(f"/v1/origin?label=9&model={answer['model']}")[1]
                 assert [one["author"] for one in origin["taught"]] == [author]
                 assert cloud.get("/v1/health")[1]["hub"] == "there"
-                for running in (first, second):
-                    running.communicate("\n", timeout=20)
+                second.communicate("\n", timeout=20)
             os.kill(place["pid"], signal.SIGKILL)
             before = cloud.predict(of("0189")[0])
             assert before[0] == 200
@@ -191,64 +198,145 @@ def test_a_class_learned_at_an_edge_is_answered_within_two_seconds_and_survives_
 
 
 def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -> None:
-    with hub(tmp_path / "place") as place, serve(tmp_path / "cloud", place["address"], "--quiet") as cloud:
-        address, folder = place["address"], tmp_path / "cloud"
-        with edge(tmp_path, address, "first", "01234") as first, edge(tmp_path, address, "second", "56789") as second:
-            publish(first)
-            cloud.until("0")
-            publish(second)
-            cloud.until("9")
-            first.communicate("\n", timeout=20)
-            second.communicate("\n", timeout=20)
-        own = folder / "kuberml-serve"
-        versions = asyncio.run(ask(own, "history"))["versions"]
-        assert [row["labels"] for row in versions] == [list("01234"), list("0123456789")]
-        model = cloud.get("/v1/models")[1]["serving"]["model"]
-        status, out, err = kuberml(folder, "serve", "rollback", "--json")
-        assert status == 0, err
-        assert json.loads(out)["labels"] == list("01234")
-        now = cloud.get("/v1/models")[1]["serving"]
-        assert (now["labels"], now["number"], now["manifest"]) == (list("01234"), 3, versions[0]["manifest"])
-        assert cloud.predict(of("0")[0][:1])[1]["model"] == now["model"] == versions[0]["model"]
-        assert asyncio.run(ask(own, "rollback", Rollback(versions[1]["manifest"][:10])))["number"] == 4
-        assert cloud.get("/v1/models")[1]["serving"]["model"] == model
-        author = cloud.get("/v1/origin?label=9")[1]["taught"][0]["author"]
-        status, _, err = kuberml(folder, "serve", "remove", author)
-        assert (status, "version 5 answers now" in err) == (0, True), err
-        assert cloud.get("/v1/origin?label=9")[0] == 404
-        status, out, err = kuberml(folder, "serve", "history")
-        assert (status, "removed" in out, "rolled back to version 1" in out) == (0, True, True), err
-        with pytest.raises(ConfigError, match="no version"):
-            asyncio.run(ask(own, "rollback", Rollback("f" * 64)))
-        with pytest.raises(ConfigError, match="nothing of"):
-            asyncio.run(ask(own, "remove", Removal(author)))
-        with pytest.raises(ConfigError, match="unknown field `to`"):
-            asyncio.run(ask(own, "remove", Rollback("x")))
-        with pytest.raises(ConfigError, match="no service runs in elsewhere"):
-            asyncio.run(ask(Path("elsewhere"), "history"))
-        file = own / "admin.json"
-        assert file.stat().st_mode & 0o777 == 0o600
-        access = json.loads(file.read_text())
-        for headers in ({}, {"Authorization": "Bearer " + "0" * 64}, {"Authorization": "Basic " + access["token"]}):
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(urllib.request.Request(access["url"] + "/history", headers=headers), timeout=5)
-            with refused.value:
-                assert refused.value.code == 401
-        file.chmod(0o644)
-        with pytest.raises(ConfigError, match="others can read"):
-            asyncio.run(ask(own, "history"))
-        assert cloud.stop() == ""
+    """In a shared folder, so that few processes are needed; the commands are real ones."""
+    shared, own = tmp_path / "shared", tmp_path / "kuberml-serve"
+
+    async def command(*arguments: str) -> tuple[int, str, str]:
+        return await asyncio.to_thread(kuberml, tmp_path, "serve", *arguments)
+
+    async def main() -> None:
+        async with asyncio.timeout(60), opened(shared, own) as serving, administered(serving):
+            slot = serving.service.slot
+            await until(serving, 5)
+            await asyncio.to_thread(teach, shared, tmp_path, "second", "56789")
+            await until(serving, 10)
+            versions = (await ask(own, "history"))["versions"]
+            assert [row["labels"] for row in versions] == [list("01234"), list("0123456789")]
+            model = slot.now.served.model
+            status, out, err = await command("rollback", "--json")
+            assert status == 0, err
+            assert json.loads(out)["labels"] == list("01234")
+            now = slot.now.served
+            assert (now.number, now.manifest, now.model) == (3, versions[0]["manifest"], versions[0]["model"])
+            assert (await ask(own, "rollback", Rollback(versions[1]["manifest"][:10])))["number"] == 4
+            assert slot.now.served.model == model
+            author = slot.now.served.taught["9"][0].author
+            status, _, err = await command("remove", author)
+            assert (status, "version 5 answers now" in err) == (0, True), err
+            assert tuple(slot.now.served.predictor.labels) == tuple("01234")
+            status, out, err = await command("history")
+            assert (status, "removed" in out, "rolled back to version 1" in out) == (0, True, True), err
+            for path, body, says in (
+                ("rollback", Rollback("f" * 64), "no version"),
+                ("remove", Removal(author), "nothing of"),
+                ("remove", Rollback("x"), "unknown field `to`"),
+            ):
+                with pytest.raises(ConfigError, match=says):
+                    await ask(own, path, body)
+            assert await ask(own, "readmit", Readmission()) == {"readmitted": []}
+            await until(serving, 10)  # it looks at the folder often
+            file = own / "admin.json"
+            assert file.stat().st_mode & 0o777 == 0o600
+            access = json.loads(file.read_text())
+            async with aiohttp.ClientSession() as client:
+                for token in (None, "Bearer " + "0" * 64, "Basic " + access["token"], "Bearer \u00e9"):
+                    headers = {} if token is None else {"Authorization": token}
+                    async with client.post(access["url"] + "/rollback", json={}, headers=headers) as refused:
+                        assert refused.status == 401
+            file.chmod(0o644)
+            with pytest.raises(ConfigError, match="others can read"):
+                await ask(own, "history")
         assert not file.exists()
+        with pytest.raises(ConfigError, match="no service runs in"):
+            await ask(own, "history")
+
+    public = DIGITS.split("public")
+    agree(shared, task="digits", labels=DIGITS.labels, x=public.x_N, y=public.y_N, levels=16, key=tmp_path / "commons.key")
+    teach(shared, tmp_path, "first", "01234")
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "says"),
+    ("arguments", "says"),
     [
-        (("--http", "127.0.0.1:0"), 2, "--task is missing"),
-        (("--task", "digits", "--http", "127.0.0.1:0", "--https", "none.pem,none.key"), 2, "not a certificate"),
-        (("--task", "digits", "--http", "127.0.0.1:0", "--engine", "warp"), 2, "unknown 'warp'"),
+        (("--http", "127.0.0.1:0"), "--task is missing"),
+        (("--task", "digits", "--http", "nowhere"), "is not host:port"),
+        (("--task", "digits", "--http", "127.0.0.1:0", "--https", "none.pem,none.key"), "not a certificate"),
+        (("--task", "digits", "--http", "127.0.0.1:0", "--engine", "warp"), "unknown 'warp'"),
+        (("--task", "digits", "--http", "127.0.0.1:0", "--bound", "0.5", "--precision", "fp3"), "unknown 'fp3'"),
     ],
 )
-def test_what_cannot_be_is_named(tmp_path: Path, arguments: tuple[str, ...], status: int, says: str) -> None:
-    found, _, err = kuberml(tmp_path, "serve", "--hub", tmp_path / "shared", *arguments)
-    assert (found, says in err, "Traceback" in err) == (status, True, False), err
+def test_what_cannot_be_is_named(
+    tmp_path: Path, arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("KUBERML_REALM", "KUBERML_TLS"):
+        monkeypatch.setenv(name, "")
+    found = CliRunner().invoke(app, ["serve", "--hub", "shared", *arguments])
+    assert isinstance(found.exception, ConfigError)
+    assert says in str(found.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_does_not_wait_for_an_engine_in_the_making(tmp_path: Path) -> None:
+    code = "import time; from kuberml.serving.aside import Aside; aside = Aside('a'); print(aside.submit(lambda: 7).result())\n"
+    code += "slow, late = aside.submit(lambda: time.sleep(60)), aside.submit(print); time.sleep(0.1); aside.close()\n"
+    code += "print(aside.submit(print).cancelled(), slow.done())"
+    began_s = time.monotonic()
+    paths = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, env=paths, check=True)
+    assert done.stdout.split() == ["7", "True", "False"], done
+    assert time.monotonic() - began_s < 40
+
+
+def teach(place: Path | str, folder: Path, name: str, labels: str) -> None:
+    train = DIGITS.split("train")
+    those = np.isin(train.y_N, [DIGITS.labels.index(label) for label in labels])
+    data, own = (train.x_N[those], train.y_N[those]), {"key": folder / f"{name}.key", "vault": folder / f"{name}.vault"}
+    with kuberml_join(place, task="digits", name=name, labels=DIGITS.labels, data=data, **own) as me:
+        me.publish(me.statistics())
+
+
+def opened(shared: Path, own: Path) -> Any:
+    return Serving.opened(shared, task="digits", http=("127.0.0.1", 0), folder=own, seed=1, rules=Rules(every_s=0.2),
+                          settings=Settings(engine="eager"))  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def administered(serving: Serving) -> AsyncIterator[None]:
+    admin = Admin(serving)
+    await admin.open()
+    try:
+        yield
+    finally:
+        await admin.close()
+
+
+async def until(serving: Serving, labels: int) -> None:
+    while (now := serving.service.slot.now) is None or len(now.served.predictor.labels) < labels:
+        await asyncio.to_thread(time.sleep, 0.05)
+
+
+def test_a_shared_folder_is_served_too_what_comes_later_is_seen_and_a_restart_serves_the_same(tmp_path: Path) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "cloud"
+
+    async def main() -> None:
+        async with asyncio.timeout(30), opened(shared, own) as serving:
+            await until(serving, 5)
+            await asyncio.to_thread(teach, shared, tmp_path, "second", "56789")
+            await until(serving, 10)
+            model, x_N = serving.service.slot.now.served.model, TEST.x_N[:50]
+            answers_NC = serving.service.slot.now.engine.predict(x_N)
+            assert serving.hub == ""
+            with pytest.raises(ConfigError, match="a service runs in this folder already"):
+                async with opened(shared, own):
+                    raise AssertionError
+        async with asyncio.timeout(30), opened(shared, own) as serving:
+            await until(serving, 10)
+            assert serving.service.slot.now.served.model == model
+            np.testing.assert_array_equal(serving.service.slot.now.engine.predict(x_N), answers_NC)
+
+    public = DIGITS.split("public")
+    agree(shared, task="digits", labels=DIGITS.labels, x=public.x_N, y=public.y_N, levels=16, key=tmp_path / "commons.key")
+    teach(shared, tmp_path, "first", "01234")
+    asyncio.run(main())

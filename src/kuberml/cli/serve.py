@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kuberml.cli.at_hub import KeyOption, RealmOption, TlsOption
+from kuberml.cli.at_hub import STOPPED, KeyOption, RealmOption, TlsOption
 from kuberml.cli.output import json_out, say, table_out
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kuberml.serving.live import Serving
 
 FOLDER = Path("kuberml-serve")
+LOOK_IN_FOLDER_S = 1.0
+"""How often a shared folder is looked at: nobody tells there what another process has put into it."""
 SHORT = 12
 """Characters of a digest that people are shown."""
 
@@ -44,6 +46,7 @@ def register(parent: typer.Typer) -> None:
         epilog="Examples: [bold]kuberml serve rollback[/bold] · [bold]kuberml serve rollback --to 3f9c01[/bold]",
     )(rollback)
     app.command(epilog="Example: [bold]kuberml serve remove 3f9c...[/bold]")(remove)
+    app.command(epilog="Example: [bold]kuberml serve readmit[/bold]")(readmit)
     parent.add_typer(app)
 
 
@@ -93,9 +96,11 @@ def serve(
     from kuberml.exchange.continual.rules import Rules
     from kuberml.serving.service import Settings
     from kuberml.worlds.live.http import listening
+    from kuberml.worlds.member.meeting import where_to
 
     if not task:
         raise ConfigError("--task is missing: what is the model about? The members at the hub name it, for instance digits")
+    where = where_to(hub)
     os.environ.update(KUBERML_REALM=realm, KUBERML_TLS=tls)
     protected = tuple(part.strip() for part in protect.split(",") if part.strip())
     options: dict[str, Any] = {
@@ -105,11 +110,15 @@ def serve(
         "name": name,
         "key": key,
         "https": https_in(https),
-        "rules": Rules(bound=bound, protected=protected),
+        "rules": Rules(bound=bound, protected=protected, every_s=LOOK_IN_FOLDER_S if isinstance(where, Path) else 30.0),
         "settings": Settings(engine=engine, precision=precision, max_rows=max_rows, max_batch=max_batch, max_wait_s=max_wait_s,
                              threads=threads),
     }  # fmt: skip
-    asyncio.run(_serve(hub, options, quiet=quiet, json=json))
+    try:
+        asyncio.run(_serve(hub, options, quiet=quiet, json=json))
+    except asyncio.CancelledError:
+        say("stopped before it served anything")
+        raise typer.Exit(STOPPED) from None
 
 
 def https_in(text: str) -> Any:
@@ -130,19 +139,29 @@ def https_in(text: str) -> Any:
 
 
 async def _serve(hub: str, options: dict[str, Any], *, quiet: bool, json: bool) -> None:
+    import logging
     import signal
 
     from kuberml.serving.admin import Admin
     from kuberml.serving.live import Serving
 
-    stop = asyncio.Event()
+    stop, opening = asyncio.Event(), asyncio.current_task()
     loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        stop.set()
+        if opening is not None:  # it still looks for the hub
+            opening.cancel()
+
+    if quiet:
+        logging.getLogger("kuberml.serving").setLevel(logging.ERROR)
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stopped)
     async with Serving.opened(hub, on_swap=None if quiet else _tell, **options) as serving:
         admin = Admin(serving)
         try:
             await admin.open()
+            opening = None
             _ready(serving, hub, quiet=quiet, json=json)
             await stop.wait()
         finally:
@@ -210,7 +229,7 @@ def rollback(
     folder: FolderOption = FOLDER,
     json: AsJson = False,
 ) -> None:
-    """Serve an earlier version again, at once. What came after it stays out."""
+    """Serve an earlier version again, at once. What came after it stays out until [bold]kuberml serve readmit[/bold]."""
     from kuberml.serving.admin import Rollback, ask
 
     _now(asyncio.run(ask(folder, "rollback", Rollback(to or None))), json=json)
@@ -225,6 +244,21 @@ def remove(
     from kuberml.serving.admin import Removal, ask
 
     _now(asyncio.run(ask(folder, "remove", Removal(author))), json=json)
+
+
+def readmit(
+    names: Annotated[list[str] | None, typer.Argument(help="Contents, authors or cards; none: all that was kept out.")] = None,
+    folder: FolderOption = FOLDER,
+    json: AsJson = False,
+) -> None:
+    """Let in again what was rolled back, removed or refused: it is tried anew at the next look at the hub (half a minute)."""
+    from kuberml.serving.admin import Readmission, ask
+
+    found = asyncio.run(ask(folder, "readmit", Readmission(tuple(names or ()))))
+    if json:
+        json_out(found)
+    else:
+        say("it is tried anew; `kuberml serve history` shows what comes of it")
 
 
 def _now(found: dict[str, Any], *, json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What an operator asks of a running service: history, rollback, remove. On loopback only, with the token in its folder.
+"""What an operator asks of a running service: history, rollback, remove, readmit. On loopback, with the token in its folder.
 
 The service writes `admin.json` (mode 600) with the address and a token that is drawn at each start; `kuberml serve rollback`
 reads it. Whoever can read the folder may ask; nobody else on the machine.
@@ -46,6 +46,12 @@ class Removal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     author: str
 
 
+class Readmission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may come in again: contents, authors, cards; none named: all that was kept out."""
+
+    names: tuple[str, ...] = ()
+
+
 class Now(msgspec.Struct, frozen=True):
     """What is served after a change."""
 
@@ -71,6 +77,7 @@ class Admin:
                 web.get("/history", self._history),
                 web.post("/rollback", self._rollback),
                 web.post("/remove", self._remove),
+                web.post("/readmit", self._readmit),
             ]
         )
         self._door = Door(app)
@@ -106,6 +113,11 @@ class Admin:
     async def _remove(self, request: web.Request) -> web.StreamResponse:
         wanted = msgspec.json.decode(await request.read(), type=Removal)
         return _json(_now(await self._serving.remove(wanted.author)))
+
+    async def _readmit(self, request: web.Request) -> web.StreamResponse:
+        wanted = msgspec.json.decode(await request.read(), type=Readmission)
+        await self._serving.readmit(*wanted.names)
+        return _json({"readmitted": wanted.names})
 
 
 async def ask(folder: Path, path: str, body: Any = None) -> Any:

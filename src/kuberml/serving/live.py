@@ -19,13 +19,16 @@ import msgspec
 import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
-from kuberml.core.ids import Digest
+from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.node import Node
-from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.statistics import Head
+from kuberml.learning.extractors import built
+from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import Samples
 from kuberml.serving.http.slot import Live
 from kuberml.serving.service import Service, Settings
@@ -108,8 +111,11 @@ class Serving:
             working = [asyncio.create_task(serving._keep_fresh(meeting, seed))]
             if not isinstance(where, Path):
                 working.append(asyncio.create_task(serving._watch(meeting)))
-            staying.push_async_callback(_stop, working)
-            yield serving
+            try:
+                yield serving
+            finally:
+                await _stop(working)
+                await service.close()  # who asks is not kept waiting until the hub has been left
 
     async def remove(self, author: str) -> Served:
         """Forget a contributor; see `Cloud.remove`. Returns once the model without it answers.
@@ -126,6 +132,10 @@ class Serving:
             ConfigError: nothing is served yet, or there is no such version.
         """
         return await self._now_served(await self._opened_cloud().rollback(to))
+
+    async def readmit(self, *names: str) -> None:
+        """Let in again what was kept out; see `Cloud.readmit`. Raises ConfigError: nothing is served yet."""
+        await self._opened_cloud().readmit(*names)
 
     def history(self) -> dict[str, Any]:
         """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
@@ -149,18 +159,21 @@ class Serving:
 
     async def _keep_fresh(self, meeting: Meeting, seed: int) -> None:
         """Find what everybody uses, then take in what arrives, for ever; an error delays that, and stops no answer."""
-        wait_s = AGAIN_S
+        wait_s, said = AGAIN_S, ""
         while True:
             try:
                 if self.cloud is None:
                     node, extractor, probe = await self._found(meeting, seed)
                     self.service.calibration = calibration_of(probe)
+                    self.service.prepare(blank(extractor, node.place.shape), node.place.shape)
                     cloud = Cloud(node, extractor, self._rules, probe, lambda served: _begin(self.service, served))
                     await cloud.open()
                     self.cloud, wait_s = cloud, AGAIN_S
                 await self.cloud.run()
             except* (ConfigError, Unreachable, RemoteError) as errors:
-                log.info("%s: not yet: %s", self.me.node, errors.exceptions[0])
+                if (why := str(errors.exceptions[0])) != said:
+                    log.warning("%s: not yet: %s", self.me.node, why)
+                said = why
             except* Exception:
                 log.exception("%s: what is served stays as it is; trying again in %g s", self.me.node, wait_s)
                 wait_s = min(2 * wait_s, AGAIN_MAX_S)
@@ -180,6 +193,12 @@ def calibration_of(probe: Probe) -> Samples | None:
     if probe.y_N is None:
         return None
     return Samples(probe.inputs(), probe.y_N.astype(np.int64), probe.labels)
+
+
+def blank(extractor: Extractor, shape: tuple[int, ...]) -> HeadOn:
+    """A head that knows nothing on this extractor: what an engine for it can be prepared with."""
+    weights_dC = np.cos(np.arange(2.0 * (1 + built(extractor).dimensions))).reshape(-1, 2)
+    return HeadOn(extractor, Head(weights_dC, (LabelId("a"), LabelId("b")), 1.0, basis_of(extractor), 8, 16), shape)
 
 
 def _begin(service: Service, served: Served) -> None:

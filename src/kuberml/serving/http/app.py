@@ -19,6 +19,7 @@ from kuberml.serving.http.measures import Measures
 from kuberml.serving.http.problem import Refusal
 from kuberml.serving.http.schemas import EngineInfo, Health, Model, Models, Origin, Teacher, Version
 from kuberml.serving.http.slot import Live, Slot
+from kuberml.worlds.live.hub.page import html
 from kuberml.worlds.live.hub.visitors import HEADERS
 
 log = logging.getLogger("kuberml.serving")
@@ -45,7 +46,9 @@ class Answering:
 
     def app(self) -> web.Application:
         """The application, not yet running."""
-        app = web.Application(middlewares=[self._refusing], handler_args={"lingering_time": LINGERING_S})
+        app = web.Application(
+            middlewares=[self._refusing], handler_args={"lingering_time": LINGERING_S, "auto_decompress": False}
+        )
         app.add_routes(
             [
                 web.post("/v1/predict", self._predict),
@@ -54,6 +57,8 @@ class Answering:
                 web.get("/v1/origin", self._origin, allow_head=False),
                 web.get("/metrics", self._metrics, allow_head=False),
                 web.get("/openapi.json", self._openapi, allow_head=False),
+                web.get("/", self._page, allow_head=False),
+                web.get("/favicon.ico", self._icon, allow_head=False),
             ]
         )
         return app
@@ -97,6 +102,8 @@ class Answering:
         if request.content_type not in TYPES:
             raise Refusal(415, "a body of this type is not read here", field="Content-Type", value=request.content_type,
                           right=" or ".join(TYPES), closes=True)  # fmt: skip
+        if coding := request.headers.get("Content-Encoding", ""):
+            raise Refusal(415, "a body is read as it is", field="Content-Encoding", value=coding, right="none", closes=True)
         content_type = accepted(request.headers.get("Accept", ""))
         self._batcher.check()  # before a byte of the body is read
         body = await self._body(request, live.form.max_bytes)
@@ -143,13 +150,13 @@ class Answering:
     async def _origin(self, request: web.Request) -> web.StreamResponse:
         live = self._live()
         label, model = self._query(request, "label"), request.query.get("model", live.served.model)
-        served = live.served if model == live.served.model else self._slot.served(Digest(model))
+        served = self._slot.past(Digest(model))
         if served is None:
             raise Refusal(404, "no model of this digest was served here lately", field="model", value=model,
                           right="the model that an answer named; /v1/models lists those of lately")  # fmt: skip
-        if label not in served.predictor.labels:
+        if label not in served.labels:
             raise Refusal(404, "the model does not know this label", field="label", value=label,
-                          right=f"one of {list(served.predictor.labels)}")  # fmt: skip
+                          right=f"one of {list(served.labels)}")  # fmt: skip
         taught = [Teacher(one.author, one.card, one.samples, one.learned_at_ms) for one in served.taught.get(label, ())]
         return _json(Origin(label, served.model, served.manifest, taught), named(served))
 
@@ -164,9 +171,9 @@ class Answering:
     async def _models(self, request: web.Request) -> web.StreamResponse:
         live = self._slot.now
         recent = [
-            Version(one.model, one.manifest, one.number, tuple(one.predictor.labels), one.since_ms)
+            Version(one.model, one.manifest, one.number, one.labels, one.since_ms)
             for one in self._slot.recent()
-            if live is None or one is not live.served
+            if live is None or one.model != live.served.model
         ]
         return _json(Models(None if live is None else self._model(live), recent), {} if live is None else named(live.served))
 
@@ -190,6 +197,13 @@ class Answering:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         body, content_type = self._measures.page(self._slot, self._batcher, self._hub())
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        text, policy = html("kuberml.serving.http")
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    async def _icon(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=204)
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:
         live = self._slot.now

@@ -19,6 +19,8 @@ class Measures:
         self._seconds = Histogram("kuberml_serve_request_seconds", "Seconds from a request's head to its answer.", "path")
         self._left = Counts("kuberml_serve_left_total", "Requests whose client left before the answer.", ("path",))
         self.builds = Counts("kuberml_serve_builds_total", "Engines built for a new version, by outcome.", ("outcome",))
+        for outcome in ("built", "failed", "passed over"):  # all there from the start: another thread counts them
+            self.builds.add(outcome, by=0)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """A request came to its end. Only those that were answered count for latency: refusing is quick."""

@@ -29,9 +29,9 @@ READERS = 64
 
 
 @functools.cache
-def html() -> tuple[str, str]:
-    """The page, and the policy that lets a browser run exactly the script and the style that are in it."""
-    text = files("kuberml.worlds.live.hub").joinpath("page.html").read_text("utf-8")
+def html(package: str = "kuberml.worlds.live.hub") -> tuple[str, str]:
+    """A package's `page.html`, and the policy that lets a browser run exactly the script and the style that are in it."""
+    text = files(package).joinpath("page.html").read_text("utf-8")
     script, style = (_hash(text, tag) for tag in ("script", "style"))
     policy = (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src 'self'; base-uri 'none';"
