@@ -14,7 +14,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.rng import rng
 from kuberml.exchange.arrivals import together
-from kuberml.exchange.place import LocalData
+from kuberml.exchange.place import LocalData, Secrets
 from kuberml.exchange.place import Stage as Arriving
 from kuberml.knowledge.signing import Keys
 from kuberml.learning.adapters import scikit_learner, torch_learner
@@ -72,6 +72,16 @@ class Stage:
 def keys_of(seed: int, node: NodeId) -> Keys:
     """A simulated node's keys: derived from the seed, so that digests repeat. Live nodes' follow from a secret."""
     return Keys(blake3.blake3(b"kuberml.simulated.keys\0" + encode([seed, node])).digest())
+
+
+def secrets_of(seed: int, node: NodeId) -> Secrets:
+    """What a simulated node takes for secret: derived from the seed, like its keys, so that digests repeat."""
+
+    def drawn(purpose: str, k: int, size_bytes: int) -> bytes:
+        name = encode([seed, node, purpose, k])
+        return blake3.blake3(b"kuberml.simulated.secrets\0" + name).digest(size_bytes)
+
+    return drawn
 
 
 def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, NodeId], Keys] = keys_of) -> Stage:
