@@ -119,7 +119,10 @@ def side_by_side(slice_: str, options: argparse.Namespace) -> None:
 
 
 def report(name: str, ran: Ran) -> None:
-    print(f"  {name}: first round after {ran.startup_s:.1f} s, warm {ran.warm_s:.3f} s, in all {ran.total_s:.1f} s", flush=True)
+    print(
+        f"  {name}: first round after {ran.startup_s:.1f} s, warm {ran.warm_s:.3f} s, in all {ran.total_s:.1f} s, CPU {ran.processor_s:.1f} s",
+        flush=True,
+    )
 
 
 def table(task: Task, found: dict[str, list[Ran]]) -> None:
@@ -127,18 +130,21 @@ def table(task: Task, found: dict[str, list[Ran]]) -> None:
     samples = task["cohort"] * task["steps"] * task["batch"]
     others = [name for name in ("plain", "flower", "pfl") if name in found]
     print(f"\n{task['model']}, {task['rounds']} rounds of {task['cohort']} clients x {task['steps']} steps of {task['batch']}")
-    print(f"{'':10}{'samples/s':>10}{'warm s':>9}{'start s':>9}{'total s':>9}{'MiB':>7}  {'warm: times as fast as':<30}total")
+    print(
+        f"{'':10}{'samples/s':>10}{'warm s':>9}{'start s':>9}{'total s':>9}{'CPU s':>7}{'MiB':>7}  {'warm: times as fast as':<38}total"
+    )
     for name, runs in found.items():
         warm, start, total = (
             statistics.median(getattr(ran, f"{what}_s") for ran in runs) for what in ("warm", "startup", "total")
         )
+        processor_s = statistics.median(ran.processor_s for ran in runs)
         memory_mib = max(ran.memory_bytes for ran in runs) / 2**20
         columns = [
             "  ".join(f"{other} {times(runs, found[other], what):.2f}" for other in others if other != name)
             for what in ("warm_s", "total_s")
         ]
         print(
-            f"{name:10}{samples / warm:10.0f}{warm:9.3f}{start:9.1f}{total:9.1f}{memory_mib:7.0f}  {columns[0]:<38}{columns[1]}"
+            f"{name:10}{samples / warm:10.0f}{warm:9.3f}{start:9.1f}{total:9.1f}{processor_s:7.1f}{memory_mib:7.0f}  {columns[0]:<38}{columns[1]}"
             f"   {runs[0].told['version']}"
         )
 
