@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def run(command: list[str], folder: Path, *, timeout_s: float = 220.0) -> Ran:
     with (folder / "out.txt").open("w+") as out, (folder / "err.txt").open("w+") as err:
         began_s = time.time()
         process = subprocess.Popen(command, stdout=out, stderr=err, env=env, cwd=folder)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the contender ends with us
         memory = _Memory(process.pid)
         try:
             code = process.wait(timeout_s)
