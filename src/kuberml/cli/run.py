@@ -36,11 +36,20 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: [bold]kuberml run mine.toml --set learners.count=20 --seeds 3 --out runs/twenty[/bold]")(run)
 
 
-def demo(*, seeds: Seeds = None, workers: Workers = None, out: Out = None, json: Json = False, resume: Resume = False) -> None:
+def demo(
+    *,
+    cloud: Annotated[bool, typer.Option("--cloud", help="The continual cloud: edges meet digit after digit.")] = False,
+    seeds: Seeds = None,
+    workers: Workers = None,
+    out: Out = None,
+    json: Json = False,
+    resume: Resume = False,
+) -> None:
     """Twelve learners who each know three digits, three liars among them: every way of learning together, side by side."""
     from importlib import resources
 
-    with resources.as_file(resources.files("kuberml.scenario").joinpath("demo.toml")) as path:
+    name = "continual_cloud.toml" if cloud else "demo.toml"
+    with resources.as_file(resources.files("kuberml.scenario").joinpath(name)) as path:
         config = _config(path, (), None, seeds)
     _run(config, out, workers, json=json, resume=resume)
 

@@ -102,39 +102,59 @@ def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) 
     return found
 
 
-def reference(sight: Sight | None, total: Statistics | None) -> tuple[tuple[LabelId, ...], Matrix]:
-    """Where labels lie: means of public samples where there are any, else of the model; names, float64 [C, d]."""
-    found: dict[LabelId, Matrix] = {}
+@value
+class Places(msgspec.Struct, frozen=True, eq=False):
+    """Where labels lie: C names, their means float64 [C, d], and how far chance has moved each (squared distance) [C]."""
+
+    labels: tuple[LabelId, ...]
+    means_Cd: Matrix
+    noise_C: Matrix
+
+
+def places(sight: Sight | None, total: Statistics | None) -> Places:
+    """Of public samples where there are any, else of the model."""
+    found: dict[LabelId, tuple[Matrix, float]] = {}
     if total is not None:
-        means_Cd = (total.sums_dC[1:] / total.sums_unit / total.counts_C).T
-        found = dict(zip(total.labels, means_Cd, strict=True))
+        found = _places_of(total)
     if sight is not None:
         for position, label in enumerate(sight.labels):
-            found[label] = sight.z_Nd[sight.y_N == position].mean(axis=0, dtype=np.float64)
+            z_Nd = sight.z_Nd[sight.y_N == position].astype(np.float64)
+            found[label] = z_Nd.mean(axis=0), float(z_Nd.var(axis=0).sum()) / max(1, len(z_Nd) - 1)
     labels = tuple(sorted(found))
-    return labels, np.array([found[label] for label in labels])
+    return Places(labels, np.array([found[label][0] for label in labels]), np.array([found[label][1] for label in labels]))
 
 
-@job(flops=lambda packet, labels, means_Cd: 4 * len(packet.labels) * means_Cd.size)
-def resemblances(packet: Statistics, labels: tuple[LabelId, ...], means_Cd: Matrix) -> dict[LabelId, tuple[LabelId, float]]:
+@job(flops=lambda packet, where: 4 * len(packet.labels) * where.means_Cd.size + packet.gram_dd.size)
+def resemblances(packet: Statistics, where: Places) -> dict[LabelId, tuple[LabelId, float]]:
     """For each of a packet's labels that is known: the other label that its mean comes nearest to, and how near.
 
-    How near: squared distance to the other label's mean over that to its own: 1 is between them, 0 is the other one's. A packet
-    from another domain is far from all means, near 1; swapped labels come near 0.
+    How near: squared distance to the other label's mean, beyond chance, over the smaller of two: the distance to its own,
+    and the distance of the two labels. Swapped labels come near 0; a packet from another domain is far from all means, near 1.
     """
     found: dict[LabelId, tuple[LabelId, float]] = {}
+    known, labels = _places_of(packet), where.labels
     if len(labels) < 2:
         return found
-    for position, label in enumerate(packet.labels):
-        if label not in labels:
-            continue
-        mean_d = packet.sums_dC[1:, position] / packet.sums_unit / packet.counts_C[position]
-        away_C = ((means_Cd - mean_d) ** 2).sum(axis=1)
+    for label in (label for label in packet.labels if label in labels):
+        mean_d, noise = known[label]
+        away_C = np.maximum(((where.means_Cd - mean_d) ** 2).sum(axis=1) - where.noise_C - noise, 0.0)
         own = labels.index(label)
-        others_C = np.where(np.arange(len(labels)) == own, np.inf, away_C)
-        nearest = int(np.argmin(others_C))
-        found[label] = (labels[nearest], float(others_C[nearest] / away_C[own]) if away_C[own] > 0 else float("inf"))
+        between_C = ((where.means_Cd - where.means_Cd[own]) ** 2).sum(axis=1)
+        scale_C = np.minimum(away_C[own], between_C)
+        ratio_C = np.divide(away_C, scale_C, out=np.full(len(labels), np.inf), where=scale_C > 0)
+        ratio_C[own] = np.inf
+        nearest = int(np.argmin(ratio_C))
+        found[label] = (labels[nearest], float(ratio_C[nearest]))
     return found
+
+
+def _places_of(sums: Statistics) -> dict[LabelId, tuple[Matrix, float]]:
+    """Means of sums and how far chance moves them, with the scatter within all classes for each."""
+    means_Ck = (sums.sums_dC[1:] / sums.sums_unit / sums.counts_C).T
+    squares = float(np.trace(sums.gram_dd)) / sums.gram_unit - sums.samples
+    between = float((sums.counts_C * (means_Ck**2).sum(axis=1)).sum())
+    spread = (squares - between) / max(1, sums.samples - len(sums.labels))
+    return {label: (means_Ck[i], spread / int(sums.counts_C[i])) for i, label in enumerate(sums.labels)}
 
 
 def per_label(y_N: IntArray, classes: int) -> IntArray:

@@ -122,8 +122,8 @@ def _trial(task: _Task, one: Candidate) -> Trial:
     reference = _shelf.get(task.part, task.shape, Candidate("eager", "fp32"), None)
     try:
         answers_NC, wanted_NC = (task.part.finish(each.outputs(x_N)) for each in (made, reference))
-    except RuntimeError as error:  # what runtimes raise at the first call of a shape
-        return Trial(one, f"it fails: {str(error).splitlines()[0]:.200}")
+    except Exception as error:  # runtimes compile at the first call of a shape, and raise of everything
+        return Trial(one, f"it fails: {type(error).__name__}: {error!s:.200}")
     proof = compare(answers_NC, wanted_NC, targets_N)
     why_not = doubt(proof, task.bound, exact=one.precision == "fp32")
     return Trial(one, why_not, proof, None if why_not else made.speed(task.shape))

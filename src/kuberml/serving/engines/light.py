@@ -47,8 +47,8 @@ def load(path: Path) -> Light:
     try:
         run = run_onnx(content, threads_here())
         out_1C = run(np.zeros((1, *said.shape), np.float32))
-    except RuntimeError as error:  # what ONNX Runtime raises
-        raise ConfigError(f"{path}: ONNX Runtime does not take it: {str(error).splitlines()[0]:.200}") from error
+    except Exception as error:  # ONNX Runtime has errors of its own, without a common base
+        raise ConfigError(f"{path}: ONNX Runtime does not take it: {error!s:.200}") from error
     if out_1C.shape != (1, len(said.labels)):
         raise ConfigError(f"{path} answers {list(out_1C.shape)} for one sample; there are {len(said.labels)} labels")
     why = f"exported with {said.agreement:.4f} of {said.samples} answers as the model's"

@@ -60,7 +60,9 @@ def candidates(cpu: Cpu, engine: str = "auto", precision: str = "auto") -> list[
     if engine != "auto" or not quick:
         return found
     spared = f"it takes a minute to compile, and {' and '.join(sorted(quick))} can be had at once"
-    return [Candidate(one.engine, one.precision, spared) if one.engine == "compiled" else one for one in found]
+    return [
+        Candidate(one.engine, one.precision, spared) if one.engine == "compiled" and not one.refusal else one for one in found
+    ]
 
 
 def _exists(engine: str, precision: Precision) -> bool:
