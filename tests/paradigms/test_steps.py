@@ -8,15 +8,19 @@ import pytest
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.values import loads
+from kuberml.knowledge.signing import Keys
+from kuberml.ledger.ledger import Ledger
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.config import load, parse
 from kuberml.scenario.options import check_options
+from kuberml.scenario.parts import Parts
 from kuberml.scenario.play import Play
+from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.result import read_result, read_runs
 from kuberml.scenario.run import run_scenario
-from kuberml.scenario.stage import SERVER
+from kuberml.scenario.stage import SERVER, keys_of
 from tests.paradigms import byzantine
-from tests.scenario.small import SMALL, ran
+from tests.scenario.small import SMALL, Silent, ran
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "steps").glob("*.toml"))
 HONEST = {**SMALL, "learners": {"count": 6, "models": ["linear"]}}
@@ -133,8 +137,23 @@ def test_the_promise_of_privacy_is_in_result_and_ledger(tmp_path: Path) -> None:
     assert half["epsilon"] == promise(2.0, 1e-3, 3, sampling="uniform", of=6, drawn=3).epsilon
     assert (everybody["norm"], everybody["releases"], everybody["neighbours"]) == (0.5, 3, "zeroed-out")
     assert half["neighbours"] == "replaced"
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        said = [event.fields for event in ledger.events() if event.event == "privacy"]
+    assert [one["releases"] for one in said] == [1, 2, 3, 1, 2, 3]
+    assert {everybody["epsilon"], half["epsilon"]} <= {one["epsilon"] for one in said}
     notes = [run.note for run in read_runs(tmp_path)]
     assert all("epsilon" in note and "delta 0.001" in note for note in notes)
+
+
+def test_secrets_follow_from_the_seed_in_a_simulated_run_only() -> None:
+    """A live run deals keys of its own, and then its nodes take secrets from the system too."""
+    config = parse({**HONEST, "paradigms": {"fedavg": {"rounds": 1}}})
+    world: Any = of({"rounds": 1}).world
+    for keys, derived in ((keys_of, True), (lambda seed, node: Keys.generate(), False)):
+        parts = Parts(config, "fedavg", 0, PublicThings(config), keys)
+        role, actor = parts.cast[SERVER]
+        standpoint = parts._standpoint(role, actor, world, Silent(), None)
+        assert (standpoint.secrets is not None) is derived
 
 
 def test_noise_in_the_sum_is_as_large_as_it_says() -> None:
