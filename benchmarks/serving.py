@@ -39,6 +39,7 @@ PLANS = {
 }
 BOUND = 0.01
 SLICE_S = 0.5
+STEPS = 20
 
 
 class Block(nn.Module):
@@ -119,15 +120,15 @@ def part(split: str, start: int, stop: int) -> Samples:
     return samples(DataRef("cifar10", split, np.arange(start, stop, dtype=np.int32)))
 
 
-def train(model: str, folder: Path, steps: int) -> None:
+def train(model: str, folder: Path, steps: int, batch: int) -> None:
     learner, plan = learner_of(model), PLANS[model]
     data = part("train", 0, 25_000)
     state, began_s = learner.init(0), time.perf_counter()
-    rounds = math.ceil(steps / 50)
+    rounds = math.ceil(steps / STEPS)
     for each in range(rounds):  # a falling rate, and something to see
         rate = plan.lr * (1 - each / rounds)
-        state = learner.fit(state, data, FitPlan(lr=rate, steps=50, batch=plan.batch, momentum=plan.momentum), seed=each)
-        print(f"{model}: {50 * (each + 1)} steps, {time.perf_counter() - began_s:.0f} s", flush=True)
+        state = learner.fit(state, data, FitPlan(lr=rate, steps=STEPS, batch=batch, momentum=plan.momentum), seed=each)
+        print(f"{model}: {STEPS * (each + 1)} steps, {time.perf_counter() - began_s:.0f} s", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         state.tofile(folder / f"{model}.f32")
 
@@ -148,14 +149,14 @@ class Plain:
             return torch.log_softmax(self.module(x), 1).numpy()
 
 
-def engines(model: str, state: Array, calibration: Samples) -> tuple[dict[str, Engine], dict[str, str]]:
+def engines(model: str, state: Array, calibration: Samples, compiled: bool) -> tuple[dict[str, Engine], dict[str, str]]:
     predictor = Network(learner_of(model), state)
     found: dict[str, Engine] = {"eager fp32": Plain(model, state)}
     refused: dict[str, str] = {}
     default = build(predictor, SHAPE, calibration=calibration)
     for one in candidates(this_cpu()) + candidates(this_cpu(), precision="int8-reduced"):
         name = f"{one.engine} {one.precision}"
-        if name == "eager fp32" or name in found or one.engine == "compiled":
+        if name == "eager fp32" or name in found or (one.engine == "compiled" and not compiled):
             continue
         try:
             found[name] = build(
@@ -189,13 +190,13 @@ def measure(found: dict[str, Engine], x_N: Array, seconds: float) -> dict[str, d
     }  # fmt: skip
 
 
-def run(model: str, folder: Path, seconds: float, count: int) -> dict[str, object]:
+def run(model: str, folder: Path, seconds: float, count: int, compiled: bool) -> dict[str, object]:
     file = folder / f"{model}.f32"
     if not file.is_file():
         raise SystemExit(f"there are no weights {file}: run with --train first")
     state = np.fromfile(file, np.float32)
     calibration, held_out = part("test", 0, 2 * count), part("test", 2 * count, 4 * count)
-    found, refused = engines(model, state, calibration)
+    found, refused = engines(model, state, calibration, compiled)
     speed = measure(found, held_out.x_N, seconds)
     answers = {name: engine.predict(held_out.x_N) for name, engine in found.items()}
     rows = {}
@@ -230,13 +231,15 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="train and keep the weights, and measure nothing")
     parser.add_argument("--models", nargs="+", default=list(PLANS), choices=list(PLANS))
     parser.add_argument("--steps", type=int, default=0, help="of training; 0: as planned")
+    parser.add_argument("--batch", type=int, default=0, help="of training; 0: as planned")
     parser.add_argument("--seconds", type=float, default=60.0, help="of measuring, for each model")
     parser.add_argument("--count", type=int, default=1000, help="samples for each of: ranges, proof; twice that held out")
+    parser.add_argument("--compiled", action="store_true", help="take in torch.compile: a minute more for each model")
     parser.add_argument("--json", type=Path, help="write the figures here")
     wish = parser.parse_args()
     if wish.train:
         for model in wish.models:
-            train(model, wish.weights, wish.steps or PLANS[model].steps)
+            train(model, wish.weights, wish.steps or PLANS[model].steps, wish.batch or PLANS[model].batch)
         return
     here = {
         "cpu": sorted(this_cpu().flags),
@@ -247,7 +250,7 @@ def main() -> None:
     print(json.dumps(here))
     results = {}
     for model in wish.models:
-        results[model] = run(model, wish.weights, wish.seconds, wish.count)
+        results[model] = run(model, wish.weights, wish.seconds, wish.count, wish.compiled)
         show(model, results[model])
     if wish.json:
         wish.json.write_text(json.dumps({"here": here, "models": results}, indent=1))

@@ -111,8 +111,11 @@ class Serving:
             working = [asyncio.create_task(serving._keep_fresh(meeting, seed))]
             if not isinstance(where, Path):
                 working.append(asyncio.create_task(serving._watch(meeting)))
-            staying.push_async_callback(_stop, working)
-            yield serving
+            try:
+                yield serving
+            finally:
+                await _stop(working)
+                await service.close()  # who asks is not kept waiting until the hub has been left
 
     async def remove(self, author: str) -> Served:
         """Forget a contributor; see `Cloud.remove`. Returns once the model without it answers.

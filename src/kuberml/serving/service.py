@@ -196,7 +196,7 @@ class Service:
             self._on_swap(live)
 
     async def close(self) -> None:
-        """Answer what is under way, take nothing more, and let go of everything."""
+        """Answer what is under way, take nothing more, and let go of everything. Calling it twice is fine."""
         loop = asyncio.get_running_loop()
         if self._background is not None:
             await loop.run_in_executor(None, self._background.run, self._close())

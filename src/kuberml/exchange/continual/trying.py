@@ -12,19 +12,35 @@ import numpy as np
 import numpy.typing as npt
 
 from kuberml.core.errors import ConfigError
-from kuberml.core.ids import LabelId
+from kuberml.core.ids import Digest, LabelId
 from kuberml.core.jobs import job
 from kuberml.core.values import value
 from kuberml.knowledge.algebra import merge_all, remove
+from kuberml.knowledge.card import decode_card
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.statistics import reopened
 from kuberml.knowledge.moments import Statistics
 from kuberml.knowledge.ridge import Head, solve
 from kuberml.learning.extractors import built, features
-from kuberml.learning.jobs import solve_flops
 from kuberml.learning.types import Array, IntArray
 
 Matrix = npt.NDArray[np.float64]
+
+
+@value
+class Sealed(msgspec.Struct, frozen=True):
+    """A packet as it lies in the store: the encoded card, and its blob, which has the digest that the card names."""
+
+    card: bytes
+    blob: bytes
+
+    def open(self) -> Statistics:
+        """Its sums. Raises RemoteError: it is not a single packet."""
+        return reopened(decode_card(self.card).card, self.blob)
+
+
+Part = Statistics | Sealed
 
 
 @value
@@ -41,11 +57,12 @@ class Tried(msgspec.Struct, frozen=True, eq=False):
     """The model of a set: its integers, their head; and how that answers public samples, empty without any.
 
     Attributes:
-        sums, head: of the set.
+        sums, digest, head: of the set.
         right_C, count_C: right answers, of so many, for each label of the samples.
     """
 
     sums: Statistics
+    digest: Digest
     head: Head
     right_C: IntArray
     count_C: IntArray
@@ -59,34 +76,39 @@ def seen(extractor: Extractor, probe: Probe) -> Sight:
     return Sight(features(extractor, probe.inputs()), probe.y_N.astype(np.int64), probe.labels)
 
 
-def _tried_flops(total: Statistics | None, add: list[Statistics], drop: list[Statistics], ridge: float | None, *_: Any) -> int:
-    every = [part for part in (total, *add, *drop) if part is not None]
-    return solve_flops(every[0], ridge) + sum(part.gram_dd.size for part in every)
+def _tried_flops(d: int, total: Statistics | None, add: list[Part], drop: list[Part], ridge: float | None, *_: Any) -> int:
+    solving = 2 * d**3 // 3 + (9 * d**3 if ridge is None else 0)
+    return solving + d * d * (len(add) + len(drop))
 
 
 @job(flops=_tried_flops)
 def tried(
+    d: int,
     total: Statistics | None,
-    add: list[Statistics],
-    drop: list[Statistics],
+    add: list[Part],
+    drop: list[Part],
     ridge: float | None,
     sight: Sight | None,
 ) -> Tried:
-    """The model of `total` with and without some packets.
+    """The model of `total` with and without some packets of d features, the constant included.
 
     Raises:
         ConfigError: the packets are of different features, cannot be removed, overflow 64 bits, or none is left.
     """
-    sums = merge_all([part for part in (total, *add) if part is not None])
+    sums = merge_all([_opened(part) for part in (total, *add) if part is not None])
     for packet in drop:
-        sums = remove(sums, packet)
+        sums = remove(sums, _opened(packet))
     head = solve(sums, ridge)
     if sight is None:
         none = np.zeros(0, np.int64)
-        return Tried(sums, head, none, none)
+        return Tried(sums, sums.digest, head, none, none)
     classes = len(sight.labels)
     right_N = answers(head, sight) == sight.y_N
-    return Tried(sums, head, per_label(sight.y_N[right_N], classes), per_label(sight.y_N, classes))
+    return Tried(sums, sums.digest, head, per_label(sight.y_N[right_N], classes), per_label(sight.y_N, classes))
+
+
+def _opened(part: Part) -> Statistics:
+    return part.open() if isinstance(part, Sealed) else part
 
 
 def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) -> IntArray:
