@@ -98,12 +98,15 @@ class _Reader:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporters say about themselves: their errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    """Without what exporters say about themselves: their errors are raised. Others' words in this process are heard."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
