@@ -26,6 +26,8 @@ from kuberml.learning.extractors import built, features
 from kuberml.learning.types import Array, IntArray
 
 Matrix = npt.NDArray[np.float64]
+DEVIATIONS = 5.0
+"""Standard deviations: labels that overlap, such as pullovers and shirts, are not told apart by a few samples."""
 
 
 @value
@@ -154,20 +156,28 @@ def resemblances(packet: Statistics, where: Places) -> dict[LabelId, tuple[Label
     and the distance of the two labels. Swapped labels come near 0; a packet from another domain is far from all means, near 1.
     """
     found: dict[LabelId, tuple[LabelId, float]] = {}
-    known, labels = _places_of(packet), where.labels
-    if len(labels) < 2:
-        return found
-    for label in (label for label in packet.labels if label in labels):
+    known, labels, scatter_kk = _places_of(packet), where.labels, _within(packet)
+    for label in (label for label in packet.labels if label in labels and len(labels) > 1):
         mean_d, noise = known[label]
-        away_C = np.maximum(((where.means_Cd - mean_d) ** 2).sum(axis=1) - where.noise_C - noise, 0.0)
         own = labels.index(label)
-        between_C = ((where.means_Cd - where.means_Cd[own]) ** 2).sum(axis=1)
-        scale_C = np.minimum(away_C[own], between_C)
-        ratio_C = np.divide(away_C, scale_C, out=np.full(len(labels), np.inf), where=scale_C > 0)
-        ratio_C[own] = np.inf
+        away_C = np.maximum(((where.means_Cd - mean_d) ** 2).sum(axis=1) - where.noise_C - noise, 0.0)
+        between_Cd = where.means_Cd - where.means_Cd[own]
+        length_C = (between_Cd**2).sum(axis=1)
+        scale_C = np.minimum(away_C[own], length_C)
+        along_C = between_Cd @ (mean_d - where.means_Cd[own])
+        chance_C = np.sqrt(((between_Cd @ scatter_kk) * between_Cd).sum(axis=1) / int(packet.counts[label]))
+        is_told_C = (scale_C > 0) & (along_C > DEVIATIONS * chance_C) & (np.arange(len(labels)) != own)
+        ratio_C = np.divide(away_C, scale_C, out=np.full(len(labels), np.inf), where=is_told_C)
         nearest = int(np.argmin(ratio_C))
         found[label] = (labels[nearest], float(ratio_C[nearest]))
     return found
+
+
+def _within(sums: Statistics) -> Matrix:
+    """Scatter within the classes, a sample: float64 [d - 1, d - 1]."""
+    sums_kC = sums.sums_dC[1:] / sums.sums_unit / np.sqrt(sums.counts_C)
+    scatter_kk: Matrix = sums.gram_dd[1:, 1:] / sums.gram_unit - sums_kC @ sums_kC.T
+    return scatter_kk / max(1, sums.samples - len(sums.labels))
 
 
 def _places_of(sums: Statistics) -> dict[LabelId, tuple[Matrix, float]]:
