@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[torch,sklearn,report,s3,dev]'
+	$(BIN)/pip install --quiet --editable '.[torch,sklearn,report,s3,privacy,onnx,openvino,dev]'
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable examples/my_paradigm
 	touch $@
 

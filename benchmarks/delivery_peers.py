@@ -56,18 +56,20 @@ def listen(answer: Callable[[socket.socket], None]) -> int:
 
 
 def raw(store: FolderStore, context: ssl.SSLContext | None = None) -> int:
-    """Answers 64 characters of a digest with the blob, from memory: `sendall` and nothing else."""
+    """Answers a digest, start and stop (64, 12 and 12 characters) with these bytes, from memory: `sendall` and nothing else."""
     cache: dict[str, bytes] = {}
 
     def answer(connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             wire = context.wrap_socket(connection, server_side=True) if context else connection
             with wire:
-                digest = wire.recv(64).decode()
+                asked = wire.recv(88).decode()
+                digest, start, stop = asked[:64], int(asked[64:76]), int(asked[76:])
                 if digest not in cache:
                     cache.clear()
                     cache[digest] = store.get(digest)  # type: ignore[arg-type]
-                wire.sendall(cache[digest])
+                with memoryview(cache[digest]) as view:
+                    wire.sendall(view[start:stop])
 
     return listen(answer)
 

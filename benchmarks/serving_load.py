@@ -59,7 +59,7 @@ def serve(engine: str) -> None:
         predictor = HeadOn(extractor, solve(sums), train.x_N.shape[1:])
         return Served(number, digest_of(str(number % 2).encode()), digest(predictor), predictor, train.x_N.shape[1:], {}, 0)
 
-    background, service = Background("service"), Service(Settings(engine=engine))
+    background, service = Background("service"), Service(Settings(engine=engine, patience_s=300.0))
     service.calibration = public
     port = background.run(service.open("127.0.0.1", 0))
     service.take(version(0)).result()

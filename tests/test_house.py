@@ -33,7 +33,7 @@ BENEATH = {
 }
 """The arrows of the house: a package may import what stands right beneath it, and what stands beneath that."""
 
-EXTRAS = ("torch", "sklearn", "scipy", "matplotlib")
+EXTRAS = ("torch", "sklearn", "scipy", "matplotlib", "onnx", "onnxruntime", "onnxscript", "openvino")
 LIGHT = ("core", "ledger", "knowledge", "vault", "exchange", "paradigms", "worlds", "scenario", "serving", "cli")
 """Packages that must work without any extra: all but learning, whose adapters are loaded when they are used."""
 

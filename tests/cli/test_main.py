@@ -114,6 +114,19 @@ def test_doctor_reads_vector_instructions(tmp_path):
     assert doctor.machine(tmp_path / "none")["vector instructions"] == "cannot be read here"
 
 
+def test_doctor_says_which_engines_are_tried_and_why_the_others_are_not(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags : avx2\n")
+    facts = doctor.engines(cpuinfo)
+    assert facts["engines"].startswith("eager fp32, torch fp32")
+    assert "emulated" in facts["not torch bf16"]
+    assert "AMX" not in facts
+    cpuinfo.write_text("flags : avx2 avx512f avx512_vnni avx512_bf16 amx_tile amx_bf16 amx_int8\n")
+    facts = doctor.engines(cpuinfo)
+    assert "torch bf16" in facts["engines"]
+    assert "untested" in facts["AMX"]
+
+
 def test_doctor_names_the_line_that_installs_what_is_missing(monkeypatch):
     monkeypatch.setattr(doctor, "EXTRAS", {"torch": ("no-such-distribution",)})
     assert doctor.extras() == {"extra torch": "missing: pip install 'kuberml[torch]'"}

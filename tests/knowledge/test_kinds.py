@@ -15,6 +15,7 @@ from kuberml.knowledge.kinds import prototypes as prototypes_kind
 from kuberml.knowledge.kinds import statistics as statistics_kind
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.probe import probe_from, probe_of
+from kuberml.knowledge.kinds.sealed import Sealed
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.pack import make, open_value
 from kuberml.knowledge.signing import Keys
@@ -36,6 +37,7 @@ EXAMPLES = {
     "prototypes": prototypes_kind.describe(Z, Y, basis=basis_of(EXTRACTOR))[0],
     "probe": PROBE,
     "extractor": EXTRACTOR,
+    "sealed": Sealed({"keys": np.arange(5, dtype=np.uint8), "words": np.arange(3, dtype=np.uint32)}),
 }
 
 

@@ -85,7 +85,9 @@ def test_domains_come_one_after_the_other() -> None:
         assert [part.view for part in by_views(actor.data.train)] == domains
         assert actor.domain in stage.tests
     whole = stage.tests[stage.learners[0].domain]
-    assert len(whole) == sum(len(task.test) for task in stage.tasks)
+    assert len(whole) == len(stage.tasks[0].test)
+    assert [part.view for part in by_views(whole)] == domains
+    assert len(set(whole.indices_N.tolist())) == len(whole), "each sample once, in one domain"
 
 
 def test_a_liar_lies_in_every_stage() -> None:

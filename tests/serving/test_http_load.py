@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import threading
 from typing import Any
 
 import aiohttp
@@ -141,8 +142,6 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The new version is served by the predictor itself meanwhile; real engines, built late."""
-    import threading
-
     from kuberml.serving import service
     from kuberml.serving.engines import build
 
@@ -158,12 +157,9 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
 
     async def main() -> None:
         async with running(engine="auto", patience_s=0.05) as here:
-            taking = asyncio.create_task(here.take(served("01")))
-            while (await here.get("/v1/health"))[1]["status"] == "no model":
-                pass
+            await here.take(served("01"))
             engine = (await here.get("/v1/models"))[1]["serving"]["engine"]
             assert (engine["name"], engine["why"]) == ("eager", "until the engine that was asked for is built")
-            await taking
             await here.take(served("012", 2))  # and the next one does not wait for it
             assert (await here.get("/v1/models"))[1]["serving"]["labels"] == ["0", "1", "2"]
             gate.set()
@@ -174,6 +170,25 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
             now = (await here.get("/v1/models"))[1]["serving"]
             assert (now["engine"]["name"], now["model"]) == ("eager", served("0123", 3).model)
             assert "a compiler that is broken" in now["engine"]["why"]
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_is_still_prepared_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kuberml.serving import service
+    from kuberml.serving.engines import build
+    from kuberml.serving.live import blank
+
+    gate = threading.Event()
+    monkeypatch.setattr(service, "build", lambda *a, **options: gate.wait(20) and build(*a, **{**options, "engine": "eager"}))
+
+    async def main() -> None:
+        async with running(engine="auto", patience_s=20) as here:
+            here.service.prepare(blank(extractor(), SHAPE), SHAPE)
+            async with asyncio.timeout(10):
+                await here.take(served("01"))
+            assert (await here.get("/v1/models"))[1]["serving"]["engine"]["name"] == "eager"
+            gate.set()
 
     asyncio.run(main())
 

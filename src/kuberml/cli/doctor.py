@@ -14,7 +14,13 @@ import typer
 
 from kuberml.cli.output import json_out, table_out
 
-EXTRAS = {"torch": ("torch",), "sklearn": ("scikit-learn",), "report": ("matplotlib",)}
+EXTRAS = {
+    "torch": ("torch",),
+    "sklearn": ("scikit-learn",),
+    "report": ("matplotlib",),
+    "onnx": ("onnxruntime", "onnx", "onnxscript"),
+    "openvino": ("openvino",),
+}
 """Extra -> the distributions that it brings."""
 
 # Flag of /proc/cpuinfo -> what it speeds up.
@@ -22,8 +28,11 @@ _FLAGS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
     "avx512_vnni": "VNNI (int8 dot products)",
+    "avx_vnni": "VNNI of 256 bits",
     "avx512_bf16": "bf16",
     "amx_tile": "AMX",
+    "amx_bf16": "AMX bf16",
+    "amx_int8": "AMX int8",
 }
 _LOW_DISK_BYTES = 2 * 10**9
 
@@ -35,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False) -> None:
     """Say what this machine has (cores, vector instructions, extras, disk, data) and how to get what is missing."""
-    facts = {**machine(), **energy(), **extras(), **storage()}
+    facts = {**machine(), **energy(), **extras(), **engines(), **storage()}
     if json:
         json_out(facts)
     else:
@@ -45,7 +54,9 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.
 def machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
     """Python, cores and vector instructions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    flags = _cpu_flags(cpuinfo)
+    from kuberml.serving.engines.cpu import cpu_flags
+
+    flags = cpu_flags(cpuinfo)
     fast = [name for flag, name in _FLAGS.items() if flag in flags]
     return {
         "python": f"{platform.python_version()} at {sys.executable}",
@@ -63,6 +74,20 @@ def extras() -> dict[str, str]:
         there = ", ".join(f"{name} {_version(name)}" for name in parts)
         found[f"extra {extra}"] = f"missing: pip install 'kuberml[{extra}]'" if missing else there
     return found
+
+
+def engines(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What `kuberml serve` may take to answer quickly here, and why not the rest."""
+    from kuberml.serving.engines.cpu import this_cpu
+    from kuberml.serving.engines.plan import candidates
+
+    tried = candidates(this_cpu(cpuinfo))
+    able = [f"{one.engine} {one.precision}" for one in tried if not one.refusal]
+    why = {f"not {one.engine} {one.precision}": one.refusal for one in tried if one.refusal}
+    taken = f"{', '.join(able)}: what is fastest for a model, of those that answer as it does, is taken"
+    amx = any(flag.startswith("amx") for flag in this_cpu(cpuinfo).flags)
+    said = {"AMX": "runtimes take it by themselves for bf16 and int8; untested by kuberml"} if amx else {}
+    return {"engines": taken if len(able) > 1 else "eager fp32: nothing else can be had", **said, **why}
 
 
 def storage() -> dict[str, str]:
@@ -87,14 +112,6 @@ def energy(sys_root: Path = Path("/sys")) -> dict[str, str]:
     known = "; ".join(meter.label for meter in meters(sys_root))
     why = why_not_measured(sys_root)
     return {"energy": f"{known} ({why})" if why else known}
-
-
-def _cpu_flags(cpuinfo: Path) -> set[str]:
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith(("flags", "Features"))), set())
 
 
 def _version(distribution: str) -> str | None:

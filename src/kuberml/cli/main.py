@@ -11,6 +11,7 @@ from kuberml.cli import (
     backup,
     compare,
     doctor,
+    export,
     fetch,
     find,
     forget,
@@ -59,6 +60,7 @@ for _module in (
     new,
     show,
     verify,
+    export,
     backup,
     doctor,
 ):

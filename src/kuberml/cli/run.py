@@ -11,15 +11,19 @@ import typer
 
 from kuberml.cli.output import console, factors_out, json_out, say
 from kuberml.cli.watching import watching
+from kuberml.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from kuberml.scenario.config import Config
     from kuberml.scenario.result import Result
+    from kuberml.worlds.simulated.workers import Count
 
 STOPPED = 130
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions, with seeds seed, seed+1, ...")]
-Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Worker processes; 0 = one a core. No result changes.")]
+Workers = Annotated[
+    str | None, typer.Option("--workers", help="Worker processes; 0 = one a core; ray = a Ray cluster. No result changes.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for result.json, report.html and ledger.sqlite.")]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Data folder (else $KUBERML_DATA).")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, nothing else.")]
@@ -32,11 +36,20 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: [bold]kuberml run mine.toml --set learners.count=20 --seeds 3 --out runs/twenty[/bold]")(run)
 
 
-def demo(*, seeds: Seeds = None, workers: Workers = None, out: Out = None, json: Json = False, resume: Resume = False) -> None:
+def demo(
+    *,
+    cloud: Annotated[bool, typer.Option("--cloud", help="The continual cloud: edges meet digit after digit.")] = False,
+    seeds: Seeds = None,
+    workers: Workers = None,
+    out: Out = None,
+    json: Json = False,
+    resume: Resume = False,
+) -> None:
     """Twelve learners who each know three digits, three liars among them: every way of learning together, side by side."""
     from importlib import resources
 
-    with resources.as_file(resources.files("kuberml.scenario").joinpath("demo.toml")) as path:
+    name = "continual_cloud.toml" if cloud else "demo.toml"
+    with resources.as_file(resources.files("kuberml.scenario").joinpath(name)) as path:
         config = _config(path, (), None, seeds)
     _run(config, out, workers, json=json, resume=resume)
 
@@ -67,7 +80,16 @@ def _config(path: Path, settings: tuple[str, ...], seed: int | None, seeds: int 
     return load(path, (*settings, *extra))
 
 
-def _run(config: Config, out: Path | None, workers: int | None, *, json: bool, resume: bool) -> None:
+def _count(text: str) -> Count:
+    """Raises ConfigError: neither a number of processes nor "ray"."""
+    if text == "ray":
+        return "ray"
+    if not text.isdecimal():
+        raise ConfigError(f"--workers {text}: give a number of processes (0 = one a core), or 'ray'")
+    return int(text)
+
+
+def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, resume: bool) -> None:
     from kuberml.scenario.folder import free_folder, last_folder, open_folder
     from kuberml.scenario.report import write_report
     from kuberml.scenario.result import read_runs
@@ -76,7 +98,7 @@ def _run(config: Config, out: Path | None, workers: int | None, *, json: bool, r
     base = Path("runs") / config.name
     folder = out or (last_folder(base) if resume else free_folder(base))
     open_folder(folder, config, resume=resume)
-    count = config.world.workers if workers is None else workers
+    count = config.world.workers if workers is None else _count(workers)
     try:
         with watching() as watch:
             result = run_scenario(config, out=folder, workers=count, resume=resume, progress=watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from kuberml.core.ids import NodeId
@@ -19,8 +19,18 @@ DOUBLINGS = 6
 """A node of which nothing comes time after time rests twice as long each time, so often at most."""
 
 
+Choose = Callable[[int, Sequence[NodeId], int], Awaitable[list[NodeId]]]
+"""Who of some begins: (how many have begun before, the idle, how many may) -> names, sorted."""
+
+
 async def keep_busy(
-    node: Node, work: Callable[[NodeId], Awaitable[T | None]], *, role: str, share: float, rest_s: float
+    node: Node,
+    work: Callable[[NodeId], Awaitable[T | None]],
+    *,
+    role: str,
+    share: float,
+    rest_s: float,
+    choose: Choose | None = None,
 ) -> AsyncGenerator[tuple[NodeId, T], None]:
     """Let nodes of a role work, each at one thing at a time, and give what they come to, for ever: close it (`aclosing`).
 
@@ -33,6 +43,7 @@ async def keep_busy(
         role: whose.
         share: of the nodes present, the part that works at a time; at least one.
         rest_s: how long a node of which nothing came is left alone (longer if again), and how often newcomers are looked for.
+        choose: who of the idle begins; None: drawn.
     """
     busy: dict[NodeId, asyncio.Future[Any]] = {}
     failed: Counter[NodeId] = Counter()
@@ -52,7 +63,7 @@ async def keep_busy(
     begun = 0
     try:
         while True:
-            for name in _idle(node, busy, role, share, begun):
+            for name in await _idle(node, busy, role, share, begun, choose):
                 begun += 1
                 begin(name, do(name))
             if LOOK not in busy:
@@ -66,12 +77,16 @@ async def keep_busy(
             future.cancel()
 
 
-def _idle(node: Node, busy: Collection[NodeId], role: str, share: float, begun: int) -> list[NodeId]:
-    """Those who begin now, drawn among the idle."""
+async def _idle(
+    node: Node, busy: Collection[NodeId], role: str, share: float, begun: int, choose: Choose | None
+) -> list[NodeId]:
+    """Those who begin now, among the idle."""
     present = node.peers(role)
     idle = [name for name in present if name not in busy]
     free = max(1, round(share * len(present))) - (len(present) - len(idle))
     if free <= 0 or not idle:
         return []
+    if choose is not None:
+        return await choose(begun, idle, min(free, len(idle)))
     stream = node.rng("crowd", begun)
     return sorted(NodeId(name) for name in stream.choice(idle, min(free, len(idle)), replace=False).tolist())

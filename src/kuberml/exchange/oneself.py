@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -84,6 +85,14 @@ class Oneself:
     def seed(self, purpose: str, k: int = 0) -> int:
         """The same as an integer, for jobs."""
         return seed_of(self.place.seed, "node", self.id, purpose, k)
+
+    def secret(self, purpose: str, k: int = 0, size_bytes: int = 32) -> bytes:
+        """Bytes for keys, masks and noise that must not be guessed; `rng` follows from a seed that may be known to all.
+
+        They are the operating system's, and other ones each time; of a simulated node they follow from its seed.
+        """
+        drawn = self.place.secrets
+        return os.urandom(size_bytes) if drawn is None else drawn(purpose, k, size_bytes)
 
     def peers(self, role: str) -> tuple[NodeId, ...]:
         """Nodes of a role that are present, sorted, without this one."""

@@ -39,6 +39,10 @@ class LocalData(msgspec.Struct, frozen=True):
         return tuple(sorted(self.counts))
 
 
+Secrets = Callable[[str, int, int], bytes]
+"""Bytes that nobody else can foresee: (what for, which time, how many) -> bytes. Only simulated nodes' follow from a seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """New data of a learner that come at a time.
@@ -85,5 +89,7 @@ class Place:
     licences: tuple[str, ...] = ()  # those that are accepted here; () = any
     region: str = ""
     observer: Observer | None = None
+    secrets: Secrets | None = None  # None: from the operating system
+    charge_mj: Callable[[], int | None] = lambda: None  # what is left in the battery; None: on mains, or nobody can say
     watch: Callable[[Card], Watch] | None = None  # who looks on while a package is on its way
     mixing: dict[NodeId, float] = field(default_factory=dict)  # weight of each neighbour in a gossip average

@@ -6,6 +6,7 @@ digest. Cards hold no floats: scores are parts per million, sizes are bytes, tim
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires_at_ms: int | None = None
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """The unsigned body. See the field comments; `knowledge.pack` fills it in."""
 
     kind: str  # name of the kind, for instance "statistics"
@@ -79,13 +80,16 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Bytes of all blobs."""
         return sum(blob.size_bytes for blob in self.blobs)
 
-    @property
+    @functools.cached_property
     def digest(self) -> Digest:
-        """The identity of this knowledge: BLAKE3 of the domain prefix and the canonical body."""
+        """The identity of this knowledge: BLAKE3 of the domain prefix and the canonical body.
+
+        Reckoned once: cards are frozen.
+        """
         return digest_of(DOMAIN + canonical.encode(self))
 
 
-class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A card and its author's Ed25519 signature over DOMAIN + digest. What travels and what a catalog keeps."""
 
     card: Card
@@ -95,6 +99,11 @@ class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def digest(self) -> Digest:
         """Digest of the card (the signature is not part of it)."""
         return self.card.digest
+
+    @functools.cached_property
+    def encoded(self) -> bytes:
+        """The canonical bytes."""
+        return canonical.encode(self)
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -111,7 +120,7 @@ class Knowledge(msgspec.Struct, frozen=True):
 
 def encode_card(signed: SignedCard) -> bytes:
     """The canonical bytes of a signed card."""
-    return canonical.encode(signed)
+    return signed.encoded
 
 
 def decode_card(data: bytes, *, limit_bytes: int = 256 * 1024) -> SignedCard:

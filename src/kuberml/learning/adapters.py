@@ -9,7 +9,7 @@ from kuberml.learning.datasets import Dataset
 from kuberml.learning.learner import Learner
 
 
-def torch_learner(architecture: str, dataset: Dataset, options: dict[str, Any]) -> Learner:
+def torch_learner(architecture: str, dataset: Dataset, options: dict[str, Any], device: str = "cpu") -> Learner:
     """A network of a registered architecture, or of the user's own ("package.module:Class").
 
     Raises:
@@ -17,7 +17,7 @@ def torch_learner(architecture: str, dataset: Dataset, options: dict[str, Any]) 
     """
     from kuberml.learning.torch_learner import TorchLearner
 
-    return TorchLearner(architecture, dataset.shape, dataset.labels, options)
+    return TorchLearner(architecture, dataset.shape, dataset.labels, options, device)
 
 
 def scikit_learner(estimator: str, params: dict[str, Any], dataset: Dataset) -> Learner:

@@ -55,6 +55,12 @@ def init_state(learner: Learner, seed: int) -> State:
     return learner.init(seed)
 
 
+@job(flops=lambda learner: 0)
+def measure(learner: Learner) -> tuple[int, int]:
+    """Floating point operations of one sample's forward pass, and the length of a state."""
+    return learner.flops_per_sample, learner.size  # type: ignore[attr-defined]  # of the PyTorch adapter
+
+
 @job(flops=lambda learner, state, data, plan, seed: training_flops(learner, plan, len(data)))
 def fit(learner: Learner, state: State, data: DataRef, plan: FitPlan, seed: int) -> State:
     """Go on learning from `state` on private data."""

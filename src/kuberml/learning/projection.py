@@ -17,7 +17,8 @@ from kuberml.learning.types import Array
 
 STEP_LOG2 = 6
 """Features are rounded to 2^-6 before they are mixed."""
-_CLIP = 64.0
+CLIP = 64.0
+"""Features further out are clipped before that."""
 _FIRST_SPREAD = 4.0
 
 
@@ -35,7 +36,7 @@ class Projection:
 
     def __call__(self, z_ND: Array) -> Array:
         """float32 [N, k]; the products are exact in float64, as whole numbers far below 2^53."""
-        steps_ND = np.rint(np.clip(z_ND, -_CLIP, _CLIP) * np.float32(2**STEP_LOG2)).astype(np.float64)
+        steps_ND = np.rint(np.clip(z_ND, -CLIP, CLIP) * np.float32(2**STEP_LOG2)).astype(np.float64)
         mixed_Nk: Array = (steps_ND @ self.mix_Dk.astype(np.float64)).astype(np.float32)
         return mixed_Nk * (self.scale_k * np.float32(2.0**-STEP_LOG2))
 

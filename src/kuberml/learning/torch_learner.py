@@ -6,7 +6,7 @@ Importing this module does not import torch: a learner is a description, and hub
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,7 @@ import numpy as np
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import LabelId
 from kuberml.core.rng import seed_of
-from kuberml.core.values import value
+from kuberml.core.values import dumps, value
 from kuberml.learning.learner import SoftTargets, inputs_of
 from kuberml.learning.models import need_torch
 from kuberml.learning.steering import Steering
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from kuberml.learning.feature_prototypes import Prototypes
     from kuberml.learning.torch_engine import Soft
     from kuberml.learning.torch_scratch import Scratch
+
+MEASURED: dict[bytes, Callable[[], tuple[int, int]]] = {}
+"""By a learner's bytes, what somebody else measured of it: a process that never trains then need not import torch."""
 
 
 @value
@@ -53,12 +56,12 @@ class TorchLearner(msgspec.Struct, frozen=True):
     @property
     def flops_per_sample(self) -> int:
         """Of a forward pass: 2 for each multiply-add of convolutions and matrix products; the rest is not counted."""
-        return self._scratch().flops_per_sample
+        return self._measured()[0]
 
     @property
     def size(self) -> int:
         """P, the length of a state; 4 P bytes."""
-        return self._scratch().size
+        return self._measured()[1]
 
     def init(self, seed: int) -> Array:
         """The architecture's own initialisation, float32 [P], with torch's generator seeded from `seed`."""
@@ -165,6 +168,15 @@ class TorchLearner(msgspec.Struct, frozen=True):
         return torch_engine.train(
             scratch, state, x_N, y_N, plan=plan, seed=seed, soft=taught, head_only=head_only, steering=steering, towards=towards
         )
+
+    def _measured(self) -> tuple[int, int]:
+        """Flops of a sample, and the length of a state."""
+        if MEASURED:
+            key = dumps(self)
+            if key in MEASURED:
+                return MEASURED[key]()
+        scratch = self._scratch()
+        return scratch.flops_per_sample, scratch.size
 
     def _soft(self, soft: SoftTargets | None) -> Soft | None:
         if soft is None:

@@ -19,9 +19,11 @@ from msgspec import Meta
 
 from kuberml.core.ids import NodeId
 from kuberml.exchange.crowd import keep_busy
+from kuberml.exchange.gathering import taker
 from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
-from kuberml.exchange.states import Vectors, packed, take_vectors
+from kuberml.exchange.policies.choosing import among_idle
+from kuberml.exchange.states import Vectors, packed
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import fit_steered, init_state
 from kuberml.learning.learner import Learner
@@ -100,7 +102,7 @@ async def client(node: Node, cfg: Config) -> None:
         k = next_fit(node.memory)
         plan, seed = cfg.plan, node.seed("fit", k)
         state = await node.compute(fit_steered, own, start["state"], node.data.train, plan, seed, steering)
-        return await fedavg.hand_in(node, k, packed(state, node.data.counts))
+        return await fedavg.hand_in(node, k, packed(state, node.data.counts), cfg, start)
 
     await fedavg.follow(node, cfg, fedavg.at_once(learner), answer)
 
@@ -113,12 +115,13 @@ def next_fit(memory: Memory) -> int:
 
 
 async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
-    """The server: keep clients busy, take in what comes, in the order in which it comes; then let everybody adopt the weights.
+    """The server: keep clients busy, take in what comes, as it comes; then let everybody adopt the weights.
 
     Each update is committed with what it changed. A restarted server asks everybody again; what was under way is lost.
     """
     weights_P = await node.compute(init_state, node.learner, node.seed("init"))
     node.memory.setdefault(version=0, taken=0, weights=weights_P, **rule.start(weights_P))
+    taking, choose = taker(node, cfg.deadline_s, cfg.chain), among_idle(node, cfg.choice)
 
     async def newest() -> Offer:
         said, version = node.own("global"), node.memory.version
@@ -127,14 +130,15 @@ async def take_in(node: Node, cfg: Handed, rule: Rule) -> None:
         return await node.publish(packed(node.memory.weights), slot="global", version=version, keep=2, listed=False)
 
     async def update(client: NodeId) -> tuple[int, Array] | None:
-        base = await newest()
+        weights_P, base = node.memory.weights, await newest()  # those of the base, whatever is mixed in meanwhile
         async for offer in node.ask([client], "fit", base, timeout_s=cfg.deadline_s):
-            came = await take_vectors(node, offer, {rule.takes: node.memory.weights})
-            if came is not None and offer.signed.card.labels:
+            came = await taking.take(offer, {rule.takes: weights_P}, weights_P)
+            if came is not None:
                 return base.signed.card.version, came[rule.takes]
         return None
 
-    async with aclosing(keep_busy(node, update, role="client", share=cfg.cohort, rest_s=cfg.rest_s)) as updates:
+    busy = keep_busy(node, update, role="client", share=cfg.cohort, rest_s=cfg.rest_s, choose=choose)
+    async with aclosing(busy) as updates:
         while node.memory.taken < cfg.updates:
             client, (began, update_P) = await anext(updates)
             staleness = node.memory.version - began

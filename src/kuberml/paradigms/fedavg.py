@@ -7,22 +7,28 @@ Decentralized Data. AISTATS 2017, algorithm 1: w <- sum over the cohort of (n_k 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import ClassVar
 
-from kuberml.exchange.memory import Memory
+from kuberml.exchange.gathering import Averaging, gatherer
 from kuberml.exchange.node import Node
-from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed, take_vectors
+from kuberml.exchange.policies import offloading
+from kuberml.exchange.policies.clients import serve_besides
+from kuberml.exchange.policies.status import noted
+from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed
+from kuberml.exchange.steps.chain import sent_through
+from kuberml.exchange.steps.table import Collects
+from kuberml.exchange.steps.update import Content
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
-from kuberml.learning.averaging import Mean
-from kuberml.learning.jobs import fit, init_state
+from kuberml.learning.jobs import init_state
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
-from kuberml.learning.types import Array
 from kuberml.paradigms.options import Handing
+
+__all__ = ["PLAIN", "Answer", "Averaging", "Config", "client", "server"]
+__all__ += ["at_once", "follow", "hand_in", "hand_out", "one_round", "rounds"]
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -33,6 +39,9 @@ Answer = Callable[[Learner, int, Vectors], Awaitable[Offer]]
 
 class Config(Handing, frozen=True, kw_only=True):
     """Options. A round's cohort is a share of the clients that are present, at least one."""
+
+    collects: ClassVar[Collects] = "sum"
+    offloads: ClassVar[bool] = True
 
     rounds: int = 20
     cohort: float = 1.0
@@ -48,28 +57,6 @@ async def client(node: Node, cfg: Config) -> None:
     await follow(node, cfg, at_once(node.learner))
 
 
-class Averaging:
-    """What a server sends, and what it makes of a round; here the plain weighted mean. Others (FedAdam, SCAFFOLD) override."""
-
-    sends: Mapping[str, str] = MappingProxyType({"state": "weights"})
-    """Which entries of the server's memory travel, by the name of the tensor that carries each."""
-
-    def start(self, weights_P: Array) -> dict[str, Any]:
-        """What the server remembers from the beginning, besides its weights."""
-        return {}
-
-    def weigh(self, samples: int) -> float:
-        """The weight of a client that has so many samples, 1 or more."""
-        return samples
-
-    async def take(self, came: Vectors) -> None:
-        """Look at what one client sent, in the order of the cohort."""
-
-    async def step(self, memory: Memory, means: Vectors, answers: int, clients: int) -> dict[str, Any]:
-        """What to remember after a round: `means` are over the clients that answered, of all that are present."""
-        return {"weights": means["state"]}
-
-
 PLAIN = Averaging()
 
 
@@ -77,6 +64,7 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
     """The server's rounds for any learner whose states can be averaged. A restarted server does its round again."""
     weights_P = await node.compute(init_state, learner, node.seed("init"))
     node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
+    offloading.serve(node, cfg, learner, cloud=True)
     for _ in range(node.memory.round, cfg.rounds):
         await one_round(node, cfg, server)
     await hand_out(node, cfg, cfg.rounds)
@@ -84,22 +72,14 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
 
 async def one_round(node: Node, cfg: Config, server: Averaging = PLAIN) -> list[SignedCard]:
     """The next round on what the server remembers; the updates that it took in."""
-    r, clients, taken = node.memory.round, node.peers("client"), list[SignedCard]()
-    size = max(1, round(cfg.cohort * len(clients)))
-    cohort = sorted(node.rng("cohort", r).choice(clients, size, replace=False).tolist()) if clients else []
+    gathering = gatherer(node, server, cfg.chain, cfg.choice, deadline_s=cfg.deadline_s)
+    r, clients = node.memory.round, node.peers("client")
+    cohort = await gathering.draw(r, clients)
     sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
     base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
-    means = {name: Mean() for name in sent}
-    async for offer in node.ask(cohort, "fit", base, timeout_s=cfg.deadline_s):
-        came = await take_vectors(node, offer, sent)
-        samples = sum(offer.signed.card.labels.values())
-        if came is not None and samples:
-            taken.append(offer.signed)
-            await server.take(came)
-            for name, mean in means.items():
-                mean.add(came[name], weight=server.weigh(samples))
-    found = {name: mean.result(sent[name]) for name, mean in means.items()}
-    node.memory.update(round=r + 1, **(await server.step(node.memory, found, len(taken), len(clients)) if taken else {}))
+    found, taken = await gathering.collect(r, cohort, base, sent)
+    entries = await server.step(node.memory, found, len(taken), len(clients)) if taken else {}
+    node.memory.update(round=r + 1, **entries, **gathering.remembers())
     return taken
 
 
@@ -126,20 +106,33 @@ async def follow(
     async def train(asker: str, base: Offer | None) -> Offer:
         start = await fetch_vectors(node, base, reads)
         assert base is not None, "a state came out of it"
-        node.deploy(Network(await learner, start["state"]), learned=[base.signed])
-        return await (answer or plain)(await learner, base.signed.card.version, start)
+        network = Network(await learner, start["state"])
+        node.deploy(network, learned=[base.signed])
+        answering = (answer or plain)(await learner, base.signed.card.version, start)
+        return await (noted(node, network, answering) if cfg.policy == "energy" else answering)
 
     async def plain(own: Learner, r: int, start: Vectors) -> Offer:
-        state = await node.compute(fit, own, start["state"], node.data.train, cfg.plan, node.seed("fit", r))
-        return await hand_in(node, r, packed(state, node.data.counts))
+        state = await offloading.trained(node, cfg, own, start["state"], node.seed("fit", r), r)
+        return await hand_in(node, r, packed(state, node.data.counts), cfg, start)
 
     node.serve(fit=train, adopt=adopt)
+    serve_besides(node, cfg.chain, cfg.choice)
+    if cfg.offload.to:
+        offloading.serve(node, cfg, await learner, cloud=False)
     await node.until_done()
 
 
-async def hand_in(node: Node, number: int, update: Weights) -> Offer:
-    """Publish a client's update, for the server alone; each has a number of its own."""
-    return await node.publish(update, slot="update", version=number, listed=False)
+async def hand_in(
+    node: Node, number: int, update: Weights, cfg: Handing | None = None, start: Vectors | None = None, *, alike: bool = False
+) -> Offer:
+    """Publish a client's update, for the server alone; each has a number of its own.
+
+    The steps of `cfg` are done to it; then `start`, what the server sent, is needed. `alike`: clients count alike.
+    """
+    content: Content = update
+    if cfg is not None and cfg.update_steps and start is not None:
+        content = await sent_through(node, cfg.chain, number, update, start, alike=alike, deadline_s=cfg.deadline_s)
+    return await node.publish(content, slot="update", version=number, listed=False)
 
 
 def at_once(learner: Learner) -> asyncio.Future[Learner]:

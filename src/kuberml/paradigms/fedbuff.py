@@ -67,6 +67,7 @@ async def client(node: Node, cfg: Config) -> None:
     async def answer(own: Learner, _: int, start: Vectors) -> Offer:
         k = fedasync.next_fit(node.memory)
         state = await node.compute(fit, own, start["state"], node.data.train, cfg.plan, node.seed("fit", k))
-        return await fedavg.hand_in(node, k, Weights({"change": state - start["state"]}, node.data.counts))
+        update = Weights({"change": state - start["state"]}, node.data.counts)
+        return await fedavg.hand_in(node, k, update, cfg, start)
 
     await fedavg.follow(node, cfg, fedavg.at_once(node.learner), answer)

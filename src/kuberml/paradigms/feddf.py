@@ -8,7 +8,7 @@ server has no labels here, and takes the last. The probe is delivered to the ser
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -16,6 +16,7 @@ from kuberml.exchange.memory import Memory
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import public
 from kuberml.exchange.states import Vectors
+from kuberml.exchange.steps.table import Collects
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.learning.averaging import Mean
 from kuberml.learning.fusion import ask, fuse
@@ -35,6 +36,8 @@ PUBLIC = ("probe",)
 
 class Config(fedavg.Config, frozen=True, kw_only=True):
     """Options. `fusion_lr`, `fusion_epochs`: how the server learns on the probe, in batches of `batch`."""
+
+    collects: ClassVar[Collects] = "each"
 
     fusion_lr: Annotated[float, Meta(gt=0)] = 0.05
     fusion_epochs: Annotated[int, Meta(ge=1)] = 5

@@ -7,7 +7,7 @@ Weighted by samples, as `fedavg` does, so that mu = 0 is FedAvg. Work that diffe
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -26,6 +26,8 @@ COMMON_MODEL = True
 class Config(fedavg.Config, frozen=True, kw_only=True):
     """Options. `mu`: how strong the pull is; the paper's best are 0.001 to 1."""
 
+    offloads: ClassVar[bool] = False
+
     mu: Annotated[float, Meta(ge=0)] = 0.01
 
 
@@ -41,6 +43,6 @@ async def client(node: Node, cfg: Config) -> None:
     async def answer(own: Learner, r: int, start: Vectors) -> Offer:
         plan, seed = cfg.plan, node.seed("fit", r)
         state = await node.compute(fit_steered, own, start["state"], node.data.train, plan, seed, steering)
-        return await fedavg.hand_in(node, r, packed(state, node.data.counts))
+        return await fedavg.hand_in(node, r, packed(state, node.data.counts), cfg, start)
 
     await fedavg.follow(node, cfg, fedavg.at_once(steerable(node.learner)), answer)

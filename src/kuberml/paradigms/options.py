@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from kuberml.core.units import NS
+from kuberml.exchange.policies.options import Choice, Energy, Offload, Policy
+from kuberml.exchange.steps.options import (
+    CentredClip,
+    Clip,
+    Dp,
+    Krum,
+    Masks,
+    Name,
+    Quantise,
+    Steps,
+    TopK,
+    TrimmedMean,
+)
+from kuberml.exchange.steps.table import Collects
 from kuberml.learning.types import FitPlan
 
 
@@ -45,9 +59,45 @@ class Unpaced(Training, frozen=True, kw_only=True):
 
 
 class Handing(Training, frozen=True, kw_only=True):
-    """Options of every paradigm whose server hands out weights and takes in what clients make of them."""
+    """Options of every paradigm whose server hands out weights and takes in what clients make of them.
+
+    Attributes:
+        deadline_s: patience with each client.
+        update_steps: what is done to updates, in their order; see docs/steps.md. The tables that follow are their options.
+        policy, energy: who is asked; see docs/steps.md.
+        offload: where clients' training may run instead.
+        collects: what the server does with updates; see `exchange.steps.table`.
+        offloads: whether clients train in a way that may run elsewhere.
+    """
+
+    collects: ClassVar[Collects] = "own"
+    offloads: ClassVar[bool] = False
 
     deadline_s: float = 600.0
+    update_steps: tuple[Name, ...] = ()
+    clip: Clip = Clip()
+    top_k: TopK = TopK()
+    quantise: Quantise = Quantise()
+    dp: Dp = Dp()
+    masks: Masks = Masks()
+    krum: Krum = Krum()
+    trimmed_mean: TrimmedMean = TrimmedMean()
+    centred_clip: CentredClip = CentredClip()
+    policy: Policy = "uniform"
+    energy: Energy = Energy()
+    offload: Offload = Offload()
+
+    @property
+    def choice(self) -> Choice:
+        """The policy with its options."""
+        share = getattr(self, "cohort", 1.0)
+        return Choice(policy=self.policy, energy=self.energy, share=share, secretly="dp" in self.update_steps)
+
+    @property
+    def chain(self) -> Steps:
+        """The steps with their options."""
+        options = {name: getattr(self, name) for name in Steps.__struct_fields__ if name != "names"}
+        return Steps(names=self.update_steps, **options)
 
 
 class Handed(Handing, frozen=True, kw_only=True):
@@ -58,6 +108,8 @@ class Handed(Handing, frozen=True, kw_only=True):
         cohort: the share of the clients present that train at a time, at least one.
         rest_s: how long a client that did not answer is left alone; see `exchange.crowd`.
     """
+
+    collects: ClassVar[Collects] = "stream"
 
     updates: Annotated[int, Meta(ge=0)] = 200
     cohort: float = 1.0

@@ -12,7 +12,7 @@ An update that misses its round's deadline is lost, and with it what its client'
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta
@@ -34,6 +34,8 @@ COMMON_MODEL = True
 
 class Config(fedavg.Config, frozen=True, kw_only=True):
     """Options. `server_lr`: how much of the clients' mean change the server takes."""
+
+    offloads: ClassVar[bool] = False
 
     server_lr: Annotated[float, Meta(gt=0)] = 1.0
 
@@ -78,7 +80,8 @@ async def client(node: Node, cfg: Config) -> None:
         went = np.float32(plan.lr * pace(plan, step_count(plan, len(node.data.train))))
         moved_P = (start["state"] - state) / went - start["control"] if went else np.zeros_like(state)
         node.memory.update(control=before_P + moved_P, control_before=before_P, control_round=r)
-        return await fedavg.hand_in(node, r, packed(state, node.data.counts, control=moved_P))
+        update = packed(state, node.data.counts, control=moved_P)
+        return await fedavg.hand_in(node, r, update, cfg, start, alike=True)
 
     await fedavg.follow(node, cfg, fedavg.at_once(steerable(node.learner)), answer, ("state", "control"))
 

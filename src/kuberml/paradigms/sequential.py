@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Config(fedavg.Config, frozen=True, kw_only=True):
         rounds: after each arrival of new data.
         head: learn a softmax head on the public extractor instead of the common network.
     """
+
+    offloads: ClassVar[bool] = False
 
     rounds: int = 5
     head: bool = False
@@ -81,7 +84,7 @@ async def learn_from(node: Node, cfg: Config, choose: Choose) -> None:
         stages = node.stages_so_far
         data = choose(stages) if stages else node.data  # before the first: no samples, which weigh nothing
         state = await node.compute(fit, own, start["state"], data.train, cfg.plan, node.seed("fit", r))
-        return await fedavg.hand_in(node, r, packed(state, data.counts))
+        return await fedavg.hand_in(node, r, packed(state, data.counts), cfg, start)
 
     async def about(number: int, stage: Stage) -> Weights:
         return Weights({"stage": np.array([number], np.int64)}, stage.data.counts)

@@ -68,6 +68,7 @@ class Learners(Section, frozen=True, kw_only=True):
     adapter: Literal["torch", "sklearn"] = "torch"
     models: tuple[str, ...] = ("mlp",)  # architectures, dealt to the learners in turn (torch)
     options: dict[str, Options] = {}  # of an architecture, for instance {mlp = {hidden = [32]}}
+    device: Literal["cpu", "cuda"] = "cpu"  # where torch trains; "cuda": fits of one shape in stacks, within rounding of "cpu"
     common_model: str = ""  # the one architecture of averaging baselines; "" = the first of models
     estimator: str = ""  # scikit-learn class, for instance "sklearn.linear_model:LogisticRegression"
     params: Options = {}  # of the estimator
@@ -112,7 +113,7 @@ class World(Section, frozen=True, kw_only=True):
     until_s: Positive = 3600.0  # virtual seconds at most
     target: float | str | None = None  # accuracy to reach; or a paradigm's label (within a point of its best); None = derived
     curve_points: Count = 24  # measurements of accuracy along a run
-    workers: Whole = 0  # worker processes; 0 = one a core. Never changes a result.
+    workers: Whole | Literal["ray"] = 0  # worker processes; 0 = one a core; "ray" = a cluster. Never changes a result.
     audit: bool = False  # fail a paradigm that touches clocks, files, threads or global randomness
     schedule: Literal["free", "lockstep"] = "free"  # lockstep: in steps, as real processes play it too; no links, no faults
 

@@ -43,6 +43,7 @@ class Watch:
     def __init__(self, now_ns: Callable[[], int], spent: Callable[[], Spent]) -> None:
         self._now_ns, self._spent = now_ns, spent
         self.deployments: list[Deployment] = []
+        self._of: dict[NodeId, list[Deployment]] = {}
         self.predictors: dict[Digest, Any] = {}
 
     def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
@@ -52,23 +53,24 @@ class Watch:
         now_ns = self._now_ns()
         ages = tuple(now_ns // 1_000_000 - learned for learned in learned_at_ms)
         self.deployments.append(Deployment(now_ns, node, model, self._spent(), ages))
+        self._of.setdefault(node, []).append(self.deployments[-1])
 
     def serving(self, node: NodeId, time_ns: int) -> Digest | None:
         """What a node served at a time; None before its first."""
-        mine = [one for one in self.deployments if one.node == node]
-        place = bisect_right([one.time_ns for one in mine], time_ns)
+        mine = self._of.get(node, [])
+        place = bisect_right(mine, time_ns, key=lambda one: one.time_ns)
         return mine[place - 1].model if place else None
 
     def first(self, node: NodeId) -> Digest | None:
         """What a node served first; None if it never served."""
-        return next((one.model for one in self.deployments if one.node == node), None)
+        return self._of[node][0].model if node in self._of else None
 
     def times(self, points: int) -> list[int]:
         """At most `points` instants at which something changed, the last among them, spread evenly over the changes."""
         changes = sorted({one.time_ns for one in self.deployments})
         if len(changes) <= points:
             return changes
-        return sorted({changes[round(i * (len(changes) - 1) / (points - 1))] for i in range(points)})
+        return sorted({changes[-1], *(changes[round(i * (len(changes) - 1) / (points - 1))] for i in range(points - 1))})
 
     def spent_at(self, time_ns: int) -> Spent:
         """What had been spent when the last deployment up to a time was made."""

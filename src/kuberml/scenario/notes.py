@@ -12,7 +12,7 @@ from kuberml.core.seam import Recorder
 KEPT = frozenset(
     {
         *("absorbed", "refused", "published", "withheld", "found", "fetched", "spent", "not taught", "undelivered"),
-        "streaming",
+        *("streaming", "privacy", "round lost"),
     }
 )
 """Events that a summary needs."""

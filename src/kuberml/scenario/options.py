@@ -11,6 +11,12 @@ import msgspec
 
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.plugins import Registry
+from kuberml.exchange.policies.table import check as check_policy
+from kuberml.exchange.steps.options import Steps
+from kuberml.exchange.steps.table import Collects
+from kuberml.exchange.steps.table import check as check_steps
+from kuberml.paradigms import roles
+from kuberml.paradigms.options import Handing
 from kuberml.scenario.config import Config
 from kuberml.scenario.validate import read
 
@@ -53,4 +59,20 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
     if struct is None:
         raise ConfigError(f"paradigms.{label}: {module.__name__} has no Config: a paradigm exports its options as a struct")
     names = {field.encode_name for field in msgspec.structs.fields(struct)}
-    return read(struct, config.options_of(label, names), f"paradigms.{label}")
+    said = config.options_of(label, names)
+    try:
+        if "update_steps" in said and "update_steps" not in names:
+            check_steps(read(Steps, {"names": said["update_steps"]}, f"paradigms.{label}"), _collects(module))
+        options = read(struct, said, f"paradigms.{label}")
+        if isinstance(options, Handing):
+            check_steps(options.chain, options.collects)
+            check_policy(options.policy, options.offload, options.chain, options.collects, offloads=options.offloads)
+    except ConfigError as error:
+        prefix = f"paradigms.{label}"
+        raise error if prefix in str(error) else ConfigError(f"{prefix}: {error}") from error
+    return options
+
+
+def _collects(module: Any) -> Collects:
+    """How a paradigm without the option `update_steps` comes by updates: without a server it is gossip."""
+    return "own" if "server" in roles(module) else "gossip"

@@ -17,7 +17,7 @@ from kuberml.paradigms import PARADIGMS, roles
 from kuberml.scenario.config import Config
 from kuberml.scenario.options import check_options, paradigm_of
 from kuberml.scenario.public_things import PublicThings
-from kuberml.scenario.stage import HUB, LIBRARY, SERVER, Actor, keys_of, set_stage
+from kuberml.scenario.stage import HUB, LIBRARY, SERVER, Actor, keys_of, secrets_of, set_stage
 from kuberml.vault.catalog import Catalog
 
 
@@ -57,6 +57,7 @@ class Parts:
     ) -> None:
         """Raises ConfigError: an option of the paradigm is unknown or impossible, or the data cannot be dealt that way."""
         self.config, self.label, self.seed, self.things = config, label, seed, things
+        self._derived = keys is keys_of  # a live node's keys and secrets are its own
         self.paradigm = paradigm_of(config.paradigms[label].use, PARADIGMS)
         self.options = check_options(config, PARADIGMS)[label]
         common = getattr(self.paradigm, "COMMON_MODEL", False)
@@ -141,4 +142,14 @@ class Parts:
             budget_bytes=actor.budget_bytes,
             region=actor.device.region,
             observer=observer,
+            secrets=secrets_of(self.seed, node) if self._derived else None,
+            charge_mj=lambda: _charge_mj(world, actor),
         )
+
+
+def _charge_mj(world: World, actor: Actor) -> int | None:
+    """What the battery of a modelled device still holds; None: on mains, or the world does not model it."""
+    spent_mj: Callable[[NodeId], int] | None = getattr(world, "energy_mj", None)
+    if spent_mj is None or actor.device.battery_mj is None:
+        return None
+    return max(0, actor.device.battery_mj - spent_mj(actor.node))

@@ -86,12 +86,11 @@ class Play:
         self.tell(self._now_ns() / NS, self.moved_bytes())
 
     def _spent(self) -> Spent:
-        return Spent(self.moved_bytes(), sum(self.world.energy_mj(node) for node in self.cast))
+        return Spent(self.moved_bytes(), self.world.all_energy_mj())
 
     def moved_bytes(self) -> int:
         """Bytes that were sent so far, each counted once."""
-        traffic = [self.world.traffic(node) for node in self.cast]
-        return sum(one.sent_control + one.sent_blob for one in traffic)
+        return self.world.moved_bytes()
 
 
 def _faults(config: Config, stage: Stage) -> Sequence[Fault]:

@@ -34,19 +34,20 @@ from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
 from kuberml.scenario.result import Result, RunSummary, write_result
 from kuberml.scenario.summary import summarise
+from kuberml.scenario.warm import warm
 from kuberml.worlds.simulated.results import JobCache
-from kuberml.worlds.simulated.workers import Workers, make_workers, open_reply
+from kuberml.worlds.simulated.workers import Count, Workers, make_workers, open_reply
 
 FINISHED, JOBS, LEDGER = "finished", "jobs.sqlite", "ledger.sqlite"
 
 
-def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = False, progress: Watch = unwatched) -> Result:
+def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool = False, progress: Watch = unwatched) -> Result:
     """Run it all and write the folder.
 
     Args:
         config: the scenario.
         out: its folder (see `scenario.folder`); made if it is not there.
-        workers: worker processes; 0: one a core. Never changes a result.
+        workers: worker processes; 0: one a core; "ray": those of a Ray cluster. Never changes a result.
         resume: go on with what an interrupted run left in the folder; else that is thrown away.
         progress: told where each run stands.
 
@@ -58,7 +59,8 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
     check_options(config, PARADIGMS)
     folder = _prepare(out, resume)
     pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
-    things, pool = PublicThings(config), make_workers(workers or len(os.sched_getaffinity(0)))
+    pool = _workers(config, workers)
+    things, cool = PublicThings(config), warm(config, pool)
     cache, ledger = JobCache(out / JOBS), Ledger(out / LEDGER)
     runs: list[RunSummary] = []
     try:
@@ -75,6 +77,7 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
             runs.append(summary)
             progress(_ended(step, summary))
     finally:
+        cool()
         pool.close()
         cache.close()
         ledger.close()
@@ -83,6 +86,15 @@ def run_scenario(config: Config, *, out: Path, workers: int = 0, resume: bool = 
     shutil.rmtree(folder)
     (out / JOBS).unlink()
     return result
+
+
+def _workers(config: Config, count: Count) -> Workers:
+    """A GPU is given whole stacks of fits by this process; everything else goes to as many workers as are asked for."""
+    if config.learners.device != "cpu":
+        from kuberml.worlds.simulated.together import Together
+
+        return Together()
+    return make_workers(count or len(os.sched_getaffinity(0)))
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,9 @@ from kuberml.scenario.stage import SERVER
 from kuberml.scenario.stream import order_of
 
 TEST_SAMPLES = 600
-"""Along the curve, over all tasks; at the end of a period every task's whole test set is used."""
+"""Along the curve, over all tasks."""
+WHOLE_SAMPLES = 10_000
+"""At the ends of periods, over all tasks: whole test sets, where they are not larger than that."""
 MODELS = 120
 """Served models of which it is asked whether they know a task yet; of more, an even choice."""
 RIGHT = 0.5
@@ -66,7 +68,8 @@ class _Served:
         ]
         every = max(1, sum(len(task.test) for task in self._tasks) // TEST_SAMPLES)
         self._part = [chosen(task.test, range(0, len(task.test), every)) for task in self._tasks]
-        self._whole = [task.test for task in self._tasks]
+        some = max(1, sum(len(task.test) for task in self._tasks) // WHOLE_SAMPLES)
+        self._whole = [chosen(task.test, range(0, len(task.test), some)) for task in self._tasks]
 
     def matrix(self) -> tuple[tuple[float, ...], ...]:
         """R[t][i]: just before the next task comes; the last at the end of the run."""

@@ -14,7 +14,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId, NodeId
 from kuberml.core.rng import rng
 from kuberml.exchange.arrivals import together
-from kuberml.exchange.place import LocalData
+from kuberml.exchange.place import LocalData, Secrets
 from kuberml.exchange.place import Stage as Arriving
 from kuberml.knowledge.signing import Keys
 from kuberml.learning.adapters import scikit_learner, torch_learner
@@ -22,7 +22,6 @@ from kuberml.learning.datasets import DATASETS, Dataset
 from kuberml.learning.learner import Learner
 from kuberml.learning.partitions import partition
 from kuberml.learning.types import DataRef
-from kuberml.learning.views import joined
 from kuberml.scenario import stream
 from kuberml.scenario.config import Config
 from kuberml.scenario.stream import Task
@@ -75,6 +74,16 @@ def keys_of(seed: int, node: NodeId) -> Keys:
     return Keys(blake3.blake3(b"kuberml.simulated.keys\0" + encode([seed, node])).digest())
 
 
+def secrets_of(seed: int, node: NodeId) -> Secrets:
+    """What a simulated node takes for secret: derived from the seed, like its keys, so that digests repeat."""
+
+    def drawn(purpose: str, k: int, size_bytes: int) -> bytes:
+        name = encode([seed, node, purpose, k])
+        return blake3.blake3(b"kuberml.simulated.secrets\0" + name).digest(size_bytes)
+
+    return drawn
+
+
 def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, NodeId], Keys] = keys_of) -> Stage:
     """Deal data, devices, links and keys.
 
@@ -121,7 +130,7 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
     tests = {domain: _judge(config, dataset, actors, domain) for domain in config.data.domains}
     tasks = stream.tasks_of(config, dataset, tests)
     if by_domains:
-        tests[stream.EVERY] = joined(list(tests.values()))
+        tests[stream.EVERY] = stream.in_turn(tests)
     services, public = _services(config, dataset, seed, keys), _public(config, dataset)
     return Stage(config, seed, dataset, tuple(actors), services, tests, public, tasks)
 
@@ -147,7 +156,7 @@ def _learner(config: Config, dataset: Dataset, position: int, *, common: bool) -
     if chosen.adapter == "sklearn":
         return scikit_learner(chosen.estimator, dict(chosen.params), dataset)
     architecture = config.common_model if common else chosen.models[position % len(chosen.models)]
-    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})))
+    return torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})), chosen.device)
 
 
 def _deal(config: Config, dataset: Dataset, seed: int) -> list[Indices]:

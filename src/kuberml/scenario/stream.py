@@ -18,7 +18,7 @@ from kuberml.core.rng import rng
 from kuberml.exchange.place import LocalData, Stage
 from kuberml.learning.datasets import Dataset
 from kuberml.learning.types import DataRef
-from kuberml.learning.views import chosen
+from kuberml.learning.views import chosen, joined
 from kuberml.scenario.config import Config
 
 EVERY = "every domain"
@@ -49,6 +49,12 @@ def tasks_of(config: Config, dataset: Dataset, tests: Mapping[str, DataRef]) -> 
         return tuple(Task(domain, dataset.labels, tests[domain]) for domain in config.data.domains)
     test = tests[config.data.domains[0]]
     return tuple(Task("+".join(labels), labels, _of(dataset, test, labels)) for labels in _groups(dataset, stream.tasks))
+
+
+def in_turn(tests: Mapping[str, DataRef]) -> DataRef:
+    """The test set of who meets all domains: each sample once, in one domain after the other."""
+    every = len(tests)
+    return joined([chosen(test, range(i, len(test), every)) for i, test in enumerate(tests.values())])
 
 
 def order_of(config: Config, seed: int, node: NodeId) -> list[int]:

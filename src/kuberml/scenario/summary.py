@@ -62,7 +62,8 @@ def summarise(play: Played, outcome: Ended, score: Any) -> RunSummary:
         served=served_run(play, board),
         note=_note(play),
         extra={"received_bytes": {node: traffic.received_control + traffic.received_blob
-                                  for node, traffic in sorted(outcome.traffic.items())}},
+                                  for node, traffic in sorted(outcome.traffic.items())},
+               **_of_steps(play)},
     )  # fmt: skip
 
 
@@ -126,7 +127,29 @@ def _withheld(play: Played) -> dict[str, int]:
     return total
 
 
+def _of_steps(play: Played) -> dict[str, Any]:
+    """What steps on updates came to, where there were any: the weakest promise of privacy, and the rounds that were lost."""
+    found: dict[str, Any] = {}
+    if promises := [note.fields for note in play.notes.of("privacy")]:
+        found["privacy"] = max(promises, key=lambda one: one["epsilon"])
+    if lost := [note.fields["why"] for note in play.notes.of("round lost")]:
+        found["rounds_lost"] = lost
+    return found
+
+
 def _note(play: Played) -> str:
+    return "; ".join(filter(None, (_common(play), _private(play))))
+
+
+def _private(play: Played) -> str:
+    made = _of_steps(play).get("privacy")
+    if made is None:
+        return ""
+    whom = "to everybody but the server" if made["at"] == "server" else "to the server too"
+    return f"epsilon {made['epsilon']:.3g} at delta {made['delta']:g} {whom}, a client {made['neighbours']}"
+
+
+def _common(play: Played) -> str:
     if getattr(play.paradigm, "COMMON_MODEL", False):
         chosen = play.config.learners
         common = play.config.common_model if chosen.adapter == "torch" else chosen.estimator

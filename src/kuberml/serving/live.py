@@ -19,13 +19,16 @@ import msgspec
 import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
-from kuberml.core.ids import Digest
+from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.node import Node
-from kuberml.knowledge.kinds.extractor import Extractor
+from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.statistics import Head
+from kuberml.learning.extractors import built
+from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import Samples
 from kuberml.serving.http.slot import Live
 from kuberml.serving.service import Service, Settings
@@ -108,8 +111,11 @@ class Serving:
             working = [asyncio.create_task(serving._keep_fresh(meeting, seed))]
             if not isinstance(where, Path):
                 working.append(asyncio.create_task(serving._watch(meeting)))
-            staying.push_async_callback(_stop, working)
-            yield serving
+            try:
+                yield serving
+            finally:
+                await _stop(working)
+                await service.close()  # who asks is not kept waiting until the hub has been left
 
     async def remove(self, author: str) -> Served:
         """Forget a contributor; see `Cloud.remove`. Returns once the model without it answers.
@@ -159,6 +165,7 @@ class Serving:
                 if self.cloud is None:
                     node, extractor, probe = await self._found(meeting, seed)
                     self.service.calibration = calibration_of(probe)
+                    self.service.prepare(blank(extractor, node.place.shape), node.place.shape)
                     cloud = Cloud(node, extractor, self._rules, probe, lambda served: _begin(self.service, served))
                     await cloud.open()
                     self.cloud, wait_s = cloud, AGAIN_S
@@ -186,6 +193,12 @@ def calibration_of(probe: Probe) -> Samples | None:
     if probe.y_N is None:
         return None
     return Samples(probe.inputs(), probe.y_N.astype(np.int64), probe.labels)
+
+
+def blank(extractor: Extractor, shape: tuple[int, ...]) -> HeadOn:
+    """A head that knows nothing on this extractor: what an engine for it can be prepared with."""
+    weights_dC = np.cos(np.arange(2.0 * (1 + built(extractor).dimensions))).reshape(-1, 2)
+    return HeadOn(extractor, Head(weights_dC, (LabelId("a"), LabelId("b")), 1.0, basis_of(extractor), 8, 16), shape)
 
 
 def _begin(service: Service, served: Served) -> None:

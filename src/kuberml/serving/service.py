@@ -17,14 +17,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.exchange.continual.served import Served
+from kuberml.learning.predictor import Predictor
 from kuberml.learning.types import Samples
+from kuberml.serving.aside import Aside
 from kuberml.serving.engines import Engine, build
-from kuberml.serving.engines.builder import ENGINES
+from kuberml.serving.engines.cpu import ENGINES
 from kuberml.serving.engines.engine import PRECISIONS, Eager
 from kuberml.serving.http.app import Answering
 from kuberml.serving.http.batching import Batcher
@@ -90,8 +93,9 @@ class Service:
         self._answering: Answering | None = None
         self._batcher: Batcher | None = None
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="kuberml engine builder")
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="kuberml slow engine")
+        self._aside = Aside("kuberml engine, in the making")
         self._latest: Served | None = None
+        self._building: Future[Any] | None = None
         self._lock = threading.Lock()
         self._started_ms = time.time_ns() // 1_000_000
         self.calibration: Samples | None = None
@@ -126,6 +130,13 @@ class Service:
             self._latest = served
         return self._builder.submit(self._take, served)
 
+    def prepare(self, predictor: Predictor, shape: tuple[int, ...]) -> None:
+        """Have an engine built like this one before there is anything to serve: what is compiled for an extractor is kept."""
+        name, precision = self.settings.engine, self.settings.precision
+        self._building = self._aside.submit(
+            lambda: build(predictor, shape, engine=name, precision=precision, calibration=self.calibration)
+        )
+
     def _take(self, served: Served) -> None:
         """In the builder's thread, one at a time."""
         now = self.slot.now
@@ -134,9 +145,10 @@ class Service:
             return
         if now is not None and now.served is served:
             return
-        building = self._aside.submit(self._engine, served)
+        patience_s = 0.0 if self._building is not None and not self._building.done() else self.settings.patience_s
+        building = self._building = self._aside.submit(lambda: self._engine(served))
         try:
-            self._swap(served, building.result(self.settings.patience_s))
+            self._swap(served, building.result(patience_s))
         except TimeoutError:
             self._swap(served, self._eager(served, "until the engine that was asked for is built"))
             building.add_done_callback(lambda done: self._late(served, done))
@@ -154,6 +166,8 @@ class Service:
     def _engine(self, served: Served) -> Engine:
         """The engine that was asked for; where it cannot be had for this model, the predictor itself, which says why."""
         settings = self.settings
+        if served is not self._latest:
+            return self._eager(served, "it was replaced before its engine was built")
         try:
             engine = build(served.predictor, tuple(served.shape), engine=settings.engine, precision=settings.precision,
                            calibration=self.calibration)  # fmt: skip
@@ -182,14 +196,14 @@ class Service:
             self._on_swap(live)
 
     async def close(self) -> None:
-        """Answer what is under way, take nothing more, and let go of everything."""
+        """Answer what is under way, take nothing more, and let go of everything. Calling it twice is fine."""
         loop = asyncio.get_running_loop()
         if self._background is not None:
             await loop.run_in_executor(None, self._background.run, self._close())
             await loop.run_in_executor(None, self._background.close)
             self._background = None
-        for pool in (self._builder, self._aside):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._aside.close()
+        self._builder.shutdown(wait=False, cancel_futures=True)
 
     async def _close(self) -> None:
         assert self._answering is not None

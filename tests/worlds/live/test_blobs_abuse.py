@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kuberml.core.errors import Unreachable
 from kuberml.core.ids import digest_of
 from kuberml.vault.folder import FolderStore
+from kuberml.worlds.live.blobs.answer import Busy
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.blobs.guard import Limits
 from tests.worlds.live.blob_doors import BLOB, serving
@@ -151,8 +151,9 @@ def test_more_requests_than_the_bound_are_told_to_come_again(store: FolderStore)
                 busy = [asyncio.create_task(reader.read(url, DIGEST, 0, 1 << 19)) for _ in range(2)]
                 await asyncio.sleep(0.2)
                 assert server.open_now == 2
-                with pytest.raises(Unreachable, match="429: too many requests"):
+                with pytest.raises(Busy, match="429: too many requests") as caught:
                     await reader.read(url, DIGEST, 0, 10)
+                assert caught.value.wait_s == 1.0
                 await asyncio.gather(*busy)
                 assert await reader.read(url, DIGEST, 0, 10) == BLOB[:10]
                 assert server.refused == 1

@@ -7,7 +7,7 @@ import pytest
 
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.values import dumps, loads
-from kuberml.worlds.simulated.workers import Pool, open_reply
+from kuberml.worlds.simulated.workers import Pool, Workers, open_reply
 from kuberml.worlds.simulated.world import Outcome, SimulatedWorld
 from tests.worlds.simulated import jobs
 from tests.worlds.simulated.little import world
@@ -15,7 +15,7 @@ from tests.worlds.simulated.little import world
 NODES = ("a", "b", "c", "d", "e")
 
 
-def learn_together(workers: int) -> Outcome:
+def learn_together(workers: int | Workers) -> Outcome:
     """Real float32 products on five nodes of different speed, passed round a ring; every worker count must agree to the bit."""
     here = world(*NODES, workers=workers)
 

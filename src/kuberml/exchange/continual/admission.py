@@ -14,7 +14,7 @@ from kuberml.exchange.continual.history import History, Refusal
 from kuberml.exchange.continual.intake import Arrival, Intake
 from kuberml.exchange.continual.model import Model
 from kuberml.exchange.continual.rules import Rules
-from kuberml.exchange.continual.trying import reference, resemblances
+from kuberml.exchange.continual.trying import places, resemblances
 from kuberml.exchange.node import Node
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.contributions import Contributions, Refused, plan
@@ -50,8 +50,8 @@ class Admission:
 
     async def lies(self, arrival: Arrival, model: Model) -> bool:
         """Whether a packet lies about its labels, as far as public samples or the model can tell. Then it is refused."""
-        labels, means_Cd = reference(model.sight, model.sums)
-        found = await self._node.compute(resemblances, arrival.packet, labels, means_Cd) if len(labels) > 1 else {}
+        where = places(model.sight, model.sums)
+        found = await self._node.compute(resemblances, arrival.packet, where) if len(where.labels) > 1 else {}
         why = gate.lie(found, self._rules)
         if why:
             self.never(arrival.signed, why)
@@ -84,7 +84,7 @@ class Admission:
         if isinstance(step, Refused):
             raise RemoteError(step.reason)
         if step.replaces is not None:
-            old = arrived.get(step.replaces) or self.intake.packet(self._history.packet(step.replaces).card)
+            old = arrived.get(step.replaces) or self.intake.sealed(self._history.packet(step.replaces).card).open()
             if problem := exchange_problem(old, one.packet):
                 raise RemoteError(problem)
         return step.after

@@ -29,12 +29,15 @@ from kuberml.exchange.continual.intake import Arrival
 from kuberml.exchange.continual.model import Model
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
-from kuberml.exchange.continual.trying import seen
+from kuberml.exchange.continual.trying import Tried, seen
+from kuberml.exchange.continual.tuning import Learned, Tuning
 from kuberml.exchange.continual.versions import Versions
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
-from kuberml.learning.predictor import HeadOn
+from kuberml.learning.learner import Learner
+from kuberml.learning.predictor import HeadOn, Predictor
+from kuberml.learning.types import FitPlan
 
 
 class Cloud:
@@ -57,6 +60,7 @@ class Cloud:
         self._versions = Versions(node, extractor, self._history, self._model, on_served)
         counts = probe.counts() if probe is not None else {}
         self._examination = Examination(node, rules, counts)
+        self._tuning = Tuning(node, extractor, rules, probe, self._intake)
         self._suspects: set[Digest] = set()
         self._unseen = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -88,7 +92,8 @@ class Cloud:
             self._model.sight = await self.node.compute(seen, self.extractor, self.probe)
         if self._history.state.number:
             await self._model.open()
-            self._versions.begin(self.history[-1])
+            entry, found = self.history[-1], self._model.present()
+            self._versions.begin(entry, await self._predictor(entry, found))
         return self.served
 
     async def run(self) -> None:
@@ -168,8 +173,35 @@ class Cloud:
             )
             barred = ({*state.barred} | state.made_of.contents) - contents
             found = await self._model.of(contents, ridge=entry.ridge)
+            learned = None
+            if entry.recipe is not None:
+                learned = Learned(entry.recipe, await self._predictor(entry, found), entry.recall, entry.joint)
             changes = {"made_of": after, "barred": tuple(sorted(barred))}
-            return self._versions.serve(found, f"rolled back to version {entry.number}", changes=changes)
+            return self._versions.serve(found, f"rolled back to version {entry.number}", changes=changes, learned=learned)
+
+    async def tune(self, plan: FitPlan, *, seed: int = 0, learner: Learner | None = None) -> str:
+        """Try the slower path (see `slow`): learn further from the merged head, and serve that if it is no worse anywhere.
+
+        What is absorbed afterwards is served as the exact head again.
+
+        Args:
+            plan, seed: of the gradient steps.
+            learner: distil a network of this sort; None: train the head.
+
+        Returns:
+            Why nothing changed; "" if the outcome is served now.
+
+        Raises:
+            ConfigError: nothing is served yet.
+        """
+        async with self._turn:
+            if self.served is None:
+                raise ConfigError("nothing is served yet: there is nothing to learn further from")
+            found = self._model.present()
+            learned = await self._tuning.best(self._history.state.made_of.manifest, found.sums, found.head, plan, seed, learner)
+            if not learned.why:
+                self._versions.serve(found, f"learned further from version {len(self.history)}", changes={}, learned=learned)
+            return learned.why
 
     async def readmit(self, *names: str) -> None:
         """Take in again what was rolled back (contents), who was removed (authors) or refused (cards); none named: all."""
@@ -185,8 +217,8 @@ class Cloud:
             )
             self._intake.again()
 
-    async def rebuild(self, manifest: Digest) -> HeadOn:
-        """The predictor of any version, from its packets alone.
+    async def rebuild(self, manifest: Digest) -> Predictor:
+        """The predictor of any version, from its packets (and its recipe) alone.
 
         Raises:
             ConfigError: there was no such version.
@@ -195,8 +227,8 @@ class Cloud:
         entry = self._history.version(manifest)
         alone = Model(self.node, self._history, self._intake)
         found = await alone.of(self._history.contents(entry.number), ridge=entry.ridge)
-        assert found.sums.digest == entry.sums, "packets carry their digests, and integers add up in one way"
-        return self._versions.predictor(found.head)
+        assert found.digest == entry.sums, "packets carry their digests, and integers add up in one way"
+        return await self._predictor(entry, found)
 
     async def _absorb_often(self) -> None:
         while True:
@@ -210,7 +242,7 @@ class Cloud:
 
     async def _examine(self) -> None:
         self._unseen.clear()
-        if self.served is None:
+        if self.served is None or not isinstance(self.served.predictor, HeadOn):
             return
         entry = self.history[-1]
         why = await self._examination.hold(self.served, await self._model.fairly(), entry)
@@ -238,6 +270,12 @@ class Cloud:
         self._suspects.discard(one.signed.digest)
         if await self._absorb([one], drifts) and self.rules.evaluate:
             await self._examine()
+
+    async def _predictor(self, entry: Entry, found: Tried) -> Predictor:
+        """What answers in a version, from the sums that it is made of."""
+        if entry.recipe is None:
+            return self._versions.exact(found.head)
+        return await self._tuning.make(entry.recipe, found.sums, found.head)
 
     async def _absorb(self, arrivals: Sequence[Arrival], drifts: Sequence[Drift]) -> bool:
         """Try packets together, and serve what they make; False: not all could be taken in, and nothing changed."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from kuberml.core.ids import LabelId
 from kuberml.exchange.continual.fair import Judged
 from kuberml.exchange.continual.history import Entry
@@ -31,7 +33,7 @@ def lie(found: Resemblances, rules: Rules) -> str:
     """Why a packet lies about its labels; "" if nothing says so. Twins that lie close together are not told apart."""
     for label, (other, ratio) in found.items():
         if ratio < rules.resembles:
-            return f"its {label!r} are {other!r}: their mean lies {ratio:.2f} times as far from that as from {label!r}"
+            return f"its {label!r} are {other!r}: their mean lies at {ratio:.0%} of the way from that to {label!r}"
     return ""
 
 
@@ -52,6 +54,14 @@ def harm(change: Change | None, taken_C: IntArray, rules: Rules) -> str:
         if _is_protected(label, rules) and count >= rules.min_samples and taken_C[place] > rules.taken * count:
             return f"new labels would take {taken_C[place]} of {count} answers of {label!r}: more than {rules.taken:.0%}"
     return ""
+
+
+def gap(change: Change, rules: Rules) -> str:
+    """Why a learned candidate may not take the place of the exact head, which is the joint model; "" if it may."""
+    better, worse, count = (int(part.sum()) for part in (change.better_C, change.worse_C, change.count_C))
+    if better < worse:
+        return f"on the whole it lies {worse - better} of {count} answers on the probe behind the joint model"
+    return harm(change, np.zeros_like(change.count_C), rules)
 
 
 def creeping(judged: Judged, history: Sequence[Entry], rules: Rules) -> str:

@@ -18,6 +18,7 @@ from kuberml.core.ids import Digest, LabelId, digest_of
 from kuberml.core.values import value
 from kuberml.exchange.continual.drift import Drift
 from kuberml.exchange.continual.served import Taught
+from kuberml.exchange.continual.slow import Recipe
 from kuberml.exchange.memory import Memory
 from kuberml.knowledge.contributions import DOMAIN, Contributions
 from kuberml.knowledge.manifest import Contribution
@@ -79,7 +80,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     Attributes:
         number: 1, 2, ...
-        manifest: of the set of contents that it is made of.
+        manifest: of what it is made of: the set of contents, and the recipe if there is one.
         sums: digest of the integers of that set.
         ridge: with which its head was solved.
         model: digest of the predictor.
@@ -92,7 +93,7 @@ class Entry(msgspec.Struct, frozen=True):
         joint: the same by the model that saw everything that is not refused.
         measures: after this version, over the tasks: the groups of labels that came together.
         drift: of the packets that came with it.
-        tuned: digest of the recipe, if the head was learned further from the exact one; "".
+        recipe: how it was learned further from the exact head of that set (see `slow`); None: it is that head.
     """
 
     number: int
@@ -110,7 +111,12 @@ class Entry(msgspec.Struct, frozen=True):
     joint: dict[LabelId, float] = {}
     measures: Measures | None = None
     drift: tuple[Drift, ...] = ()
-    tuned: str = ""
+    recipe: Recipe | None = None
+
+    @property
+    def base(self) -> Digest:
+        """Manifest of the set of packets: `manifest` itself, unless it was learned further."""
+        return self.manifest if self.recipe is None else self.recipe.base
 
 
 class History:
@@ -156,7 +162,7 @@ class History:
         found: set[Digest] = set()
         for entry in self.entries[:number]:
             found = (found - set(entry.dropped)) | set(entry.added)
-        if manifest_of(found) != self.entries[number - 1].manifest:
+        if manifest_of(found) != self.entries[number - 1].base:
             raise InternalError(f"version {number}: what is remembered does not come to its manifest")
         return frozenset(found)
 

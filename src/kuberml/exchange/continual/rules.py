@@ -25,7 +25,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         taken: new labels may take this share of a protected label's answers: similar classes do, a copy under a new name more.
         min_samples: of a label, fewer are no evidence.
         protected: labels that must not be lost; () = all that are served.
-        resembles: a packet lies about a label if its mean is that much nearer to another label's mean (squared distances).
+        resembles: a packet lies about a label if its mean is that near to another label's; see `trying.resemblances`.
         evaluate: publish every new model, so that edges evaluate it on data of their own and say what they found, signed.
         patience_s: with edges that are asked to evaluate.
         witnesses: edges of some standing that must agree that a label was lost before a served model is rolled back.

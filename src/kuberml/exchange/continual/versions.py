@@ -18,12 +18,13 @@ from kuberml.exchange.continual.measuring import measure
 from kuberml.exchange.continual.model import SAVE_EVERY, Model
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.continual.trying import Tried
+from kuberml.exchange.continual.tuning import Learned
 from kuberml.exchange.node import Node
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.manifest import single
 from kuberml.knowledge.ridge import Head
-from kuberml.learning.predictor import HeadOn
+from kuberml.learning.predictor import HeadOn, Predictor
 
 
 class Versions:
@@ -45,6 +46,7 @@ class Versions:
         arrivals: Sequence[Arrival] = (),
         drifts: Sequence[Drift] = (),
         judged: Judged | None = None,
+        learned: Learned | None = None,
     ) -> Served:
         """Commit a new version and serve it: all of it, or nothing changed.
 
@@ -55,23 +57,28 @@ class Versions:
             arrivals: packets that are new in it.
             drifts: what was seen of them.
             judged: what the gate saw of it.
+            learned: what answers in place of the head, if that was learned further.
 
         Raises:
             OSError: the disk is full or broken.
         """
         before, number = self._history.state, self._history.state.number + 1
-        state = msgspec.structs.replace(before, **changes, number=number, ridge=found.head.ridge, sums=found.sums.digest)
+        state = msgspec.structs.replace(before, **changes, number=number, ridge=found.head.ridge, sums=found.digest)
         contents, old = state.made_of.contents, before.made_of.contents
         if number - state.saved >= SAVE_EVERY:
             state = msgspec.structs.replace(state, saved=number, blob=self._node.place.store.put(dumps(found.sums)))
         sight, labels = self._model.sight, found.head.labels
-        recall = {} if sight is None else gate.recall(sight.labels, found.right_C, found.count_C)
+        recall = {} if sight is None or not len(found.count_C) else gate.recall(sight.labels, found.right_C, found.count_C)
+        joint = recall  # the exact sum of everything that was not refused is what is served
+        predictor: Predictor = self.exact(found.head)
+        if learned is not None:
+            predictor, recall, joint = learned.predictor, learned.recall, learned.joint
         entry = Entry(
             number=number,
-            manifest=manifest_of(contents),
-            sums=found.sums.digest,
+            manifest=manifest_of(contents) if learned is None else learned.recipe.manifest,
+            sums=found.digest,
             ridge=found.head.ridge,
-            model=digest(self.predictor(found.head)),
+            model=digest(predictor),
             at_ms=self._node.now_ms,
             why=why,
             labels=labels,
@@ -79,9 +86,10 @@ class Versions:
             dropped=tuple(sorted(old - contents)),
             recall=recall,
             fair={} if sight is None or judged is None else gate.recall(sight.labels, judged.right_C, found.count_C),
-            joint=recall,  # the exact sum of everything that was not refused is what is served
-            measures=measure(self._history.entries, labels, recall, recall),
+            joint=joint,
+            measures=measure(self._history.entries, labels, recall, joint),
             drift=tuple(drifts),
+            recipe=None if learned is None else learned.recipe,
         )
         packets = [Packet(one.signed.digest, one.signed.card.learned_at_ms, single(one.signed.card)) for one in arrivals]
         self._history.commit(state, entry, [packet for packet in packets if packet.entry.content in contents - old])
@@ -89,12 +97,10 @@ class Versions:
             self._node.place.store.delete(before.blob)
         self._model.adopt(contents, found, None if judged is None else judged.fair)
         self._record(entry, arrivals)
-        return self.begin(entry, [one.signed for one in arrivals])
+        return self.begin(entry, predictor, [one.signed for one in arrivals])
 
-    def begin(self, entry: Entry, learned: Sequence[SignedCard] = ()) -> Served:
+    def begin(self, entry: Entry, predictor: Predictor, learned: Sequence[SignedCard] = ()) -> Served:
         """Serve a version that is committed."""
-        assert self._model.head is not None, "a version has a head"
-        predictor = self.predictor(self._model.head)
         taught = self._history.taught(self._history.state.made_of)
         shape, now_ms = self._node.place.shape, self._node.now_ms
         self.served = Served(entry.number, entry.manifest, digest(predictor), predictor, shape, taught, now_ms, entry.drift)
@@ -103,14 +109,14 @@ class Versions:
         return self.served
 
     def earlier(self) -> Entry:
-        """The newest version before that was made of something else than what is served. Raises ConfigError: none."""
-        present = self._history.state.made_of.manifest
-        for entry in reversed(self._history.entries):
-            if entry.manifest != present:
-                return entry
+        """The version before the first that was made of what is served. Raises ConfigError: none."""
+        entries = self._history.entries
+        first = next((k for k, entry in enumerate(entries) if entry.manifest == entries[-1].manifest), 0)
+        if first:
+            return entries[first - 1]
         raise ConfigError("nothing else was served before: there is nothing to roll back to")
 
-    def predictor(self, head: Head) -> HeadOn:
+    def exact(self, head: Head) -> HeadOn:
         """A head as what is served."""
         return HeadOn(self._extractor, head, self._node.place.shape)
 

@@ -11,8 +11,8 @@ from kuberml.exchange.delivery.plan import Job
 from kuberml.knowledge.card import BlobRef
 from kuberml.knowledge.pieces import check_digest_of_piece, span
 
-SLICE_BYTES = 256 * 1024
-"""Received and hashed in one go: what a core's own cache still has."""
+SLICE_BYTES = 1 << 20
+"""Received and hashed in one go: little enough for a cache, enough that threads seldom ask each other for the interpreter."""
 
 
 class Buffers:

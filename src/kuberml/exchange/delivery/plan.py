@@ -18,8 +18,10 @@ LATE_FACTOR = 3.0
 """A read is late when it takes so many times longer than reads took so far: it is asked for elsewhere too."""
 OVERDUE_PART = 0.5
 """After this part of the time until it is late, a read takes up no place any more: another may run beside it."""
-NEAR_S, NEAR_READS = 0.01, 2
+NEAR_S, NEAR_READS = 0.01, 3
 """From a source that begins to answer within the first, so many reads at once are as quick as more, and nearly in order."""
+LONG_WINDOWS = 4
+"""Where nothing but a piece can be lost and nobody else could help, reads are so many times longer: fewer round trips."""
 TICK_S = 0.001
 """Added to every wait, so that the clock has passed the moment that was waited for."""
 
@@ -59,6 +61,7 @@ class Plan:
         self.streams = False
         """Whether pieces are verified while they come: then no more than one of a read is lost with it."""
         self._width = min(NEAR_READS, reading.parallel)
+        self._is_near = False  # not known yet
         self._from = 0  # no piece before it is missing and unclaimed
         self._rate = 0.0
 
@@ -88,6 +91,7 @@ class Plan:
         """How many may run at once: of one source that is near, few; once it was seen to be far away, and of several, all."""
         if not self.streams or self.sources.is_choice:
             return self._reading.parallel
+        self._is_near = self._is_near or any(job.has_begun for job in self.jobs)
         if any(not job.has_begun and now_s - job.started_s >= NEAR_S for job in self.jobs):
             self._width = self._reading.parallel
         return self._width
@@ -131,8 +135,10 @@ class Plan:
             return self._reading.window_bytes
         if not source.is_proven and self.sources.is_choice:
             return 0  # one piece: it may be a liar
-        shares = self._width if self.streams and not self.sources.is_choice else 2 * self._reading.parallel
-        return min(self._reading.window_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
+        most_bytes, shares = self._reading.window_bytes, 2 * self._reading.parallel
+        if self.streams and not self.sources.is_choice and (self._is_near or self._width > NEAR_READS):
+            most_bytes, shares = LONG_WINDOWS * most_bytes, self._width  # a second turn would cost a second round trip
+        return min(most_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
 
     def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:
         job = Job(source, first, last, span(self.ref, first)[0], self.ref.cuts[last - 1], now_s)

@@ -16,6 +16,7 @@ _BUILT_IN = {
     "prototypes": "prototypes:PrototypesKind",
     "probe": "probe:ProbeKind",
     "extractor": "extractor:ExtractorKind",
+    "sealed": "sealed:SealedKind",
 }
 
 

@@ -1,14 +1,16 @@
-"""What an engine is, and the one that always works: the predictor itself."""
+"""What an engine is: the predictor itself, which always works; a runtime; or two engines for the two sides of a blend."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from kuberml.core.errors import ConfigError
-from kuberml.learning.predictor import Predictor
+from kuberml.core.ids import LabelId
+from kuberml.learning.predictor import Blend, Predictor
 from kuberml.learning.types import Array
 
 Precision = Literal["fp32", "bf16", "int8", "int8-reduced"]
@@ -63,3 +65,61 @@ def check_inputs(x_N: Array, shape: tuple[int, ...]) -> Array:
     if tuple(x_N.shape[1:]) != tuple(shape):
         raise ConfigError(f"samples have the shape {tuple(x_N.shape[1:])}; this model takes {tuple(shape)}")
     return np.ascontiguousarray(x_N, np.float32)
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """A runtime's function of the part that costs, and what makes log-probabilities of its outputs."""
+
+    run: Callable[[Array], Array]
+    finish: Callable[[Array], Array]
+    shape: tuple[int, ...]
+    labels: int
+    name: str
+    precision: str
+    why: str
+
+    def predict(self, x_N: Array) -> Array:
+        """As the predictor answers, up to the rounding that was proven."""
+        checked_N = check_inputs(x_N, self.shape)
+        if not len(checked_N):
+            return np.empty((0, self.labels), np.float32)
+        return self.finish(self.run(checked_N))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A blend whose two predictors are answered by engines."""
+
+    blend: Blend
+    shape: tuple[int, ...]
+    name: str
+    precision: str
+    why: str
+
+    def predict(self, x_N: Array) -> Array:
+        """As the blend answers."""
+        return self.blend.predict(check_inputs(x_N, self.shape))
+
+
+@dataclass(frozen=True)
+class Answering:
+    """An engine in the place of its predictor."""
+
+    engine: Engine
+    labels: tuple[LabelId, ...]
+    flops_per_sample: int
+
+    def predict(self, x_N: Array) -> Array:
+        """The engine's answers."""
+        return self.engine.predict(x_N)
+
+
+def mixed(blend: Blend, shape: tuple[int, ...], engine_of: Callable[[Predictor], Engine]) -> Mixed:
+    """A blend with an engine for each of its predictors. Raises ConfigError: `engine_of` does."""
+    parts = [(one, engine_of(one)) for one in (blend.first, blend.second)]
+    first, second = (Answering(engine, one.labels, one.flops_per_sample) for one, engine in parts)
+    names, precisions, whys = (
+        " and ".join(dict.fromkeys(getattr(engine, field) for _, engine in parts)) for field in ("name", "precision", "why")
+    )
+    return Mixed(Blend(first, second, blend.share), shape, names, precisions, whys)

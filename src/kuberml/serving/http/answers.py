@@ -14,6 +14,7 @@ from kuberml.exchange.continual.served import Served
 from kuberml.learning.types import Array
 from kuberml.serving.http.bodies import JSON, RAW, SAFETENSORS, SHAPE_HEADER, TYPES
 from kuberml.serving.http.problem import Refusal
+from kuberml.serving.http.slot import Past
 
 MODEL_HEADER, MANIFEST_HEADER, LABELS_HEADER = "Kuberml-Model", "Kuberml-Manifest", "Kuberml-Labels"
 LABELS_BYTES = 4096
@@ -76,7 +77,7 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
-def named(served: Served) -> dict[str, str]:
+def named(served: Served | Past) -> dict[str, str]:
     """Headers of an answer: whose it is."""
     return {MODEL_HEADER: served.model, MANIFEST_HEADER: served.manifest}
 

@@ -150,13 +150,13 @@ class Answering:
     async def _origin(self, request: web.Request) -> web.StreamResponse:
         live = self._live()
         label, model = self._query(request, "label"), request.query.get("model", live.served.model)
-        served = live.served if model == live.served.model else self._slot.served(Digest(model))
+        served = self._slot.past(Digest(model))
         if served is None:
             raise Refusal(404, "no model of this digest was served here lately", field="model", value=model,
                           right="the model that an answer named; /v1/models lists those of lately")  # fmt: skip
-        if label not in served.predictor.labels:
+        if label not in served.labels:
             raise Refusal(404, "the model does not know this label", field="label", value=label,
-                          right=f"one of {list(served.predictor.labels)}")  # fmt: skip
+                          right=f"one of {list(served.labels)}")  # fmt: skip
         taught = [Teacher(one.author, one.card, one.samples, one.learned_at_ms) for one in served.taught.get(label, ())]
         return _json(Origin(label, served.model, served.manifest, taught), named(served))
 
@@ -171,9 +171,9 @@ class Answering:
     async def _models(self, request: web.Request) -> web.StreamResponse:
         live = self._slot.now
         recent = [
-            Version(one.model, one.manifest, one.number, tuple(one.predictor.labels), one.since_ms)
+            Version(one.model, one.manifest, one.number, one.labels, one.since_ms)
             for one in self._slot.recent()
-            if live is None or one is not live.served
+            if live is None or one.model != live.served.model
         ]
         return _json(Models(None if live is None else self._model(live), recent), {} if live is None else named(live.served))
 

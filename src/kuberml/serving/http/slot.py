@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kuberml.core.ids import Digest, LabelId
-from kuberml.exchange.continual.served import Served
+from kuberml.exchange.continual.served import Served, Taught
 from kuberml.serving.engines import Engine
 from kuberml.serving.http.bodies import Form
 
@@ -36,6 +36,18 @@ class Live:
     freshness_s: Mapping[LabelId, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is still told of a version that was served: all but the model."""
+
+    model: Digest
+    manifest: Digest
+    number: int
+    labels: tuple[LabelId, ...]
+    taught: Mapping[LabelId, tuple[Taught, ...]]
+    since_ms: int
+
+
 class Slot:
     """Holds the version that answers. Written by one thread at a time, read by any."""
 
@@ -45,13 +57,14 @@ class Slot:
         """How often it was put in place."""
         self.freshness_s: dict[LabelId, float] = {}
         """Of each label, as measured when news of it were served last."""
-        self._recent: OrderedDict[Digest, Served] = OrderedDict()
+        self._recent: OrderedDict[Digest, Past] = OrderedDict()
 
     def swap(self, live: Live) -> None:
         """From here on this version answers."""
-        recent = OrderedDict(self._recent)
-        recent[live.served.model] = live.served
-        recent.move_to_end(live.served.model)
+        recent, new = OrderedDict(self._recent), live.served
+        labels = tuple(new.predictor.labels)
+        recent[new.model] = Past(new.model, new.manifest, new.number, labels, new.taught, new.since_ms)
+        recent.move_to_end(new.model)
         while len(recent) > REMEMBERED:
             recent.popitem(last=False)
         self.freshness_s = {**self.freshness_s, **live.freshness_s}
@@ -59,11 +72,11 @@ class Slot:
         self.now = live
         self.swaps += 1
 
-    def served(self, model: Digest) -> Served | None:
-        """A model of lately; None: too long ago, or never."""
+    def past(self, model: Digest) -> Past | None:
+        """A model of lately, also the one of now; None: too long ago, or never."""
         return self._recent.get(model)
 
-    def recent(self) -> list[Served]:
+    def recent(self) -> list[Past]:
         """Those that are remembered, newest first."""
         return list(reversed(self._recent.values()))
 

@@ -35,7 +35,7 @@ Proxy = Callable[[Digest, int, int, float], Awaitable[bytes]]
 class LiveTransport:
     """`core.seam.Transport` of one process."""
 
-    reading = Reading(window_bytes=16 << 20, parallel=8, timeout_s=10.0, patience_s=20.0)
+    reading = Reading(window_bytes=8 << 20, parallel=8, timeout_s=10.0, patience_s=20.0)
 
     def __init__(
         self,

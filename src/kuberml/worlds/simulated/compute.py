@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kuberml.core.errors import ConfigError
-from kuberml.core.ids import digest_of
+from kuberml.core.ids import NodeId, digest_of
 from kuberml.core.jobs import JobFunction, check_job
 from kuberml.core.units import NS
 from kuberml.core.values import dumps
@@ -33,15 +33,18 @@ class SimulatedCompute:
         ConfigError: the device has no speed.
     """
 
-    def __init__(self, node: str, device: Device, loop: VirtualLoop, trace: Trace, workers: Workers) -> None:
+    def __init__(self, node: NodeId, device: Device, loop: VirtualLoop, trace: Trace, workers: Workers) -> None:
         if device.flops_per_s < 1:
             raise ConfigError(f"device {device.name} of {node}: flops_per_s must be at least 1, not {device.flops_per_s}")
         self.busy_ns = 0
         self.flops = 0
+        self.active: set[NodeId] = set()
+        """Where it notes that it did something; see `totals`."""
         self.on_worked: Callable[[], None] = lambda: None
         """Called when a job has ended, before its value is handed over: an empty battery stops the node here."""
         self._node, self._device, self._loop = node, device, loop
         self._trace, self._workers = trace, workers
+        self._way = f" {workers.variant.decode()}" if workers.variant else ""
         self._turn = asyncio.Lock()
 
     async def run(self, function: JobFunction, *values: Any) -> Any:
@@ -61,7 +64,8 @@ class SimulatedCompute:
                 reply = self._workers.result(ticket)
         finally:
             self._workers.drop(ticket)
-        self._trace.commit("job", self._node, self._loop.now_ns, (flops,), f"{job.job_name} {digest_of(reply)}")
+        did = f"{job.job_name} {digest_of(reply)}{self._way}"
+        self._trace.commit("job", self._node, self._loop.now_ns, (flops,), did)
         return open_reply(reply)
 
     async def _spend(self, flops: int) -> None:
@@ -71,6 +75,7 @@ class SimulatedCompute:
             await self._loop.sleep_ns(ceil_div(flops * NS, self._device.flops_per_s))
         finally:
             worked_ns = self._loop.now_ns - began_ns
+            self.active.add(self._node)
             self.busy_ns += worked_ns
             self.flops += min(flops, worked_ns * self._device.flops_per_s // NS)
 

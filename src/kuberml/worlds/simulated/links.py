@@ -78,6 +78,8 @@ class Port:
         self.up_free_ns = 0
         self.down_free_ns = 0
         self._silent_since_ns = -SESSION_GAP_NS - 1
+        self.active: set[NodeId] = set()
+        """Where it notes that it did something; see `totals`."""
 
     def count_sent(self, size_bytes: int, now_ns: int, *, is_blob: bool) -> None:
         """Take down what left."""
@@ -96,6 +98,7 @@ class Port:
         self._on_air(ceil_div(size_bytes * 8 * NS, self.down_bps), now_ns)
 
     def _on_air(self, duration_ns: int, now_ns: int) -> None:
+        self.active.add(self.node)
         self.airtime_ns += duration_ns
         if now_ns - self._silent_since_ns > SESSION_GAP_NS:
             self.sessions += 1
@@ -131,7 +134,7 @@ class Network:
         """Both are up and no cut lies between them."""
         if not (a.is_up and b.is_up):
             return False
-        return not any(
+        return not self._cuts or not any(
             (a.node in left and b.node in right) or (b.node in left and a.node in right) for left, right in self._cuts
         )
 

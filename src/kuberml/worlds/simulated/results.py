@@ -12,8 +12,7 @@ from pathlib import Path
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest, digest_of
-from kuberml.core.values import loads
-from kuberml.worlds.simulated.workers import Ticket, Workers
+from kuberml.worlds.simulated.workers import Ticket, Workers, succeeded
 
 MEMORY_BYTES = 64 * 1024 * 1024
 
@@ -63,7 +62,7 @@ class Remembering:
     """Workers that do no task twice. Errors are not remembered."""
 
     def __init__(self, workers: Workers, cache: JobCache | None = None, *, memory_bytes: int = MEMORY_BYTES) -> None:
-        self.executed = 0
+        self.executed, self.count, self.variant = 0, workers.count, workers.variant
         self._workers, self._cache = workers, cache
         self._replies: OrderedDict[Digest, bytes] = OrderedDict()
         self._room_bytes = memory_bytes
@@ -72,7 +71,7 @@ class Remembering:
 
     def submit(self, task: bytes) -> Ticket:
         """See Workers."""
-        digest = digest_of(task)
+        digest = digest_of(self.variant + task)
         ticket = Ticket(b"")
         ticket.reply = self._recall(digest)
         if ticket.reply is None:
@@ -120,7 +119,7 @@ class Remembering:
         return None if self._cache is None else self._cache.get(digest)
 
     def _learn(self, digest: Digest, reply: bytes) -> None:
-        if not loads(reply)[0]:
+        if not succeeded(reply):
             return
         if self._cache is not None:
             self._cache.put(digest, reply)

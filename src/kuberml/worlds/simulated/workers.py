@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections import deque
 from multiprocessing import Pipe
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from kuberml.core import errors, values
 from kuberml.core.errors import ConfigError, InternalError
@@ -50,7 +50,15 @@ class Ticket:
 
 
 class Workers(Protocol):
-    """Does tasks."""
+    """Does tasks.
+
+    Attributes:
+        count: how many can run at a time.
+        variant: what else than its bytes a task's result depends on here; b"" where it is what the job returns, to the bit.
+    """
+
+    count: int
+    variant: bytes
 
     def submit(self, task: bytes) -> Ticket:
         """Hand in a task; it may start now."""
@@ -80,6 +88,11 @@ def execute(task: bytes) -> bytes:
         return values.dumps([False, *told])
 
 
+def succeeded(reply: bytes) -> bool:
+    """Whether a reply holds a value, told from its first two bytes: a MessagePack list of few, and what stands first in it."""
+    return reply[0] & 0xF0 == 0x90 and reply[1] == 0xC3
+
+
 def open_reply(reply: bytes) -> Any:
     """The value in a reply.
 
@@ -103,7 +116,10 @@ def open_reply(reply: bytes) -> Any:
 class Here:
     """One worker: this process, lazily, when the reply is asked for. Every job runs on one thread."""
 
+    variant = b""
+
     def __init__(self) -> None:
+        self.count = 1
         self._threads = OneThread()
 
     def submit(self, task: bytes) -> Ticket:
@@ -133,16 +149,18 @@ class Pool:
         ConfigError: `count` is less than 1.
     """
 
+    variant = b""
+
     def __init__(self, count: int) -> None:
         if count < 1:
             raise ConfigError(f"workers must be at least 1, not {count}")
-        self._count = count
+        self.count = count
         self._waiting: deque[Ticket] = deque()
         self._workers: list[_Worker] = []
 
     def submit(self, task: bytes) -> Ticket:
         """See Workers."""
-        if len(self._workers) < self._count:
+        if len(self._workers) < self.count:
             self._workers.append(_Worker())
         ticket = Ticket(task)
         self._waiting.append(ticket)
@@ -242,8 +260,22 @@ def worker_environment() -> dict[str, str]:
     return {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def make_workers(count: int) -> Workers:
-    """`count` worker processes; 1: this process, lazily. Raises ConfigError: fewer than 1."""
+Count = int | Literal["ray"]
+"""How many worker processes; or those of a Ray cluster."""
+
+
+def make_workers(count: Count) -> Workers:
+    """`count` worker processes; 1: this process, lazily; "ray": see `ray_workers`.
+
+    Raises:
+        ConfigError: fewer than 1, or another word. MissingExtra: Ray is not installed.
+    """
+    if count == "ray":
+        from kuberml.worlds.simulated.ray_workers import RayWorkers
+
+        return RayWorkers()
+    if not isinstance(count, int):
+        raise ConfigError(f"workers = {count!r}: give a number, or 'ray'")
     return Here() if count == 1 else Pool(count)
 
 

@@ -32,9 +32,10 @@ from kuberml.worlds.simulated.lockstep_post import SimulatedPost
 from kuberml.worlds.simulated.loop import VirtualLoop
 from kuberml.worlds.simulated.results import JobCache, Remembering
 from kuberml.worlds.simulated.store import SharedBlobs, SimulatedStore
+from kuberml.worlds.simulated.totals import Totals
 from kuberml.worlds.simulated.trace import NodeTrace, Trace
 from kuberml.worlds.simulated.transport import SimulatedTransport, Switchboard
-from kuberml.worlds.simulated.workers import Workers, make_workers
+from kuberml.worlds.simulated.workers import Count, Workers, make_workers
 
 __all__ = ["Fault", "JobCache", "Outcome", "Place", "SimulatedWorld"]
 
@@ -82,7 +83,7 @@ class SimulatedWorld:
         places: Sequence[Place],
         *,
         seed: int,
-        workers: int | Workers = 1,
+        workers: Count | Workers = 1,
         faults: Sequence[Fault] = (),
         job_cache: JobCache | None = None,
         recorder: Callable[[NodeId, Callable[[], int]], Recorder] | None = None,
@@ -94,8 +95,8 @@ class SimulatedWorld:
         Args:
             places: the nodes.
             seed: root of the network's randomness (loss).
-            workers: 1: jobs run in this process when their result is due. More: on that many worker processes. Or workers that
-                several worlds share; their owner closes them.
+            workers: 1: jobs run in this process when their result is due. More: on that many worker processes. "ray": on a
+                Ray cluster. Or workers that several worlds share; their owner closes them.
             faults: what goes wrong and when.
             job_cache: where results of jobs outlive the run; a second run with the same inputs replays them.
             recorder: makes the Recorder of a node from its name and clock, for instance `Ledger.recorder`. The world itself
@@ -117,11 +118,12 @@ class SimulatedWorld:
         self._cast = {place.node: place.role for place in places}
         self._network = Network(self.loop, seed)
         self._board = Switchboard(self.loop, self._network, self.trace)
-        self._owned = make_workers(workers) if isinstance(workers, int) else None
+        self._owned = make_workers(workers) if isinstance(workers, int | str) else None
         self._workers = Remembering(self._owned or workers, job_cache)  # type: ignore[arg-type]  # one of the two is there
         self._clock = SimulatedClock(self.loop)
         blobs = SharedBlobs()
         self._bodies = {check_node(place.node): self._body(place, blobs) for place in places}
+        self._totals = Totals(self._bodies, self._note_active())
         self._faults = Faults(tuple(faults), tuple(self._bodies))
         self._lives = Lives(
             loop=self.loop,
@@ -167,6 +169,14 @@ class SimulatedWorld:
     def flops(self, node: NodeId) -> int:
         """Floating point operations that the node's jobs have done so far."""
         return self._bodies[node].compute.flops
+
+    def moved_bytes(self) -> int:
+        """Bytes that all nodes have sent so far. The cost depends on how many did something since the last call."""
+        return self._totals.moved_bytes()
+
+    def all_energy_mj(self) -> int:
+        """Energy that all nodes have spent so far, millijoules; the same as adding up `energy_mj`, and cheaper."""
+        return self._totals.energy_mj(self.loop.now_ns)
 
     def node_hash(self, node: NodeId) -> Digest:
         """BLAKE3 over what the node has computed and received so far: under "lockstep" the same in every world that keeps it.
@@ -230,6 +240,12 @@ class SimulatedWorld:
         if place.device.battery_mj is not None:
             compute.on_worked = lambda: self._lives.check_battery(node)
         return Body(place, port, store, door, compute, self.trace)
+
+    def _note_active(self) -> set[NodeId]:
+        active: set[NodeId] = set()
+        for body in self._bodies.values():
+            body.port.active = body.compute.active = active
+        return active
 
     def _waited(self, mains: Mapping[NodeId, Main], wait_for: Collection[str] | None) -> frozenset[NodeId]:
         roles = {body.place.role for body in self._bodies.values()}
