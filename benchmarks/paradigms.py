@@ -25,6 +25,7 @@ from paradigms_cells import ALL, CELLS, SCALES, SMOKE, TUNING, reckoned_s
 from paradigms_overview import overview
 
 from kuberml.core.rng import rng
+from kuberml.core.values import loads
 from kuberml.learning.averaging import Mean
 from kuberml.learning.datasets import set_data_root
 from kuberml.learning.predictor import Network
@@ -39,6 +40,7 @@ from kuberml.worlds.simulated.results import JobCache
 from kuberml.worlds.simulated.workers import make_workers
 
 GROUPS = {"grid": CELLS, "scale": SCALES, "tune": TUNING, "smoke": SMOKE}
+TRIES, ENOUGH, MOST = 4, 0.9, 4.0
 TOLD = ("cell", "paradigm", "seed", "accuracy", "accuracy_p10", "accuracy_mean_model", "virtual_time_s", "bytes", "wall_s")
 
 
@@ -86,14 +88,12 @@ def part(ref, count):
 
 def measure(cell, label, seed, out, workers):
     """One run and all that is said of it, as plain data."""
-    began, config = time.perf_counter(), parse(cell.tree(label, seed))
+    began = time.perf_counter()
     pool, left = make_workers(workers), out / "unfinished" / f"{cell.name}.{label}.{seed}.sqlite"
     left.parent.mkdir(parents=True, exist_ok=True)
     cache = JobCache(left)
     try:
-        play = Sampled(config, label, seed, things=PublicThings(config), workers=pool, cache=cache, records=lambda *_: Deaf())
-        play.watch_only(cell.measured)
-        outcome = play.run()
+        play, outcome = ran(cell, label, seed, pool, cache)
         whole = play.thin(cell.test)
         summary, score = summarise(play, outcome, scorer(pool)), scorer(pool)
         mean_model = accuracy_of_mean(play, whole, score)
@@ -104,7 +104,7 @@ def measure(cell, label, seed, out, workers):
         path.unlink()
     found = {
         "cell": cell.name, "paradigm": label, "seed": seed, "commit": commit(), "judge": cell.judge, "versions": versions(),
-        "options": config.paradigms[label].options, "learners": cell.learners, "measured": len(play.sample),
+        "options": play.config.paradigms[label].options, "learners": cell.learners, "measured": len(play.sample),
         "accuracy": mean(summary.accuracy.values()), "accuracy_p10": percentile(list(summary.accuracy.values()), 10),
         "served": len(summary.accuracy), "accuracy_mean_model": mean_model, "accuracy_own": mean(summary.accuracy_own.values()),
         "accuracy_slow": summary.accuracy_slow, "accuracy_fast": summary.accuracy_fast,
@@ -112,12 +112,36 @@ def measure(cell, label, seed, out, workers):
         "energy_j": summary.energy_j, "freshness_median_s": percentile(summary.freshness_s, 50),
         "freshness_p99_s": percentile(summary.freshness_s, 99),
         "curve": [[point.time_s, point.bytes, point.accuracy_mean] for point in summary.curve],
-        "trace_hash": summary.trace_hash, "wall_s": time.perf_counter() - began, "devices": summary.accuracy,
+        "trace_hash": summary.trace_hash, "epochs": epochs_done(play), "wall_s": time.perf_counter() - began,
+        "devices": summary.accuracy,
     }  # fmt: skip
     path = out / f"{cell.name}.{label}.{seed}.json"
     path.with_suffix(".part").write_text(json.dumps(found))
     path.with_suffix(".part").replace(path)
     return found
+
+
+def ran(cell, label, seed, pool, cache):
+    """A run on the cell's budget. Without rounds, time is what is given: where it did not do for so many epochs it is run again
+    with as much more as it lacked; the cache has what was done before.
+    """
+    tree = cell.tree(label, seed)
+    for _ in range(TRIES):
+        config = parse(tree)
+        play = Sampled(config, label, seed, things=PublicThings(config), workers=pool, cache=cache, records=lambda *_: Deaf())
+        play.watch_only(cell.measured)
+        outcome, options = play.run(), tree["paradigms"][label]
+        wanted = cell.rounds * cell.learners
+        if "for_s" not in options or (done := epochs_done(play)) >= ENOUGH * wanted:
+            break
+        options["for_s"] *= min(MOST, wanted / max(1, done))
+    return play, outcome
+
+
+def epochs_done(play):
+    """By all learners together."""
+    memories = [play.world.store(node).memory() for node, (role, _) in play.cast.items() if role == "peer"]
+    return sum(loads(memory["round"]) for memory in memories if "round" in memory)
 
 
 def accuracy_of_mean(play, tests, score):

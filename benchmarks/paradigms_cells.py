@@ -1,8 +1,8 @@
 """What `paradigms.py` compares: the cells of the grid, the settings of every paradigm, and what a run is reckoned to take.
 
 A cell is one setting of data, model, spread of labels and graph. All train on the same budget: rounds x learners local epochs
-in all. Whoever has rounds has that many; who has none trains as long, in virtual time, as that many epochs take its devices
-together, each with one model up and one down. Nothing here was chosen on the test set: `--group tune` judges on what learners
+in all. Whoever has rounds has that many; who has none is given the virtual time in which its devices do that many together (a
+first guess here, corrected by what it does). Nothing here was chosen on the test set: `--group tune` judges on what learners
 hold back, on a seed that no cell uses.
 """
 

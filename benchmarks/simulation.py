@@ -5,7 +5,7 @@
     python benchmarks/simulation.py cnn --venvs ...                                     rounds of the FedAvg CNN, 1.66 M weights
     python benchmarks/simulation.py cnn --venvs ... --rounds 12 --only ours-2 flower    with start-up, twelve rounds
     python benchmarks/simulation.py flute --venvs ...      FLUTE's overhead test: 1,000 clients, 10 x 100 rounds, linear model
-    python benchmarks/simulation.py many                   10,000 learners of 61,706 weights each: memory
+    python benchmarks/simulation.py many --learners 10000  learners of 61,706 weights: memory
     python benchmarks/simulation.py events                 the empty loop in virtual time: events a second
     python benchmarks/simulation.py flat --plot flat.png   cost per learner, from 100 to 10,000
 
@@ -119,7 +119,8 @@ def side_by_side(slice_: str, options: argparse.Namespace) -> None:
 
 
 def report(name: str, ran: Ran) -> None:
-    print(f"  {name}: first round after {ran.startup_s:.1f} s, warm {ran.warm_s:.3f} s, in all {ran.total_s:.1f} s", flush=True)
+    times_s = f"first round after {ran.startup_s:.1f} s, warm {ran.warm_s:.3f} s, in all {ran.total_s:.1f} s"
+    print(f"  {name}: {times_s}, CPU {ran.processor_s:.1f} s", flush=True)
 
 
 def table(task: Task, found: dict[str, list[Ran]]) -> None:
@@ -127,20 +128,20 @@ def table(task: Task, found: dict[str, list[Ran]]) -> None:
     samples = task["cohort"] * task["steps"] * task["batch"]
     others = [name for name in ("plain", "flower", "pfl") if name in found]
     print(f"\n{task['model']}, {task['rounds']} rounds of {task['cohort']} clients x {task['steps']} steps of {task['batch']}")
-    print(f"{'':10}{'samples/s':>10}{'warm s':>9}{'start s':>9}{'total s':>9}{'MiB':>7}  {'warm: times as fast as':<30}total")
+    heads = ("samples/s", "warm s", "start s", "total s", "CPU s", "MiB")
+    print(f"{'':10}{''.join(f'{head:>10}' for head in heads)}  {'warm: times as fast as':<38}total")
     for name, runs in found.items():
         warm, start, total = (
             statistics.median(getattr(ran, f"{what}_s") for ran in runs) for what in ("warm", "startup", "total")
         )
+        processor_s = statistics.median(ran.processor_s for ran in runs)
         memory_mib = max(ran.memory_bytes for ran in runs) / 2**20
         columns = [
             "  ".join(f"{other} {times(runs, found[other], what):.2f}" for other in others if other != name)
             for what in ("warm_s", "total_s")
         ]
-        print(
-            f"{name:10}{samples / warm:10.0f}{warm:9.3f}{start:9.1f}{total:9.1f}{memory_mib:7.0f}  {columns[0]:<38}{columns[1]}"
-            f"   {runs[0].told['version']}"
-        )
+        figures = f"{samples / warm:10.0f}{warm:10.3f}{start:10.1f}{total:10.1f}{processor_s:10.1f}{memory_mib:10.0f}"
+        print(f"{name:10}{figures}  {columns[0]:<38}{columns[1]}   {runs[0].told['version']}")
 
 
 def times(ours: list[Ran], theirs: list[Ran], what: str) -> float:
@@ -157,6 +158,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=0, help="instead of the task's own number")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS)
+    parser.add_argument("--learners", type=int, default=10_000, help="many: how many")
+    parser.add_argument("--most", type=int, default=10_000, help="flat: up to how many")
     parser.add_argument("--plot", type=Path, help="flat: a PNG")
     options = parser.parse_args()
     alone: Callable[[argparse.Namespace], None] | None = simulation_scale.SLICES.get(options.slice)

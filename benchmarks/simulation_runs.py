@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -33,12 +34,14 @@ class Ran:
         warm_s: median of the later rounds.
         total_s: from the process's start to its end.
         memory_bytes: the most that all its processes held at a time, shared pages shared out (PSS).
+        processor_s: CPU time of all its processes, as last seen; the one figure that means something on a busy machine.
     """
 
     startup_s: float
     warm_s: float
     total_s: float
     memory_bytes: int
+    processor_s: float
     told: dict[str, Any]
 
 
@@ -81,12 +84,13 @@ def run(command: list[str], folder: Path, *, timeout_s: float = 220.0) -> Ran:
     with (folder / "out.txt").open("w+") as out, (folder / "err.txt").open("w+") as err:
         began_s = time.time()
         process = subprocess.Popen(command, stdout=out, stderr=err, env=env, cwd=folder)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the contender ends with us
         memory = _Memory(process.pid)
         try:
             code = process.wait(timeout_s)
         finally:
             process.kill()
-            most_bytes = memory.stop()
+            most_bytes, processor_s = memory.stop()
         ended_s = time.time()
         for file in (out, err):
             file.seek(0)
@@ -96,26 +100,29 @@ def run(command: list[str], folder: Path, *, timeout_s: float = 220.0) -> Ran:
     told = json.loads(next(line for line in reversed(said) if line.startswith("{")))
     stamps = told.pop("stamps_s")
     rounds = [after - before for before, after in itertools.pairwise(stamps)]
-    return Ran(stamps[0] - began_s, statistics.median(rounds), ended_s - began_s, most_bytes, told)
+    return Ran(stamps[0] - began_s, statistics.median(rounds), ended_s - began_s, most_bytes, processor_s, told)
 
 
 class _Memory:
-    """Looks at a process and all that descend from it, four times a second, and keeps the largest sum of PSS."""
+    """Looks at a process and all that descend from it, four times a second: the largest sum of PSS, and their CPU time."""
 
     def __init__(self, process: int) -> None:
         self._process, self._most_bytes, self._end = process, 0, threading.Event()
+        self._processor_s: dict[int, float] = {}
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
-    def stop(self) -> int:
-        """Stop looking: the most that was seen, bytes."""
+    def stop(self) -> tuple[int, float]:
+        """Stop looking: the most that was seen, bytes; and seconds."""
         self._end.set()
         self._thread.join()
-        return self._most_bytes
+        return self._most_bytes, sum(self._processor_s.values())
 
     def _watch(self) -> None:
         while not self._end.wait(0.25):
-            self._most_bytes = max(self._most_bytes, sum(_pss_bytes(one) for one in _family(self._process)))
+            family = _family(self._process)
+            self._most_bytes = max(self._most_bytes, sum(_pss_bytes(one) for one in family))
+            self._processor_s.update((one, max(self._processor_s.get(one, 0.0), _processor_s(one))) for one in family)
 
 
 def _family(process: int) -> list[int]:
@@ -143,3 +150,11 @@ def _pss_bytes(process: int) -> int:
     except OSError:
         pass
     return 0
+
+
+def _processor_s(process: int) -> float:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

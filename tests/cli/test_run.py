@@ -111,6 +111,7 @@ def test_stopping_keeps_what_is_done_and_resuming_ends_in_the_same_hashes(cli, e
         (["run", "mine.toml", "--set", "learners.cuont=3"], "did you mean 'count'?"),
         (["run", "mine.toml", "--set", "learners"], "write a path"),
         (["run", "mine.toml", "--seeds", "0"], "--seeds"),
+        (["run", "mine.toml", "--workers", "spark"], "give a number of processes (0 = one a core), or 'ray'"),
         (["nur", "mine.toml"], "No such command"),
     ],
 )

@@ -8,22 +8,19 @@ import pytest
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.values import loads
-from kuberml.paradigms import PARADIGMS
-from kuberml.scenario.config import load, parse
-from kuberml.scenario.options import check_options
+from kuberml.knowledge.signing import Keys
+from kuberml.ledger.ledger import Ledger
+from kuberml.scenario.config import parse
+from kuberml.scenario.parts import Parts
 from kuberml.scenario.play import Play
+from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.result import read_result, read_runs
 from kuberml.scenario.run import run_scenario
-from kuberml.scenario.stage import SERVER
-from tests.paradigms import byzantine
-from tests.scenario.small import SMALL, ran
+from kuberml.scenario.stage import SERVER, keys_of
+from tests.scenario.small import SMALL, Silent, ran
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "steps").glob("*.toml"))
 HONEST = {**SMALL, "learners": {"count": 6, "models": ["linear"]}}
 PRIVATE = {"update_steps": ["clip", "dp", "masks"], "dp": {"at": "client"}}
-
-if "byzantine" not in PARADIGMS:
-    PARADIGMS.add("byzantine", lambda: byzantine)
 
 
 def weights(play: Play) -> Any:
@@ -97,30 +94,6 @@ def test_clients_that_crash_go_on() -> None:
         assert not play.notes.of("round lost")
 
 
-ROBUST: dict[str, dict[str, Any]] = {
-    "median": {"update_steps": ["median"]},
-    "trimmed-mean": {"update_steps": ["trimmed-mean"], "trimmed_mean": {"share": 0.3}},
-    "krum": {"update_steps": ["krum"], "krum": {"liars": 2}},
-    "multi-krum": {"update_steps": ["krum", "median"], "krum": {"liars": 2, "keep": 4}},
-    "centred-clip": {"update_steps": ["centred-clip"], "centred_clip": {"radius": 0.3, "passes": 3}},
-}
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_robust_means_survive_two_byzantine_of_eight_and_the_mean_does_not(seed: int, tmp_path: Path) -> None:
-    """Real clients that hand in the opposite of what they learn, tenfold: -10 x 2 / 8 outweighs + 6 / 8."""
-    learners = {"count": 8, "models": ["linear"]}
-    tables = {
-        name: {"use": "byzantine", "rounds": 8, "lr": 0.5, "epochs": 2, **options}
-        for name, options in {"mean": {}, **ROBUST}.items()
-    }
-    tree = {**SMALL, "data": {"partition": "iid", "limit": 800}, "learners": learners, "seed": seed, "paradigms": tables}
-    result = run_scenario(parse(tree), out=tmp_path, workers=1)
-    accuracy = {name: item.accuracy_mean or 0.0 for name, item in result.paradigms.items()}
-    assert accuracy.pop("mean") < 0.3
-    assert {name: round(share, 2) for name, share in accuracy.items() if share < 0.65} == {}
-
-
 def test_the_promise_of_privacy_is_in_result_and_ledger(tmp_path: Path) -> None:
     pytest.importorskip("dp_accounting", reason="the extra privacy is not installed")
     from kuberml.learning.steps.privacy import promise
@@ -133,8 +106,23 @@ def test_the_promise_of_privacy_is_in_result_and_ledger(tmp_path: Path) -> None:
     assert half["epsilon"] == promise(2.0, 1e-3, 3, sampling="uniform", of=6, drawn=3).epsilon
     assert (everybody["norm"], everybody["releases"], everybody["neighbours"]) == (0.5, 3, "zeroed-out")
     assert half["neighbours"] == "replaced"
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        said = [event.fields for event in ledger.events() if event.event == "privacy"]
+    assert [one["releases"] for one in said] == [1, 2, 3, 1, 2, 3]
+    assert {everybody["epsilon"], half["epsilon"]} <= {one["epsilon"] for one in said}
     notes = [run.note for run in read_runs(tmp_path)]
     assert all("epsilon" in note and "delta 0.001" in note for note in notes)
+
+
+def test_secrets_follow_from_the_seed_in_a_simulated_run_only() -> None:
+    """A live run deals keys of its own, and then its nodes take secrets from the system too."""
+    config = parse({**HONEST, "paradigms": {"fedavg": {"rounds": 1}}})
+    world: Any = of({"rounds": 1}).world
+    for keys, derived in ((keys_of, True), (lambda seed, node: Keys.generate(), False)):
+        parts = Parts(config, "fedavg", 0, PublicThings(config), keys)
+        role, actor = parts.cast[SERVER]
+        standpoint = parts._standpoint(role, actor, world, Silent(), None)
+        assert (standpoint.secrets is not None) is derived
 
 
 def test_noise_in_the_sum_is_as_large_as_it_says() -> None:
@@ -196,16 +184,3 @@ def test_without_an_accountant_it_says_which_extra_brings_it(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     with pytest.raises(ConfigError, match=r"kuberml\[privacy\]"):
         of({"update_steps": ["clip", "dp"]})
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_the_examples_run(path: Path, tmp_path: Path) -> None:
-    config = load(path)
-    check_options(config, PARADIGMS)
-    shorter = load(path, tuple(f"paradigms.{label}.rounds=4" for label in config.paradigms))
-    result = run_scenario(shorter, out=tmp_path, workers=1)
-    accuracy = {label: item.accuracy_mean or 0.0 for label, item in result.paradigms.items()}
-    assert min(accuracy.values()) > 0.3
-    assert {path.stem for path in EXAMPLES} >= {"masks", "robust", "compressed"}
-    if path.stem == "robust":
-        assert accuracy["mean"] < min(share for label, share in accuracy.items() if label != "mean")

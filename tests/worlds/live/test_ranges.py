@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,8 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.blobs.answer import Busy, answer_of, refusal
+from kuberml.worlds.live.blobs.background import BEHIND
+from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.names import Presence
 from kuberml.worlds.live.ranges import Ranges
 
@@ -94,3 +99,20 @@ def test_only_who_is_there_and_busy_is_busy() -> None:
     for status, sort in ((404, RemoteError), (403, RemoteError), (502, Unreachable), (503, Busy)):
         answer, _ = answer_of(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode(), "there")
         assert type(refusal(answer, b"", "there")) is sort
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know urgency by process only")
+def test_bulk_threads_are_less_urgent_than_their_process() -> None:
+    def urgency() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def main() -> int:
+        reader = BlobReader()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(reader._threads, urgency)
+        finally:
+            await reader.close()
+
+    before = urgency()
+    assert asyncio.run(main()) == min(19, before + BEHIND)
+    assert urgency() == before

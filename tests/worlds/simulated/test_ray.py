@@ -11,9 +11,12 @@ import pytest
 
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.seam import Compute
+from kuberml.scenario.config import parse
+from kuberml.scenario.run import run_scenario
 from kuberml.worlds.simulated.ray_workers import RayWorkers
 from kuberml.worlds.simulated.workers import make_workers, open_reply
 from tests.contracts.compute import ComputeContract
+from tests.scenario.small import SMALL
 from tests.worlds.simulated import jobs
 from tests.worlds.simulated.little import A, world
 from tests.worlds.simulated.test_contracts import _awaited
@@ -49,6 +52,15 @@ def test_the_same_run_goes_on_a_cluster(cluster: RayWorkers) -> None:
     here, there = learn_together(1), learn_together(cluster)
     assert there.trace_hash == here.trace_hash
     assert there.results == here.results
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_scenario_run_with_workers_ray_has_the_trace_of_one_worker(tmp_path: Path) -> None:
+    config = parse({**SMALL, "paradigms": {"fedavg": {"rounds": 1}}})
+    one = run_scenario(config, out=tmp_path / "one", workers=1)
+    many = run_scenario(config, out=tmp_path / "ray", workers="ray")
+    assert many.runs == one.runs
+    assert many.paradigms == one.paradigms
 
 
 def test_a_killed_worker_costs_only_its_running_job(cluster: RayWorkers, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Admission:
         if isinstance(step, Refused):
             raise RemoteError(step.reason)
         if step.replaces is not None:
-            old = arrived.get(step.replaces) or self.intake.packet(self._history.packet(step.replaces).card)
+            old = arrived.get(step.replaces) or self.intake.sealed(self._history.packet(step.replaces).card).open()
             if problem := exchange_problem(old, one.packet):
                 raise RemoteError(problem)
         return step.after

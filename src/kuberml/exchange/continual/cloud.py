@@ -227,7 +227,7 @@ class Cloud:
         entry = self._history.version(manifest)
         alone = Model(self.node, self._history, self._intake)
         found = await alone.of(self._history.contents(entry.number), ridge=entry.ridge)
-        assert found.sums.digest == entry.sums, "packets carry their digests, and integers add up in one way"
+        assert found.digest == entry.sums, "packets carry their digests, and integers add up in one way"
         return await self._predictor(entry, found)
 
     async def _absorb_often(self) -> None:

@@ -8,7 +8,8 @@ If both are samples of the same distributions, E[Q] = C tr S with the scatter S 
 sum_c B_c B_c^T / n_c, pooled over both. Q is then near a multiple g of a chi-squared variable with f degrees of freedom,
 g = tr(S^2) / tr(S), f = C tr(S)^2 / tr(S^2) (F. E. Satterthwaite, Biometrics 1946), tr(S^2) free of bias as in Z. Bai and
 H. Saranadasa, Statistica Sinica 1996. Its tail is taken by E. B. Wilson and M. M. Hilferty (PNAS 1931). No matrix is inverted,
-so there may be far more features than samples. The law assumes that classes scatter alike; it is only asked of the mean.
+so there may be far more features than samples. Classes do not scatter alike: of the scatter of the packet's own labels and that
+of all, the larger counts, so that alarms are rather too few. Only the mean is looked at.
 """
 
 from __future__ import annotations
@@ -69,10 +70,11 @@ def moved(packet: Statistics, model: Statistics) -> Moved | None:
     degrees = packet.samples + model.samples - len(packet.labels) - len(model.labels)
     if not shared or packet.dims != model.dims or degrees < MIN_DEGREES:
         return None
-    pooled_kk = (_scatter(packet) + _scatter(model)) / degrees
-    trace = float(np.trace(pooled_kk))
-    square = float((pooled_kk * pooled_kk).sum())
-    square = (square - trace**2 / degrees) * degrees**2 / ((degrees + 2) * (degrees - 1))
+    own_kk, all_kk = _scatter(packet), _scatter(model)
+    spreads = [_spread((own_kk + all_kk) / degrees, degrees)]
+    if (own := packet.samples - len(packet.labels)) >= MIN_DEGREES:
+        spreads.append(_spread(own_kk / own, own))  # its labels may scatter more than the others
+    trace, square = max(spreads)
     if trace <= 0 or square <= 0:
         return None
     ours_kC, counts_C = _means(packet, shared)
@@ -84,6 +86,12 @@ def moved(packet: Statistics, model: Statistics) -> Moved | None:
     order = np.argsort(-q_C, kind="stable")
     parts = {shared[i]: float(q_C[i] / total) if total else 0.0 for i in order}
     return Moved(_tail(total * trace / square, classes * trace**2 / square), shift, parts)
+
+
+def _spread(scatter_kk: Matrix, degrees: int) -> tuple[float, float]:
+    """tr(S) and tr(S^2) of a scatter matrix that stands on so many degrees of freedom, both free of bias."""
+    trace, square = float(np.trace(scatter_kk)), float((scatter_kk * scatter_kk).sum())
+    return trace, (square - trace**2 / degrees) * degrees**2 / ((degrees + 2) * (degrees - 1))
 
 
 def _scatter(stats: Statistics) -> Matrix:

@@ -11,8 +11,9 @@ from typing import Any, cast
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
 from kuberml.exchange.continual.rules import Rules
+from kuberml.exchange.continual.trying import Sealed
 from kuberml.exchange.node import Node
-from kuberml.knowledge.card import Knowledge, SignedCard, decode_card
+from kuberml.knowledge.card import Knowledge, SignedCard, decode_card, encode_card
 from kuberml.knowledge.grid import Grid
 from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.manifest import MANIFEST, content_of
@@ -52,7 +53,7 @@ class Intake:
         refuse: Callable[[SignedCard, str], None],
     ) -> None:
         """`wanted`: whether a card is worth delivering now. `refuse`: told of what never can be."""
-        self._node, self._dims, self._rules = node, dims, rules
+        self._node, self.dims, self._rules = node, dims, rules
         self._wanted, self._refuse = wanted, refuse
         self._grid = Grid.of(rules.clip, rules.step_log2)
         self._want = Want(node.task, kinds=("statistics",), bases=(basis,), limit=ASKED)
@@ -98,15 +99,15 @@ class Intake:
         """A card that was delivered before. Raises KeyError: it is not here."""
         return decode_card(self._node.place.store.card(card))
 
-    def packet(self, card: Digest) -> Statistics:
-        """A packet that was delivered before, from the store, checked again.
-
-        Raises:
-            KeyError: it is not here.
-            RemoteError: the disk gave something else.
-        """
+    def content(self, card: Digest) -> Any:
+        """What was delivered under a card before, from the store, checked again. Raises KeyError, RemoteError."""
         store, signed = self._node.place.store, self.signed(card)
-        return cast(Statistics, open_value(Knowledge(signed, tuple(store.get(ref.digest) for ref in signed.card.blobs))))
+        return open_value(Knowledge(signed, tuple(store.get(ref.digest) for ref in signed.card.blobs)))
+
+    def sealed(self, card: Digest) -> Sealed:
+        """A packet that was delivered before, as it lies in the store. Raises KeyError: it is not here."""
+        store, signed = self._node.place.store, self.signed(card)
+        return Sealed(encode_card(signed), store.get(signed.card.blobs[0].digest))
 
     def drop(self, signed: SignedCard) -> None:
         """Forget a delivered packet: the card, and its blobs unless another card here names them too."""
@@ -139,8 +140,8 @@ class Intake:
         facts = (card.facts.get("dims"), card.facts.get("step_log2"), card.facts.get("clip"), card.facts.get("profile"))
         if card.facts.get(MANIFEST) or card.parents:
             return "a merge cannot be judged packet by packet"
-        if facts != (self._dims, self._grid.step_log2, self._grid.clip, "exact"):
-            return f"its grid is {facts}, here it is {(self._dims, self._grid.step_log2, self._grid.clip, 'exact')}"
+        if facts != (self.dims, self._grid.step_log2, self._grid.clip, "exact"):
+            return f"its grid is {facts}, here it is {(self.dims, self._grid.step_log2, self._grid.clip, 'exact')}"
         if sum(card.labels.values()) > self._rules.samples_max:
             return f"it claims {sum(card.labels.values())} samples; {self._rules.samples_max} are believed"
         return "it is only lent" if card.terms.expires_at_ms is not None else ""
@@ -150,7 +151,7 @@ class Intake:
             return None
         try:
             packet = await self._node.fetch(offer)
-            if not isinstance(packet, Statistics) or packet.dims != self._dims:
+            if not isinstance(packet, Statistics) or packet.dims != self.dims:
                 raise RemoteError("it is not all of a single packet")
         except Unreachable as error:
             self._node.record("undelivered", card=offer.signed.digest, why=str(error))

@@ -12,7 +12,7 @@ from kuberml.core.values import loads
 from kuberml.exchange.continual.fair import Judged, judged
 from kuberml.exchange.continual.history import History, State
 from kuberml.exchange.continual.intake import Intake
-from kuberml.exchange.continual.trying import Sight, Tried, tried
+from kuberml.exchange.continual.trying import Part, Sight, Tried, tried
 from kuberml.exchange.node import Node
 from kuberml.knowledge.moments import Statistics
 from kuberml.knowledge.ridge import Head
@@ -44,11 +44,11 @@ class Model:
         state = self._history.state
         self.contents, self.sums = self._saved(state)
         found = await self.of(state.made_of.contents, ridge=state.ridge)
-        if found.sums.digest != state.sums:  # what was saved is damaged: from the packets, which carry their digests
+        if found.digest != state.sums:  # what was saved is damaged: from the packets, which carry their digests
             self.contents, self.sums = frozenset(), None
             found = await self.of(state.made_of.contents, ridge=state.ridge)
-        if found.sums.digest != state.sums:
-            raise InternalError(f"the packets come to the integers {found.sums.digest[:12]}, served were {state.sums[:12]}")
+        if found.digest != state.sums:
+            raise InternalError(f"the packets come to the integers {found.digest[:12]}, served were {state.sums[:12]}")
         self.adopt(state.made_of.contents, found)
 
     async def of(
@@ -71,7 +71,7 @@ class Model:
         add = [self._packet(content, arrived) for content in sorted(wanted - have)]
         drop = [self._packet(content, arrived) for content in sorted(have - wanted)]
         total = None if anew else self.sums
-        found: Tried = await self._node.compute(tried, total, add, drop, ridge, self.sight)
+        found: Tried = await self._node.compute(tried, self._intake.dims + 1, total, add, drop, ridge, self.sight)
         return found
 
     async def judge(self, found: Tried) -> Judged:
@@ -93,17 +93,17 @@ class Model:
         assert self.sums is not None, "something is served"
         assert self.head is not None, "and so it has a head"
         none = np.zeros(0, np.int64)
-        return Tried(self.sums, self.head, none, none)
+        return Tried(self.sums, self._history.state.sums, self.head, none, none)
 
     def adopt(self, contents: Collection[Digest], found: Tried, fair: Head | None = None) -> None:
         """From now on this is what is served."""
         self.contents, self.sums, self.head, self.fair = frozenset(contents), found.sums, found.head, fair
 
-    def _packet(self, content: Digest, arrived: Mapping[Digest, Statistics]) -> Statistics:
+    def _packet(self, content: Digest, arrived: Mapping[Digest, Statistics]) -> Part:
         if content in arrived:
             return arrived[content]
         try:
-            return self._intake.packet(self._history.packet(content).card)
+            return self._intake.sealed(self._history.packet(content).card)
         except (KeyError, RemoteError) as error:
             raise InternalError(f"packet {content[:12]} is not in the store any more: {error}") from error
 

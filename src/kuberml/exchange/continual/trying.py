@@ -12,19 +12,37 @@ import numpy as np
 import numpy.typing as npt
 
 from kuberml.core.errors import ConfigError
-from kuberml.core.ids import LabelId
+from kuberml.core.ids import Digest, LabelId
 from kuberml.core.jobs import job
 from kuberml.core.values import value
 from kuberml.knowledge.algebra import merge_all, remove
+from kuberml.knowledge.card import decode_card
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.kinds.statistics import reopened
 from kuberml.knowledge.moments import Statistics
 from kuberml.knowledge.ridge import Head, solve
 from kuberml.learning.extractors import built, features
-from kuberml.learning.jobs import solve_flops
 from kuberml.learning.types import Array, IntArray
 
 Matrix = npt.NDArray[np.float64]
+DEVIATIONS = 5.0
+"""Standard deviations: labels that overlap, such as pullovers and shirts, are not told apart by a few samples."""
+
+
+@value
+class Sealed(msgspec.Struct, frozen=True):
+    """A packet as it lies in the store: the encoded card, and its blob, which has the digest that the card names."""
+
+    card: bytes
+    blob: bytes
+
+    def open(self) -> Statistics:
+        """Its sums. Raises RemoteError: it is not a single packet."""
+        return reopened(decode_card(self.card).card, self.blob)
+
+
+Part = Statistics | Sealed
 
 
 @value
@@ -41,11 +59,12 @@ class Tried(msgspec.Struct, frozen=True, eq=False):
     """The model of a set: its integers, their head; and how that answers public samples, empty without any.
 
     Attributes:
-        sums, head: of the set.
+        sums, digest, head: of the set.
         right_C, count_C: right answers, of so many, for each label of the samples.
     """
 
     sums: Statistics
+    digest: Digest
     head: Head
     right_C: IntArray
     count_C: IntArray
@@ -59,34 +78,39 @@ def seen(extractor: Extractor, probe: Probe) -> Sight:
     return Sight(features(extractor, probe.inputs()), probe.y_N.astype(np.int64), probe.labels)
 
 
-def _tried_flops(total: Statistics | None, add: list[Statistics], drop: list[Statistics], ridge: float | None, *_: Any) -> int:
-    every = [part for part in (total, *add, *drop) if part is not None]
-    return solve_flops(every[0], ridge) + sum(part.gram_dd.size for part in every)
+def _tried_flops(d: int, total: Statistics | None, add: list[Part], drop: list[Part], ridge: float | None, *_: Any) -> int:
+    solving = 2 * d**3 // 3 + (9 * d**3 if ridge is None else 0)
+    return solving + d * d * (len(add) + len(drop))
 
 
 @job(flops=_tried_flops)
 def tried(
+    d: int,
     total: Statistics | None,
-    add: list[Statistics],
-    drop: list[Statistics],
+    add: list[Part],
+    drop: list[Part],
     ridge: float | None,
     sight: Sight | None,
 ) -> Tried:
-    """The model of `total` with and without some packets.
+    """The model of `total` with and without some packets of d features, the constant included.
 
     Raises:
         ConfigError: the packets are of different features, cannot be removed, overflow 64 bits, or none is left.
     """
-    sums = merge_all([part for part in (total, *add) if part is not None])
+    sums = merge_all([_opened(part) for part in (total, *add) if part is not None])
     for packet in drop:
-        sums = remove(sums, packet)
+        sums = remove(sums, _opened(packet))
     head = solve(sums, ridge)
     if sight is None:
         none = np.zeros(0, np.int64)
-        return Tried(sums, head, none, none)
+        return Tried(sums, sums.digest, head, none, none)
     classes = len(sight.labels)
     right_N = answers(head, sight) == sight.y_N
-    return Tried(sums, head, per_label(sight.y_N[right_N], classes), per_label(sight.y_N, classes))
+    return Tried(sums, sums.digest, head, per_label(sight.y_N[right_N], classes), per_label(sight.y_N, classes))
+
+
+def _opened(part: Part) -> Statistics:
+    return part.open() if isinstance(part, Sealed) else part
 
 
 def answers(head: Head, sight: Sight, among: tuple[LabelId, ...] | None = None) -> IntArray:
@@ -132,20 +156,28 @@ def resemblances(packet: Statistics, where: Places) -> dict[LabelId, tuple[Label
     and the distance of the two labels. Swapped labels come near 0; a packet from another domain is far from all means, near 1.
     """
     found: dict[LabelId, tuple[LabelId, float]] = {}
-    known, labels = _places_of(packet), where.labels
-    if len(labels) < 2:
-        return found
-    for label in (label for label in packet.labels if label in labels):
+    known, labels, scatter_kk = _places_of(packet), where.labels, _within(packet)
+    for label in (label for label in packet.labels if label in labels and len(labels) > 1):
         mean_d, noise = known[label]
-        away_C = np.maximum(((where.means_Cd - mean_d) ** 2).sum(axis=1) - where.noise_C - noise, 0.0)
         own = labels.index(label)
-        between_C = ((where.means_Cd - where.means_Cd[own]) ** 2).sum(axis=1)
-        scale_C = np.minimum(away_C[own], between_C)
-        ratio_C = np.divide(away_C, scale_C, out=np.full(len(labels), np.inf), where=scale_C > 0)
-        ratio_C[own] = np.inf
+        away_C = np.maximum(((where.means_Cd - mean_d) ** 2).sum(axis=1) - where.noise_C - noise, 0.0)
+        between_Cd = where.means_Cd - where.means_Cd[own]
+        length_C = (between_Cd**2).sum(axis=1)
+        scale_C = np.minimum(away_C[own], length_C)
+        along_C = between_Cd @ (mean_d - where.means_Cd[own])
+        chance_C = np.sqrt(((between_Cd @ scatter_kk) * between_Cd).sum(axis=1) / int(packet.counts[label]))
+        is_told_C = (scale_C > 0) & (along_C > DEVIATIONS * chance_C) & (np.arange(len(labels)) != own)
+        ratio_C = np.divide(away_C, scale_C, out=np.full(len(labels), np.inf), where=is_told_C)
         nearest = int(np.argmin(ratio_C))
         found[label] = (labels[nearest], float(ratio_C[nearest]))
     return found
+
+
+def _within(sums: Statistics) -> Matrix:
+    """Scatter within the classes, a sample: float64 [d - 1, d - 1]."""
+    sums_kC = sums.sums_dC[1:] / sums.sums_unit / np.sqrt(sums.counts_C)
+    scatter_kk: Matrix = sums.gram_dd[1:, 1:] / sums.gram_unit - sums_kC @ sums_kC.T
+    return scatter_kk / max(1, sums.samples - len(sums.labels))
 
 
 def _places_of(sums: Statistics) -> dict[LabelId, tuple[Matrix, float]]:

@@ -99,6 +99,6 @@ class Tuning:
 
     def _stored(self, cards: Sequence[Digest]) -> list[Any]:
         try:
-            return [self._intake.packet(card) for card in cards]
+            return [self._intake.content(card) for card in cards]
         except (KeyError, RemoteError) as error:
             raise InternalError(f"a package of the recipe is not in the store any more: {error}") from error

@@ -63,7 +63,7 @@ class Versions:
             OSError: the disk is full or broken.
         """
         before, number = self._history.state, self._history.state.number + 1
-        state = msgspec.structs.replace(before, **changes, number=number, ridge=found.head.ridge, sums=found.sums.digest)
+        state = msgspec.structs.replace(before, **changes, number=number, ridge=found.head.ridge, sums=found.digest)
         contents, old = state.made_of.contents, before.made_of.contents
         if number - state.saved >= SAVE_EVERY:
             state = msgspec.structs.replace(state, saved=number, blob=self._node.place.store.put(dumps(found.sums)))
@@ -76,7 +76,7 @@ class Versions:
         entry = Entry(
             number=number,
             manifest=manifest_of(contents) if learned is None else learned.recipe.manifest,
-            sums=found.sums.digest,
+            sums=found.digest,
             ridge=found.head.ridge,
             model=digest(predictor),
             at_ms=self._node.now_ms,

@@ -70,7 +70,7 @@ async def sent_through(
         deadline_s: see `chain`.
     """
     vectors = {name: np.asarray(array, np.float32) for name, array in update.tensors.items()}
-    weight = math.inf if alike or steps.alike else max(1, sum(update.labels.values()))
+    weight = math.inf if alike or steps.alike else sum(update.labels.values())
     made = Update(changed(vectors, start), weight)
     for link in chain(steps, deadline_s=deadline_s):
         made = await link.send(node, number, made)

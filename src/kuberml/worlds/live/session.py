@@ -30,6 +30,11 @@ PENDING_MAX, ACCEPT_S = 2_000, 5.0
 MESSAGE_MAX_BYTES = 8 << 20
 """Of one message on a link. The largest of ours is an envelope of 5 MiB; Zenoh's own default is 1 GiB."""
 
+BULK_BATCHES = 16
+"""Of 64 KiB, of the lowest priority, that wait on a link: with Zenoh's own 2, router and holder wake up for each."""
+RECEIVE_BYTES = 1 << 20
+"""Read from its one link at once by a node; a hub has thousands of links, and keeps Zenoh's own 64 KiB for each."""
+
 Config = dict[str, Any]
 
 
@@ -47,6 +52,7 @@ def client(endpoints: Sequence[Endpoint], tls: Config | None = None) -> Config:
         "mode": "client",
         "connect/endpoints": [str(endpoint) for endpoint in endpoints],
         "connect/timeout_ms": int(OPEN_S * 1000),
+        "transport/link/rx/buffer_size": RECEIVE_BYTES,
         "connect/retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 1.5},
         **_common(tls),
     }
@@ -69,7 +75,8 @@ def _common(tls: Config | None) -> Config:
     quiet = {"scouting/multicast/enabled": False, "scouting/gossip/enabled": False}
     # Shared memory between processes of one machine has segments for 351 sessions (Zenoh 1.10), and then nobody else gets in.
     bounds = {"transport/link/rx/max_message_size": MESSAGE_MAX_BYTES, "transport/shared_memory/enabled": False}
-    return {**quiet, **bounds, "transport/link/tx/lease": LEASE_MS, **(tls or {})}
+    sending = {"transport/link/tx/lease": LEASE_MS, "transport/link/tx/queue/size/background": BULK_BATCHES}
+    return {**quiet, **bounds, **sending, **(tls or {})}
 
 
 def open_session(config: Config) -> zenoh.Session:

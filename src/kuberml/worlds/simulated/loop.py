@@ -51,6 +51,10 @@ class _Timer(asyncio.TimerHandle):
     __slots__ = ("pending",)
     pending: bool
 
+    def cancel(self) -> None:
+        if self.pending:  # `asyncio.sleep` also cancels what has fired
+            super().cancel()
+
 
 class _Selector(selectors.SelectSelector):
     """Waits for nothing: asks the loop to move its clock instead."""

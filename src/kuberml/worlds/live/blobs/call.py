@@ -12,6 +12,8 @@ from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.connection import Connection, Place, Pool
 from kuberml.worlds.live.blobs.intakes import After, Whole, pour
 
+HANDED_BYTES = 128 << 10
+"""Handed on at once at least: TLS gives 16 KiB at a time, too little to be worth a hash and a change of threads."""
 REFUSAL_BYTES = 4096
 DRIP_BYTES = 4096
 """Less than this within the stall time is silence too: a byte now and then keeps nobody waiting for ever."""
@@ -142,13 +144,15 @@ class Call:
         wire, got = connection.socket, min(len(early), size_bytes)
         marked_s, marked = time.monotonic(), got
         more = pour(early[:got], intake)
+        room, filled = intake.room() if more and got < size_bytes else memoryview(b""), 0
         while got < size_bytes and more:
-            room = intake.room()
-            came = wire.recv_into(room[: self._bucket.slice_bytes(len(room))])
+            came = wire.recv_into(room[filled : filled + self._bucket.slice_bytes(len(room) - filled)])
             if not came:
                 raise Unreachable(f"{self._where}: cut off after {got} of {size_bytes} bytes")
-            got += came
-            more = intake.came(came)
+            got, filled = got + came, filled + came
+            if filled >= min(len(room), HANDED_BYTES) or got == size_bytes:
+                more = intake.came(filled)
+                room, filled = intake.room() if more and got < size_bytes else room, 0
             now_s = time.monotonic()
             if now_s - marked_s > self._stall_s and got < size_bytes:
                 if got - marked < DRIP_BYTES:

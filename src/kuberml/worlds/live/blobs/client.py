@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, check_digest
 from kuberml.core.seam import Intake
+from kuberml.worlds.live.blobs.background import step_back
 from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.call import Call
 from kuberml.worlds.live.blobs.connection import Place, Pool
@@ -47,7 +48,7 @@ class BlobReader:
         self._pool = Pool()
         self._buckets = Buckets()
         self._calls: set[Call] = set()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kuberml-read")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kuberml-read", initializer=step_back)
 
     async def read(
         self,

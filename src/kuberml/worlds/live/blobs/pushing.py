@@ -12,6 +12,7 @@ import termios
 import threading
 import time
 
+from kuberml.worlds.live.blobs.background import step_back
 from kuberml.worlds.live.blobs.bucket import Bucket
 
 SLICE_BYTES = 1 << 20
@@ -41,6 +42,7 @@ class Pushing:
             self._is_unwanted = True
 
     def _run(self) -> None:
+        step_back()
         error: OSError | None = None
         try:
             self._push()

@@ -125,13 +125,14 @@ class BlobServer:
         if partial:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         response.content_length = stop - start
-        await response.prepare(request)
-        if request.method == "GET" and request.transport is not None:
-            try:
+        try:
+            await response.prepare(request)
+            if request.method == "GET" and request.transport is not None:
                 self.sent_bytes += await send(request.transport, response, source, start, stop, self._bucket, self._stall_s)
-            except (TimeoutError, OSError):  # it takes nothing, or has left: half an answer cannot be mended
+        except OSError:  # it takes nothing (a TimeoutError is one), or has left: half an answer cannot be mended
+            if request.transport is not None:
                 request.transport.abort()
-                return response
+            return response
         await response.write_eof()
         return response
 
