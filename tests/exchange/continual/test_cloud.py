@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ids import NodeId
 from kuberml.core.rng import rng
+from kuberml.exchange import wire
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.node import Node
 from kuberml.knowledge.algebra import merge_all
 from kuberml.knowledge.kinds.statistics import Statistics, solve
+from kuberml.knowledge.withdrawal import SignedWithdrawal, Withdrawal, sign_withdrawal
 from kuberml.vault.folder import FolderStore
 from tests.exchange.continual.edges import cloud, edge, packets, probe, running, town
 from tests.exchange.town import keys
@@ -121,6 +125,37 @@ def test_a_removed_contributor_leaves_no_trace_and_does_not_come_back() -> None:
     assert gap(served(here).predictor, here._history.state.ridge, B, D) < 1e-9
     assert served(here) is seen[-1]
     assert set(served(here).predictor.labels) == set("236789")
+
+
+def take_back(slot: str, version: int, *, forged: bool = False, after_s: float) -> Any:
+    """An edge that publishes B, and later takes back a slot of its own, or says so of another's."""
+
+    async def main(node: Node) -> None:
+        await node.publish(B, slot="stage-0", version=0)
+        await node.sleep(after_s)
+        own = sign_withdrawal(Withdrawal(node.author, node.task, slot, version), node.place.keys)
+        if forged:
+            own = SignedWithdrawal(Withdrawal(keys("a").public, node.task, slot, version), own.signature)
+            await node.place.transport.announce(f"withdrawn/{node.task}", wire.write(own))
+        else:
+            await node.place.transport.ask(NodeId("hub"), "withdraw", wire.write(own), timeout_s=10)
+        await node.sleep(60)
+
+    return main
+
+
+def test_what_its_author_takes_back_leaves_the_model_exactly_and_only_its_author_can() -> None:
+    seen: list[Served] = []
+    here = run(cloud=cloud(public=PUBLIC, on_served=seen.append), a=edge(A, C), b=take_back("stage-0", 0, after_s=30.0))
+    assert sums(here).digest == merge_all([A, C]).digest
+    assert gap(served(here).predictor, here._history.state.ridge, A, C) < 1e-9
+    assert set("23") <= {label for one in seen for label in one.predictor.labels}
+    assert "took back stage-0" in here.history[-1].why
+    assert keys("b").public not in {one.author for parts in served(here).taught.values() for one in parts}
+    with pytest.raises(ConfigError, match="took it back since"):
+        asyncio.run(here.rollback(next(e for e in here.history if "2" in e.labels).manifest))
+    forged = run(a=edge(A, C), b=take_back("stage-0", 0, forged=True, after_s=30.0))
+    assert sums(forged).digest == merge_all([A, B, C]).digest
 
 
 def test_the_last_contributor_cannot_be_removed() -> None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
@@ -26,6 +28,7 @@ from kuberml.exchange.continual.drift import Drift
 from kuberml.exchange.continual.examination import Examination
 from kuberml.exchange.continual.history import Entry, History
 from kuberml.exchange.continual.intake import Arrival
+from kuberml.exchange.continual.leaving import back_to, withdrawals, without_author, without_withdrawn
 from kuberml.exchange.continual.model import Model
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
@@ -35,6 +38,7 @@ from kuberml.exchange.continual.versions import Versions
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
+from kuberml.knowledge.withdrawal import Withdrawal
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import HeadOn, Predictor
 from kuberml.learning.types import FitPlan
@@ -100,7 +104,7 @@ class Cloud:
         """Take in what arrives, for ever."""
         if not self._opened:
             await self.open()
-        working = [self._intake.listen(), self._intake.look_often(), self._absorb_often()]
+        working = [self._intake.listen(), self._intake.look_often(), self._absorb_often(), self._forget_often()]
         if self.rules.evaluate:
             working.append(self._examine_often())
         tasks = [asyncio.ensure_future(work) for work in working]
@@ -137,20 +141,27 @@ class Cloud:
             ConfigError: nothing of it is in the model, or nothing else is.
         """
         async with self._turn:
-            state = self._history.state
-            own = {e.content for e in state.made_of.entries if e.author == author}
-            if not own:
-                raise ConfigError(f"nothing of {author[:12]}... is in what is served: there is nothing to remove")
-            brought = {content for content in own if self._history.packet(content).entry.author == author}
-            kept = tuple(e for e in state.made_of.entries if e.author != author and e.content not in brought)
-            if not kept:
-                raise ConfigError(f"{author[:12]}... is the only contributor: without it nothing is left to serve")
-            after = msgspec.structs.replace(state.made_of, entries=kept)
-            barred = tuple(sorted({*state.barred, *brought}))
-            found = await self._model.of(after.contents, ridge=state.ridge)
-            removed = tuple(sorted({*state.removed, author}))
-            changes = {"made_of": after, "barred": barred, "removed": removed}
-            return self._versions.serve(found, f"removed {author}", changes=changes)
+            return await self._serve_without(without_author(self._history, author), f"removed {author}")
+
+    async def withdraw(self, word: Withdrawal) -> Served | None:
+        """Forget what its author takes back, exactly; None: nothing of it is in the model.
+
+        What is all that the model is made of stays until there is something else: the record says so.
+        """
+        async with self._turn:
+            self._intake.forget(word)
+            try:
+                changes = without_withdrawn(self._history, word)
+            except ConfigError as error:
+                self.node.record("not forgotten", author=word.author, slot=word.slot, why=str(error))
+                return None
+            if changes is None:
+                return None
+            return await self._serve_without(changes, f"{word.author} took back {word.slot}")
+
+    async def _serve_without(self, changes: dict[str, Any], why: str) -> Served:
+        found = await self._model.of(changes["made_of"].contents, ridge=self._history.state.ridge)
+        return self._versions.serve(found, why, changes=changes)
 
     async def rollback(self, to: Digest | None = None) -> Served:
         """Serve an earlier version again. What it is not made of is not absorbed again, until `readmit`.
@@ -159,24 +170,15 @@ class Cloud:
             to: its manifest, or how that begins; None: the newest version before that was made of something else.
 
         Raises:
-            ConfigError: no such version, or something in it was removed since.
+            ConfigError: no such version, or something in it was removed or taken back since.
         """
         async with self._turn:
             entry = self._versions.earlier() if to is None else self._history.version(to)
-            contents, state = self._history.contents(entry.number), self._history.state
-            packets = [self._history.packet(content) for content in sorted(contents)]
-            gone = sorted({packet.entry.author for packet in packets} & {*state.removed})
-            if gone:
-                raise ConfigError(f"version {entry.number} holds packets of {gone[0][:12]}..., who was removed since")
-            after = msgspec.structs.replace(
-                state.made_of, entries=tuple(sorted((p.entry for p in packets), key=lambda e: e.place))
-            )
-            barred = ({*state.barred} | state.made_of.contents) - contents
-            found = await self._model.of(contents, ridge=entry.ridge)
+            changes = back_to(self._history, entry)
+            found = await self._model.of(changes["made_of"].contents, ridge=entry.ridge)
             learned = None
             if entry.recipe is not None:
                 learned = Learned(entry.recipe, await self._predictor(entry, found), entry.recall, entry.joint)
-            changes = {"made_of": after, "barred": tuple(sorted(barred))}
             return self._versions.serve(found, f"rolled back to version {entry.number}", changes=changes, learned=learned)
 
     async def tune(self, plan: FitPlan, *, seed: int = 0, learner: Learner | None = None) -> str:
@@ -234,6 +236,11 @@ class Cloud:
         while True:
             await self._intake.wait()
             await self.absorb()
+
+    async def _forget_often(self) -> None:
+        async with aclosing(withdrawals(self.node)) as heard:  # type: ignore[type-var]
+            async for word in heard:
+                await self.withdraw(word)
 
     async def _examine_often(self) -> None:
         while True:

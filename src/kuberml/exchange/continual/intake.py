@@ -19,6 +19,7 @@ from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.manifest import MANIFEST, content_of
 from kuberml.knowledge.pack import open_value
 from kuberml.knowledge.want import Offer, Want
+from kuberml.knowledge.withdrawal import Withdrawal
 
 WAITING_MAX = 4096
 """Offers that wait; beyond it they are looked up at the hub again."""
@@ -90,6 +91,13 @@ class Intake:
         if not self._offers:
             self._news.clear()
         return [one for one in arrived if one is not None]
+
+    def forget(self, word: Withdrawal) -> None:
+        """What waits and was taken back by its author is not delivered."""
+        for known, offer in list(self._offers.items()):
+            card = offer.signed.card
+            if (card.author, card.slot) == (word.author, word.slot) and card.version <= word.version:
+                del self._offers[known]
 
     def again(self) -> None:
         """Look everything up from the beginning: something that was not wanted may be now."""
