@@ -26,10 +26,17 @@ from kuberml import agree
 from kuberml import join as kuberml_join
 from kuberml.cli.main import app
 from kuberml.core.errors import ConfigError
+from kuberml.core.ids import Digest
+from kuberml.core.values import digest
+from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.rules import Rules
+from kuberml.exchange.continual.slow import Recipe
 from kuberml.learning.datasets import DATASETS
+from kuberml.learning.extractors import identity
+from kuberml.learning.head_learner import HeadLearner
+from kuberml.learning.types import FitPlan
 from kuberml.serving.admin import Admin, Readmission, Removal, Rollback, ask
-from kuberml.serving.live import Serving
+from kuberml.serving.live import Serving, as_told
 from kuberml.serving.service import Settings
 from kuberml.worlds.member.keyfile import keys_in
 from tests.cli.live import ROOT, hub, kuberml, start
@@ -287,6 +294,15 @@ def test_a_process_does_not_wait_for_an_engine_in_the_making(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, env=paths, check=True)
     assert done.stdout.split() == ["7", "True", "False"], done
     assert time.monotonic() - began_s < 40
+
+
+def test_a_version_that_was_learned_further_is_told_as_json_too() -> None:
+    learner = HeadLearner(identity(64), tuple("01"), 64, (8, 8, 1))
+    recipe = Recipe(Digest("a" * 64), (), (), FitPlan(lr=0.1), 0, learner)
+    entry = Entry(1, Digest("b" * 64), Digest("c" * 64), 1.0, Digest("d" * 64), 5, "tuned", tuple("01"), recipe=recipe)
+    told = json.loads(json.dumps(as_told(entry)))
+    assert told["recipe"]["learner"] == digest(learner)
+    assert (told["why"], told["recipe"]["plan"]["lr"]) == ("tuned", 0.1)
 
 
 def teach(place: Path | str, folder: Path, name: str, labels: str) -> None:

@@ -20,7 +20,9 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
+from kuberml.core.values import digest
 from kuberml.exchange.continual.cloud import Cloud
+from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.node import Node
@@ -141,7 +143,7 @@ class Serving:
         """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
         if self.cloud is None:
             return {"versions": [], "refused": {}}
-        return {"versions": [msgspec.to_builtins(entry) for entry in self.cloud.history], "refused": self.cloud.refused}
+        return {"versions": [as_told(entry) for entry in self.cloud.history], "refused": self.cloud.refused}
 
     async def _now_served(self, served: Served) -> Served:
         await asyncio.wrap_future(self.service.take(served))
@@ -216,3 +218,11 @@ async def _stop(working: list[asyncio.Task[None]]) -> None:
     for task in working:
         task.cancel()
     await asyncio.gather(*working, return_exceptions=True)
+
+
+def as_told(entry: Entry) -> Any:
+    """An entry of the history as JSON can say it: a learner, which may hold arrays, by its digest."""
+    recipe = entry.recipe
+    if recipe is not None and recipe.learner is not None:
+        recipe = msgspec.structs.replace(recipe, learner=digest(recipe.learner))
+    return msgspec.to_builtins(msgspec.structs.replace(entry, recipe=recipe))

@@ -166,6 +166,19 @@ def test_the_last_contributor_cannot_be_removed() -> None:
     assert sums(run(cloud=cloud(then=forget), a=edge(A))).digest == A.digest
 
 
+def test_a_rollback_shows_what_it_costs_against_the_model_of_everything() -> None:
+    async def back(here: Cloud) -> None:
+        await here.rollback()
+
+    here = run(cloud=cloud(public=PUBLIC, then=back), a=edge(A, B))
+    whole, rolled = (entry.measures for entry in here.history[-2:])
+    assert whole is not None
+    assert rolled is not None
+    assert whole.gap_to_joint == 0.0
+    assert rolled.gap_to_joint == pytest.approx(whole.accuracy - rolled.accuracy)
+    assert rolled.gap_to_joint > 0.3
+
+
 def test_what_was_rolled_back_stays_out_until_it_is_readmitted_also_after_a_restart(tmp_path: Path) -> None:
     async def back(here: Cloud) -> None:
         before = await here.rollback()

@@ -179,7 +179,8 @@ class Cloud:
             learned = None
             if entry.recipe is not None:
                 learned = Learned(entry.recipe, await self._predictor(entry, found), entry.recall, entry.joint)
-            return self._versions.serve(found, f"rolled back to version {entry.number}", changes=changes, learned=learned)
+            why, joint = f"rolled back to version {entry.number}", self.history[-1].joint
+            return self._versions.serve(found, why, changes=changes, learned=learned, joint=joint)
 
     async def tune(self, plan: FitPlan, *, seed: int = 0, learner: Learner | None = None) -> str:
         """Try the slower path (see `slow`): learn further from the merged head, and serve that if it is no worse anywhere.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ids import LabelId
 from kuberml.core.values import digest, dumps
 from kuberml.exchange.continual import gate
 from kuberml.exchange.continual.drift import Drift
@@ -47,6 +48,7 @@ class Versions:
         drifts: Sequence[Drift] = (),
         judged: Judged | None = None,
         learned: Learned | None = None,
+        joint: Mapping[LabelId, float] | None = None,
     ) -> Served:
         """Commit a new version and serve it: all of it, or nothing changed.
 
@@ -58,6 +60,7 @@ class Versions:
             drifts: what was seen of them.
             judged: what the gate saw of it.
             learned: what answers in place of the head, if that was learned further.
+            joint: recall of the model of everything, where what is served is less than that.
 
         Raises:
             OSError: the disk is full or broken.
@@ -69,10 +72,10 @@ class Versions:
             state = msgspec.structs.replace(state, saved=number, blob=self._node.place.store.put(dumps(found.sums)))
         sight, labels = self._model.sight, found.head.labels
         recall = {} if sight is None or not len(found.count_C) else gate.recall(sight.labels, found.right_C, found.count_C)
-        joint = recall  # the exact sum of everything that was not refused is what is served
+        whole = recall if joint is None else dict(joint)  # else everything that was not refused is in the sum
         predictor: Predictor = self.exact(found.head)
         if learned is not None:
-            predictor, recall, joint = learned.predictor, learned.recall, learned.joint
+            predictor, recall, whole = learned.predictor, learned.recall, learned.joint
         entry = Entry(
             number=number,
             manifest=manifest_of(contents) if learned is None else learned.recipe.manifest,
@@ -86,8 +89,8 @@ class Versions:
             dropped=tuple(sorted(old - contents)),
             recall=recall,
             fair={} if sight is None or judged is None else gate.recall(sight.labels, judged.right_C, found.count_C),
-            joint=joint,
-            measures=measure(self._history.entries, labels, recall, joint),
+            joint=whole,
+            measures=measure(self._history.entries, labels, recall, whole),
             drift=tuple(drifts),
             recipe=None if learned is None else learned.recipe,
         )
