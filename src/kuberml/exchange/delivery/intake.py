@@ -15,6 +15,10 @@ SLICE_BYTES = 1 << 20
 """Received and hashed in one go: little enough for a cache, enough that threads seldom ask each other for the interpreter."""
 
 
+GROUP_BYTES = 256 << 10
+"""Small pieces are received together, up to so much: each is judged by itself, but not each is worth a turn of its own."""
+
+
 class Buffers:
     """Pieces' worth of memory that reads use one after the other: fresh memory costs more than to receive into it."""
 
@@ -40,7 +44,11 @@ class Pieces:
     def __init__(self, ref: BlobRef, job: Job, part: Part, buffers: Buffers) -> None:
         """`buffers`: where memory for one piece comes from when it is needed; see `end`."""
         self._ref, self._job, self._part, self._buffers = ref, job, part, buffers
-        self._index, self._got, self._size_bytes, self._hasher = job.first, 0, 0, blake3()
+        self._index, self._hasher = job.first, blake3()
+        self._start = self._size_bytes = 0
+        """Where the group of pieces that is being received begins in the blob, and its size; 0: none is."""
+        self._got = self._hashed = 0
+        """Bytes of the group that are here, and that are hashed."""
         self._buffer: memoryview | None = None
         self.good: list[int] = []
         """Verified and written."""
@@ -54,24 +62,43 @@ class Pieces:
     def room(self) -> memoryview:
         """See the seam."""
         if self._buffer is None:
-            sizes = [stop - start for start, stop in (span(self._ref, i) for i in range(self._job.first, self._job.last))]
-            self._buffer = self._buffers.take(max(sizes))
-        if not self._got:
-            start, stop = span(self._ref, self._index)
-            self._size_bytes = stop - start
+            largest = max(stop - start for start, stop in (span(self._ref, i) for i in range(self._job.first, self._job.last)))
+            self._buffer = self._buffers.take(max(largest, min(GROUP_BYTES, self._job.stop - self._job.start)))
+        if not self._size_bytes:
+            self._begin()
         return self._buffer[self._got : min(self._got + SLICE_BYTES, self._size_bytes)]
 
     def came(self, count: int) -> bool:
         """See the seam."""
         assert self._buffer is not None
         self._job.has_begun = True
-        self._hasher.update(self._buffer[self._got : self._got + count])
         self._got += count
         self.size_bytes += count
-        if self._got == self._size_bytes:
-            self._judge(self._index, self._hasher.digest(), self._buffer[: self._size_bytes])
-            self._index, self._got, self._hasher = self._index + 1, 0, blake3()
+        while self._hashed < self._got and self.is_wanted:
+            start, stop = (place - self._start for place in span(self._ref, self._index))
+            here = min(self._got, stop)
+            self._hasher.update(self._buffer[self._hashed : here])
+            self._hashed = here
+            if here == stop:
+                self._judge(self._index, self._hasher.digest(), self._buffer[start:stop])
+                self._index, self._hasher = self._index + 1, blake3()
+        if self._hashed == self._size_bytes:
+            self._got = self._hashed = self._size_bytes = 0
+        return self.is_wanted
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether more of the read is worth receiving."""
         return self.error is None and not self.lie and self._index < self._job.last
+
+    def _begin(self) -> None:
+        """The next group: one piece, or as many small ones as fit."""
+        self._start, stop = span(self._ref, self._index)
+        for index in range(self._index + 1, self._job.last):
+            if span(self._ref, index)[1] - self._start > GROUP_BYTES:
+                break
+            stop = span(self._ref, index)[1]
+        self._size_bytes = stop - self._start
 
     def take(self, data: memoryview) -> None:
         """All of a read at once. Pieces behind a wrong one are looked at, too: they are here anyway."""
