@@ -1,6 +1,7 @@
 # make demo    sets up .venv and runs the demonstration on real data that ships inside the package
 # make test    sets up .venv, lint, types, and the whole suite
 # make coverage    the suite once more, with what it does not reach (twice as slow)
+# make flower  the tests that need Flower, in a .venv-flower of its own: its pins and ours differ
 # make lint types check format clean     what they say
 
 PYTHON ?= python3.11
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint types check coverage format clean setup
+.PHONY: demo test lint types check coverage flower format clean setup
 
 setup: $(STAMP)
 
@@ -41,9 +42,23 @@ coverage: $(STAMP)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 40
 
+FLOWER := .venv-flower
+flower: $(FLOWER)/.installed
+	$(FLOWER)/bin/python -m pytest tests/serving/flower
+
+# Whatever certifi an index has is new enough: nothing is fetched here.
+$(FLOWER)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/pip install --quiet --editable . pytest hypothesis
+	$(FLOWER)/bin/pip install --quiet --no-deps flwr==1.42.0
+	$(FLOWER)/bin/python -c "from importlib.metadata import requires; \
+	  print(*(r for r in requires('flwr') if 'extra ==' not in r and r.split('>')[0] not in ('certifi', 'uv')), sep='\n')" > $(FLOWER)/needs.txt
+	$(FLOWER)/bin/pip install --quiet certifi -r $(FLOWER)/needs.txt
+	touch $@
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(FLOWER) runs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

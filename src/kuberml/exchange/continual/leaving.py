@@ -1,0 +1,89 @@
+"""What leaves the model: an author that the operator removes, what its author takes back, and all that came after a version."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
+
+import msgspec
+
+from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.exchange import wire
+from kuberml.exchange.continual.history import Entry, History
+from kuberml.exchange.node import Node
+from kuberml.knowledge.contributions import Contributions
+from kuberml.knowledge.withdrawal import SignedWithdrawal, Withdrawal, check_withdrawal
+
+
+async def withdrawals(node: Node) -> AsyncIterator[Withdrawal]:
+    """What authors take back of this node's task, as the hub passes it on, for ever; each is its author's own word."""
+    async with aclosing(cast(Any, node.place.transport.subscribe(f"withdrawn/{node.task}"))) as heard:
+        async for _, body in heard:
+            try:
+                word = check_withdrawal(wire.read(body, SignedWithdrawal)).withdrawal
+            except RemoteError as error:
+                node.record("ignored", why=str(error))
+                continue
+            if word.task == node.task:
+                yield word
+
+
+def without_author(history: History, author: str) -> dict[str, Any]:
+    """How the state changes when an author is removed: nothing that it brought stays, whoever signed a copy.
+
+    Raises:
+        ConfigError: nothing of it is in the model, or nothing else is.
+    """
+    state = history.state
+    own = {e.content for e in state.made_of.entries if e.author == author}
+    if not own:
+        raise ConfigError(f"nothing of {author[:12]}... is in what is served: there is nothing to remove")
+    brought = {content for content in own if history.packet(content).entry.author == author}
+    kept = tuple(e for e in state.made_of.entries if e.author != author and e.content not in brought)
+    if not kept:
+        raise ConfigError(f"{author[:12]}... is the only contributor: without it nothing is left to serve")
+    return {
+        "made_of": msgspec.structs.replace(state.made_of, entries=kept),
+        "barred": tuple(sorted({*state.barred, *brought})),
+        "removed": tuple(sorted({*state.removed, author})),
+    }
+
+
+def without_withdrawn(history: History, word: Withdrawal) -> dict[str, Any] | None:
+    """The same for what an author takes back; None: the model holds nothing of that.
+
+    Raises:
+        ConfigError: the model holds nothing else.
+    """
+    state, place = history.state, (word.author, word.slot)
+    own = {e.content for e in state.made_of.entries if e.place == place and e.version <= word.version}
+    if not own:
+        return None
+    brought = {content for content in own if history.packet(content).entry.author == word.author}
+    kept = tuple(e for e in state.made_of.entries if not (e.content in brought or (e.place == place and e.content in own)))
+    if not kept:
+        raise ConfigError(f"{word.author[:12]}... takes back all that the model is made of: nothing else is left to serve")
+    closed = {(author, slot): version for author, slot, version in state.made_of.withdrawn}
+    closed[place] = max(word.version, closed.get(place, word.version))
+    withdrawn = tuple(sorted((author, slot, version) for (author, slot), version in closed.items()))
+    made_of: Contributions = msgspec.structs.replace(state.made_of, entries=kept, withdrawn=withdrawn)
+    return {"made_of": made_of, "barred": tuple(sorted({*state.barred, *brought}))}
+
+
+def back_to(history: History, entry: Entry) -> dict[str, Any]:
+    """How the state changes when an earlier version is served again: what it is not made of is barred.
+
+    Raises:
+        ConfigError: something in it was removed, or taken back by its author, since.
+    """
+    state, contents = history.state, history.contents(entry.number)
+    entries = [history.packet(content).entry for content in sorted(contents)]
+    closed = {(author, slot): version for author, slot, version in state.made_of.withdrawn}
+    for one in entries:
+        if one.author in state.removed:
+            raise ConfigError(f"version {entry.number} holds packets of {one.author[:12]}..., who was removed since")
+        if one.content in state.barred and one.version <= closed.get(one.place, -1):
+            raise ConfigError(f"version {entry.number} holds {one.slot!r} of {one.author[:12]}..., who took it back since")
+    made_of = msgspec.structs.replace(state.made_of, entries=tuple(sorted(entries, key=lambda each: each.place)))
+    return {"made_of": made_of, "barred": tuple(sorted(({*state.barred} | state.made_of.contents) - contents))}
