@@ -35,8 +35,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# What waits for clocks, sockets and processes has the machine to itself; all else runs on two cores.
+TIMED := tests/cli tests/deploy tests/exchange tests/faults tests/protocol tests/scenario/live tests/serving tests/vault tests/worlds
 check: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(TIMED))
+	$(BIN)/python -m pytest $(TIMED)
 
 coverage: $(STAMP)
 	$(BIN)/coverage run -m pytest
