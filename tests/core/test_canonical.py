@@ -123,7 +123,7 @@ def test_equal_bytes_mean_equal_values(one: Any, other: Any) -> None:
         datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         2**64, -(2**63) - 1, "\ud800", range(3), dataclasses.make_dataclass("D", ["a"])(1),
     ],
-    ids=lambda item: f"{type(item).__name__} {item!r:.20}",
+    ids=lambda item: type(item).__name__,
 )  # fmt: skip
 def test_what_has_no_canonical_form_is_refused_wherever_it_hides(item: Any) -> None:
     for value in (item, [item], (1, item), {"k": item}, Outer("n", Inner(item))):
