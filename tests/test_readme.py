@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,10 @@ def commands() -> list[list[str]]:
 
 def test_what_a_stranger_types_first_works(tmp_path: Path) -> None:
     """The README's own commands, as processes, on a port that is free here."""
-    hub_command, *joins, find = commands()
+    hub_command, *joins, find, serve = commands()
     assert hub_command == ["kuberml", "hub"]
     with hub(tmp_path / "place") as running:
-        here = [[word.replace("127.0.0.1:7447", running["address"]) for word in command[1:]] for command in (*joins, find)]
+        here = [[word.replace("127.0.0.1:7447", running["address"]) for word in command[1:]] for command in (*joins, find, serve)]
         assert len(joins) == 2
         assert all(running["address"] in words for words in here)
         paths = [[str(ROOT / word) if word.startswith("examples/") else word for word in words] for words in here]
@@ -86,6 +87,14 @@ def test_what_a_stranger_types_first_works(tmp_path: Path) -> None:
             assert int(re.findall(r"(\d+)% right on digits that I have never seen", out)[0]) >= 80
         status, out, err = kuberml(tmp_path, *here[2])
         assert (status, "statistics" in out) == (0, True), err
+        service = start(tmp_path, *here[3], "--http", "127.0.0.1:0")
+        try:
+            first = next(line for line in service.stderr if line.startswith("version"))
+            service.send_signal(signal.SIGTERM)
+            _, err = service.communicate(timeout=30)
+        finally:
+            service.kill()
+        assert (service.returncode, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in first) == (0, True), first + err
         shown = told("\n".join(err for _, err in said))
         printed = (ROOT / "README.md").read_text().partition("```text\n")[2].partition("```")[0]
         assert [line for line in told(printed)[:4] if line not in shown] == []

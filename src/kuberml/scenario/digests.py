@@ -12,9 +12,13 @@ from kuberml.scenario.config import Config
 
 
 def scenario_digest(config: Config) -> Digest:
-    """Identity of everything in a scenario that a result depends on: not its name, workers or audit."""
+    """Identity of everything in a scenario that a result depends on: not its name, workers or audit.
+
+    What came to scenarios later counts only where it is used, so that digests stay.
+    """
     tree = msgspec.to_builtins(config)
     tree["data"] = _data(config)
+    tree["learners"] = {name: item for name, item in tree["learners"].items() if (name, item) != ("device", "cpu")}
     tree["world"] = {name: item for name, item in tree["world"].items() if name not in ("workers", "audit")}
     return values.digest({name: item for name, item in tree.items() if name != "name"})
 
@@ -27,6 +31,6 @@ def data_digest(config: Config) -> Digest:
 
 
 def _data(config: Config) -> dict[str, Any]:
-    """The table; what came to it later counts only where it is used, so that digests stay."""
+    """The table, without a stream that is none."""
     tree: dict[str, Any] = msgspec.to_builtins(config.data)
     return {name: item for name, item in tree.items() if name != "stream" or item is not None}

@@ -98,7 +98,7 @@ def test_a_paradigm_comes_to_the_same_in_both_worlds(paradigm: str, live: LiveLo
 
 def test_data_come_at_the_same_time_in_both_worlds(live: LiveLockstep) -> None:
     stream = {**TREE["data"], "stream": {"tasks": 2, "every_s": 30}}
-    here, there = (play(scenario(data=stream), "sequential", 0) for play in (simulated_lockstep, live.run))
+    here, there = (play(scenario(data=stream), "sequential", 1) for play in (simulated_lockstep, live.run))
     assert there == here
     assert there.finished
     assert there.nodes[NodeId("server")].deployed[-1][0] > 30 * NS

@@ -367,7 +367,7 @@ def test_a_key_file_is_made_once_and_for_its_owner_only(tmp_path):
     path.write_bytes(b"short")
     with pytest.raises(ConfigError, match="5 bytes"):
         keys_in(path)
-    with pytest.raises(ConfigError, match="cannot make the key file"):
+    with pytest.raises(ConfigError, match="cannot make the secret file"):
         keys_in(tmp_path / "none" / "me.key")
 
 
