@@ -76,7 +76,8 @@ def test_what_a_stranger_types_first_works(tmp_path: Path) -> None:
     hub_command, *joins, find, serve = commands()
     assert hub_command == ["kuberml", "hub"]
     with hub(tmp_path / "place") as running:
-        here = [[word.replace("127.0.0.1:7447", running["address"]) for word in command[1:]] for command in (*joins, find, serve)]
+        typed = (*joins, find, serve)
+        here = [[word.replace("127.0.0.1:7447", running["address"]) for word in command[1:]] for command in typed]
         assert len(joins) == 2
         assert all(running["address"] in words for words in here)
         paths = [[str(ROOT / word) if word.startswith("examples/") else word for word in words] for words in here]
