@@ -111,6 +111,7 @@ def test_the_same_seed_gives_the_same_run_whatever_the_workers(runs: dict[str, R
 
 def test_a_head_on_the_public_extractor_instead_of_a_network() -> None:
     summary, play = ran("sequential", head=True)
+    assert summary.note == "everybody trains a head on the public extractor"
     assert summary.served is not None
     assert summary.served.accuracy[-1][-1] > 0.8
     assert any(note.fields["kind"] == "extractor" for note in play.notes.of("published"))

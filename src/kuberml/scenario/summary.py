@@ -151,6 +151,8 @@ def _private(play: Played) -> str:
 
 def _common(play: Played) -> str:
     if getattr(play.paradigm, "COMMON_MODEL", False):
+        if play.config.paradigms[play.label].options.get("head"):
+            return "everybody trains a head on the public extractor"
         chosen = play.config.learners
         common = play.config.common_model if chosen.adapter == "torch" else chosen.estimator
         return f"everybody has the common architecture {common!r}: the best case of an averaging paradigm"
