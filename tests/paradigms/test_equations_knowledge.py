@@ -77,10 +77,14 @@ class TwoLayers:
         return np.concatenate([self.w1.ravel(), self.b1, self.w2.ravel(), self.b2])
 
 
-@pytest.mark.parametrize("by_samples", [True, False])
-def test_fedproto_is_algorithm_1(by_samples: bool) -> None:
-    """Full batches: every step of every client's own network, its class means, and their mean at the server."""
+@pytest.mark.parametrize(("by_samples", "least"), [(True, 1), (False, 1), (True, 5)])
+def test_fedproto_is_algorithm_1(by_samples: bool, least: int) -> None:
+    """Full batches: every step of every client's own network, its class means, and their mean at the server.
+
+    What is ours: the mean of a label with fewer samples than `least` stays with its client.
+    """
     options = {"rounds": 3, "weight": 2.0, "lr": 0.2, "batch": 10_000, "epochs": 2, "by_samples": by_samples}
+    options["min_class_count"] = least
     play = ran({**TREE, "paradigms": {"fedproto": options}})
     learner = play.stage.services[SERVER].learner
     assert learner is not None
@@ -93,11 +97,16 @@ def test_fedproto_is_algorithm_1(by_samples: bool) -> None:
                 net.step(own, means_Cd, known_C, 2.0, 0.2)
             for label in np.unique(own.y_N):
                 mine = net.features(own)[own.y_N == label]
+                if len(mine) < least:
+                    continue
                 each = len(mine) if by_samples else 1
                 sums_Cd[label] += each * mine.mean(axis=0)
                 weight_C[label] += each
         means_Cd, known_C = sums_Cd / np.maximum(weight_C, 1)[:, None], (weight_C > 0) * 1.0
     assert {len(np.unique(own.y_N)) for own in owned(play)} != {10}
+    rare = sum(int(((np.bincount(own.y_N) > 0) & (np.bincount(own.y_N) < least)).sum()) for own in owned(play))
+    assert (rare > 0) == (least > 1)
+    assert sum(len(note.fields["labels"]) for note in play.notes.of("withheld")) == rare
     np.testing.assert_allclose(remembered(play)["means"], means_Cd, atol=1e-5)
     for node, net, own in zip(NODES, nets, owned(play), strict=True):
         np.testing.assert_allclose(remembered(play, node)["state"], net.state, atol=1e-5)

@@ -21,17 +21,23 @@ from kuberml.core.errors import RemoteError
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
+from kuberml.knowledge.withholding import MIN_CLASS_COUNT
 from kuberml.learning.feature_prototypes import Nearest, Prototypes, class_means, featured, fit_towards
 from kuberml.learning.jobs import init_state
 from kuberml.learning.predictor import Network
+from kuberml.learning.types import Array
 from kuberml.paradigms.options import Handing
 
 
 class Config(Handing, frozen=True, kw_only=True):
-    """Options. A round's cohort is a share of the clients that are present, at least one."""
+    """Options. A round's cohort is a share of the clients that are present, at least one.
+
+    The mean of a label with fewer than `min_class_count` samples, which would show them, is neither sent nor taken.
+    """
 
     rounds: int = 20
     cohort: float = 1.0
+    min_class_count: Annotated[int, Meta(ge=1)] = MIN_CLASS_COUNT
     weight: Annotated[float, Meta(ge=0)] = 1.0
     by_samples: bool = True
     answer: Literal["prototypes", "network"] = "prototypes"
@@ -52,6 +58,9 @@ async def server(node: Node, cfg: Config) -> None:
             came = await node.take(offer, Weights)
             if came is None or (means_Cd := came.tensors.get("means")) is None or means_Cd.shape != shape:
                 node.record("refused", card=offer.signed.digest, why=f"no class means {list(shape)} are in it")
+                continue
+            if min(came.labels.values(), default=cfg.min_class_count) < cfg.min_class_count:
+                node.record("refused", card=offer.signed.digest, why=f"a mean of fewer than {cfg.min_class_count} samples")
                 continue
             count_C = np.array([came.labels.get(label, 0) for label in learner.labels], np.float64)
             each_C = count_C if cfg.by_samples else (count_C > 0).astype(np.float64)
@@ -98,7 +107,7 @@ async def client(node: Node, cfg: Config) -> None:
         means_Cd, _count_C = await node.compute(class_means, learner, state, node.data.train)
         memory.update(state=state, before=start, fitted=r)
         serve(base, prototypes)
-        return await node.publish(Weights({"means": means_Cd}, node.data.counts), slot="update", version=r, listed=False)
+        return await node.publish(_shown(node, cfg, means_Cd, r), slot="update", version=r, listed=False)
 
     async def adopt(_: str, base: Offer | None) -> None:
         prototypes = await read(base)
@@ -107,6 +116,16 @@ async def client(node: Node, cfg: Config) -> None:
 
     node.serve(fit=fit, adopt=adopt)
     await node.until_done()
+
+
+def _shown(node: Node, cfg: Config, means_Cd: Array, r: int) -> Weights:
+    """The means that may be shown; zeros in place of the others, which are counted and said in round 0."""
+    counts = {label: count for label, count in node.data.counts.items() if count >= cfg.min_class_count}
+    withheld = {label: count for label, count in node.data.counts.items() if label not in counts}
+    if withheld and r == 0:
+        node.record("withheld", labels=withheld)
+    known_C = np.array([label in counts for label in node.learner.labels])
+    return Weights({"means": np.where(known_C[:, None], means_Cd, np.float32(0))}, counts)
 
 
 def _packed(memory: Any) -> Weights:
