@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,14 @@ def test_what_a_stranger_types_first_works(tmp_path: Path) -> None:
         status, out, err = kuberml(tmp_path, *here[2])
         assert (status, "statistics" in out) == (0, True), err
         service = start(tmp_path, *here[3], "--http", "127.0.0.1:0")
+        patience = threading.Timer(60, service.kill)
+        patience.start()
         try:
-            first = next(line for line in service.stderr if line.startswith("version"))
+            first = next((line for line in service.stderr if line.startswith("version")), "nothing is served")
             service.send_signal(signal.SIGTERM)
             _, err = service.communicate(timeout=30)
         finally:
+            patience.cancel()
             service.kill()
         assert (service.returncode, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in first) == (0, True), first + err
         shown = told("\n".join(err for _, err in said))

@@ -144,6 +144,17 @@ def take_back(slot: str, version: int, *, forged: bool = False, after_s: float) 
     return main
 
 
+def test_what_an_error_lost_hold_of_is_looked_up_again() -> None:
+    async def interrupted(here: Cloud) -> None:
+        await here.node.sleep(30)
+        await here._intake.look()
+        assert here._intake._offers
+        here._intake._offers.clear()  # an error came while they were delivered
+        await running(here, 60)
+
+    assert sums(run(cloud=cloud(0.0, then=interrupted), a=edge(A, C))).digest == merge_all([A, C]).digest
+
+
 def test_what_its_author_takes_back_leaves_the_model_exactly_and_only_its_author_can() -> None:
     seen: list[Served] = []
     here = run(cloud=cloud(public=PUBLIC, on_served=seen.append), a=edge(A, C), b=take_back("stage-0", 0, after_s=30.0))

@@ -101,9 +101,10 @@ class Cloud:
         return self.served
 
     async def run(self) -> None:
-        """Take in what arrives, for ever."""
+        """Take in what arrives, for ever. Begun again after an error, it looks up what it may have lost hold of."""
         if not self._opened:
             await self.open()
+        self._intake.again()
         working = [self._intake.listen(), self._intake.look_often(), self._absorb_often(), self._forget_often()]
         if self.rules.evaluate:
             working.append(self._examine_often())

@@ -60,7 +60,7 @@ class Intake:
         self._want = Want(node.task, kinds=("statistics",), bases=(basis,), limit=ASKED)
         self._offers: dict[Digest, Offer] = {}
         self._news = asyncio.Event()
-        self._since = 0
+        self._since = self._restarts = 0
 
     async def listen(self) -> None:
         """Take down what is announced, for ever."""
@@ -70,7 +70,10 @@ class Intake:
 
     async def look(self) -> None:
         """Ask the hub for what is new since the last look."""
-        offers, self._since = await self._node.find_new(self._want, self._since)
+        restarts = self._restarts
+        offers, upto = await self._node.find_new(self._want, self._since)
+        if restarts == self._restarts:  # else everything is to be looked up again, since meanwhile
+            self._since = upto
         for offer in offers:
             self._add(offer)
 
@@ -101,7 +104,7 @@ class Intake:
 
     def again(self) -> None:
         """Look everything up from the beginning: something that was not wanted may be now."""
-        self._since = 0
+        self._since, self._restarts = 0, self._restarts + 1
 
     def signed(self, card: Digest) -> SignedCard:
         """A card that was delivered before. Raises KeyError: it is not here."""
@@ -138,7 +141,7 @@ class Intake:
         else:
             if len(self._offers) >= WAITING_MAX:
                 del self._offers[next(iter(self._offers))]
-                self._since = 0
+                self.again()
             self._offers[offer.signed.digest] = offer
             self._news.set()
 
@@ -163,7 +166,7 @@ class Intake:
                 raise RemoteError("it is not all of a single packet")
         except Unreachable as error:
             self._node.record("undelivered", card=offer.signed.digest, why=str(error))
-            self._since = 0
+            self.again()
             return None
         except RemoteError as error:
             self._refuse(offer.signed, str(error))
