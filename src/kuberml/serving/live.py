@@ -22,6 +22,7 @@ from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest
 from kuberml.exchange.continual.cloud import Cloud
+from kuberml.exchange.continual.examination import PUBLISHER
 from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
@@ -108,7 +109,7 @@ class Serving:
             port = await service.open(*http, https)
             host = f"[{http[0]}]" if ":" in http[0] else http[0]
             serving.url = f"{'https' if https else 'http'}://{host}:{port}"
-            meeting = await enter(where, me.node, me.keys, me.vault)
+            meeting = await enter(where, me.node, me.keys, me.vault, PUBLISHER)
             staying.push_async_callback(meeting.close)
             working = [asyncio.create_task(serving._keep_fresh(meeting, seed))]
             if not isinstance(where, Path):
@@ -140,10 +141,14 @@ class Serving:
         await self._opened_cloud().readmit(*names)
 
     def history(self) -> dict[str, Any]:
-        """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
+        """As plain data: versions served, oldest first; why packages are not in the model, by card; and whose word counts.
+
+        That is of members who have tried versions since the start, by public key, in parts per million.
+        """
         if self.cloud is None:
-            return {"versions": [], "refused": {}}
-        return {"versions": [as_told(entry) for entry in self.cloud.history], "refused": self.cloud.refused}
+            return {"versions": [], "refused": {}, "witnesses": {}}
+        versions = [as_told(entry) for entry in self.cloud.history]
+        return {"versions": versions, "refused": self.cloud.refused, "witnesses": self.cloud.witnesses}
 
     async def _now_served(self, served: Served) -> Served:
         await asyncio.wrap_future(self.service.take(served))
@@ -156,7 +161,9 @@ class Serving:
 
     async def _watch(self, meeting: Meeting) -> None:
         while True:
-            self.hub = "there" if meeting.hub in meeting.transport.alive() else "away"
+            before, self.hub = self.hub, "there" if meeting.hub in meeting.transport.alive() else "away"
+            if (before, self.hub) == ("away", "there") and self.cloud is not None:
+                await self.cloud.catch_up()
             await asyncio.sleep(LOOK_S)
 
     async def _keep_fresh(self, meeting: Meeting, seed: int) -> None:
@@ -186,7 +193,7 @@ class Serving:
         seat = Seat(meeting, self.me.keys, task=self.task, labels=(), kind="statistics", heldout=0.25, min_class_count=5,
                     purpose="", region="", seed=seed)  # fmt: skip
         extractor, probe = await seat.extractor(), await seat.probe()
-        place = dataclasses.replace(seat.node.place, role="server", shape=tuple(probe.x_N.shape[1:]), learner=None)
+        place = dataclasses.replace(seat.node.place, role=PUBLISHER, shape=tuple(probe.x_N.shape[1:]), learner=None)
         return Node(place), extractor, probe
 
 
