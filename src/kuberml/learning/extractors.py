@@ -130,7 +130,7 @@ def features(extractor: Extractor, x_N: Array) -> Array:
     if x_N.flags.writeable or x_N.nbytes > _ONE_BYTES:
         return _features(extractor, x_N)
     return _recent.get(
-        (digest_of(blob_of(extractor)), x_N.shape, digest_of(memoryview(np.ascontiguousarray(x_N)).cast("B"))),
+        (digest_of(blob_of(extractor)), x_N.shape, digest_of(np.ascontiguousarray(x_N).data.cast("B"))),
         lambda: _fixed(extractor, x_N),
     )
 
