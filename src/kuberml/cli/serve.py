@@ -216,6 +216,8 @@ def history(folder: FolderOption = FOLDER, json: AsJson = False) -> None:
         return
     head = ["version", "manifest", "at", "labels", "A_T", "gap to joint", "why"]
     table_out(head, [_row(row) for row in found["versions"]])
+    if lines := found["forgetting"]:
+        table_out(["on", "of", "accuracy by version", "forgotten"], [_line(line) for line in lines])
     for card, why in found["refused"].items():
         say(f"refused {card[:SHORT]}: {why}")
     for author, trust_ppm in found["witnesses"].items():
@@ -229,6 +231,13 @@ def _row(row: dict[str, Any]) -> list[str]:
     at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     numbers = [_share(measures.get(name)) for name in ("accuracy", "gap_to_joint")]
     return [str(row["number"]), row["manifest"][:SHORT], at, str(len(row["labels"])), *numbers, row["why"]]
+
+
+def _line(line: dict[str, Any]) -> list[str]:
+    """Of the versions the last eight."""
+    known = " ".join(_share(one) or "-" for one in line["accuracy"][-8:])
+    name = line["name"] if line["of"] == "task" else line["name"][:SHORT]
+    return [line["of"], name, known, _share(line["forgotten"])]
 
 
 def _share(found: float | None) -> str:

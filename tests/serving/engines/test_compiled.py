@@ -30,3 +30,14 @@ def test_a_network_is_compiled_once_with_frozen_weights_and_any_thread_may_ask()
         for got_NC, count in pool.map(lambda count: (fast.predict(digits().x_N[:count]), count), [1, 2, 31, 32, 33, 70] * 2):
             np.testing.assert_allclose(np.exp(got_NC), np.exp(predictor.predict(digits().x_N[:count])), atol=1e-4)
     assert counters["stats"]["unique_graphs"] - before[0].get("unique_graphs", 0) == graphs
+
+
+def test_torchao_quantises_to_seven_bits_where_products_of_bytes_saturate() -> None:
+    pytest.importorskip("torchao", reason="extra 'torchao'")
+    predictor = network("lenet")
+    fast = build(predictor, SHAPE, engine="compiled", precision="int8-reduced", calibration=digits(), bound=0.01)
+    assert (fast.name, fast.precision) == ("compiled", "int8-reduced")
+    held_N, y_N = digits().x_N[1::2], digits().y_N[1::2]
+    got_NC, wanted_NC = fast.predict(held_N), predictor.predict(held_N)
+    assert np.abs(np.exp(got_NC) - np.exp(wanted_NC)).max() > 1e-4  # it really is another arithmetic
+    assert (wanted_NC.argmax(1) == y_N).mean() - (got_NC.argmax(1) == y_N).mean() <= 0.01

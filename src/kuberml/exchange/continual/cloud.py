@@ -24,6 +24,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest
 from kuberml.exchange.continual.absorbing import Absorbing
 from kuberml.exchange.continual.admission import Admission
+from kuberml.exchange.continual.forgetting import Line, by_edge, by_task
 from kuberml.exchange.continual.history import Entry, History
 from kuberml.exchange.continual.leaving import back_to, missed, withdrawals, without_author, without_withdrawn
 from kuberml.exchange.continual.model import Model
@@ -82,6 +83,11 @@ class Cloud:
     def refused(self) -> dict[str, str]:
         """Why packages are not in the model, by card."""
         return {card: refusal.why for card, refusal in self._history.state.refused.items()}
+
+    @property
+    def forgetting(self) -> list[Line]:
+        """The accuracy matrix over versions, task by task on the probe and edge by edge, with what was forgotten."""
+        return [*by_task(self.history), *by_edge([self._history.heard(entry.number) for entry in self.history])]
 
     @property
     def witnesses(self) -> dict[str, int]:

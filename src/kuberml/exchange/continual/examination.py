@@ -49,6 +49,8 @@ class Examination:
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
         self._heard_ms = 0
         self._witnesses: set[str] = set()
+        self.said: dict[str, tuple[int, int]] = {}
+        """Of the version that was tried last: (held-out samples, right answers) by public key."""
 
     async def hold(self, served: Served, fair: Head, entry: Entry) -> str:
         """Publish a version and let it be tried. Why it must go; "" if it may stay."""
@@ -84,6 +86,7 @@ class Examination:
             self._standing.heard(signed.verdict)
             on_card[signed.verdict.witness] = signed.verdict
             self._witnesses.add(signed.verdict.witness)
+        self.said = {who: (sum(one.tested.values()), sum(one.correct.values())) for who, one in sorted(on_card.items())}
         compared = [one for one in on_card.values() if one.before]
         ranks = {one.witness: self._standing.trust_ppm(one.witness) for one in compared}
         heard = sum(rank > 0 for rank in ranks.values())

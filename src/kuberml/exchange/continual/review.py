@@ -34,6 +34,7 @@ class Review:
             return
         entry = works.history.entries[-1]
         why = await self.examination.hold(served, await works.model.fairly(), entry)
+        works.history.hear(entry.number, self.examination.said)
         if why:
             await self._expel(entry, why)
 

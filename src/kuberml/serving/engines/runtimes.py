@@ -2,7 +2,7 @@
 
 name      | what it is                                            | precisions
 torch     | the module, channels last                             | fp32, bf16 (weights of products in bf16, autocast)
-compiled  | torch.compile with frozen weights                     | fp32, bf16
+compiled  | torch.compile with frozen weights; int8 by torchao    | fp32, bf16, int8, int8-reduced
 onnx      | ONNX Runtime                                          | fp32, int8, int8-reduced
 openvino  | OpenVINO                                              | fp32, bf16, int8, int8-reduced
 """
@@ -60,7 +60,7 @@ def _torch(graphs: Graphs, precision: Precision, _: Array | None, __: int) -> Ru
     return _run_torch(_reduced(graphs.module) if precision == "bf16" else graphs.module, bf16=precision == "bf16")
 
 
-def _compiled(graphs: Graphs, precision: Precision, _: Array | None, threads: int) -> Run:
+def _compiled(graphs: Graphs, precision: Precision, calibration_N: Array | None, threads: int) -> Run:
     """Compiled and called in a thread of its own: torch keeps its settings, and what compiled code was made for, by thread.
 
     Freezing that was set in another thread would not be seen, and a call from another one would compile all of it anew.
@@ -69,6 +69,9 @@ def _compiled(graphs: Graphs, precision: Precision, _: Array | None, threads: in
 
     bf16 = precision == "bf16"
     module = _reduced(graphs.module) if bf16 else graphs.module
+    if precision.startswith("int8"):
+        assert calibration_N is not None
+        module = graphs.torch_int8(calibration_N, reduced=precision == "int8-reduced")
     owner = Aside("kuberml torch.compile")
 
     def first_calls() -> Run:
