@@ -1,7 +1,9 @@
 """What engines are worth on this CPU: trained models, one process, interleaved slices, ratios of medians.
 
     KUBERML_DATA=data python benchmarks/serving.py --weights weights --train          # once: minutes for each model
-    KUBERML_DATA=data python benchmarks/serving.py --weights weights --json serving.json
+    KUBERML_DATA=data python benchmarks/serving.py --weights weights --json serving.json [--compiled]
+
+Each model by itself, so that each run is short: `--models resnet18`, then `--models encoder`; `--json` keeps what is there.
 
 Models: ResNet-18 as it is used on CIFAR (11.2M weights) and an encoder of 6 layers over 64 patches (d = 256, 4.8M), both on
 CIFAR-10. Engines: *eager* (torch, fp32, no tricks), *default* (what `build` takes by itself) and every other one that this CPU
@@ -225,6 +227,12 @@ def show(model: str, result: dict[str, object]) -> None:
         print(f"refused {name}: {why}")
 
 
+def keep(file: Path, model: str, result: dict[str, object]) -> None:
+    """Write a model's figures beside those of others that are there."""
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**before, model: result}, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="folder where trained weights are kept")
@@ -248,12 +256,11 @@ def main() -> None:
         "torch": torch.__version__,
     }
     print(json.dumps(here))
-    results = {}
     for model in wish.models:
-        results[model] = run(model, wish.weights, wish.seconds, wish.count, wish.compiled)
-        show(model, results[model])
-    if wish.json:
-        wish.json.write_text(json.dumps({"here": here, "models": results}, indent=1))
+        result = run(model, wish.weights, wish.seconds, wish.count, wish.compiled)
+        show(model, result)
+        if wish.json:
+            keep(wish.json, model, {"here": here, **result})
 
 
 if __name__ == "__main__":

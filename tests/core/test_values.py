@@ -150,6 +150,31 @@ def test_frozen_is_a_read_only_copy() -> None:
     assert not held["w"].flags.writeable
 
 
+@given(VALUES)
+@settings(max_examples=150, derandomize=True)
+def test_frozen_is_what_travels(item: Any) -> None:
+    held = frozen([item, Head(np.zeros(1), (), inner=item)])
+    assert same(held[0], loads(dumps(item)))
+    assert dumps(held) == dumps([item, Head(np.zeros(1), (), inner=item)])
+    assert dumps(frozen(held)) == dumps(held)
+
+
+def test_what_is_frozen_is_not_copied_again_and_what_can_be_changed_is() -> None:
+    held = frozen(np.arange(6.0).reshape(2, 3))
+    again = frozen((held, Head(held, ()), held.T))
+    assert again[0] is held
+    assert again[1].weights_dC is held
+    assert (again[2].tolist(), again[2].flags.c_contiguous) == (held.T.tolist(), True)
+    mine = np.zeros(2)
+    mine.setflags(write=False)  # its owner can turn that off
+    kept = frozen(mine)
+    mine.setflags(write=True)
+    mine[0] = 1
+    assert kept.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        kept.setflags(write=True)
+
+
 @pytest.mark.parametrize(
     ("scalar", "plain"),
     [
@@ -182,8 +207,9 @@ CIRCLE.append(CIRCLE)
 )  # fmt: skip
 def test_what_cannot_travel_is_refused_wherever_it_hides(item: Any) -> None:
     for held in (item, [item], (item,), {"k": item}, Head(np.zeros(1), (), inner=item)):
-        with pytest.raises(InternalError, match=r"travel"):
-            dumps(held)
+        for way in (dumps, frozen):
+            with pytest.raises(InternalError, match=r"travel"):
+                way(held)
 
 
 def test_only_frozen_top_level_structs_become_values() -> None:

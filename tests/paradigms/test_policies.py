@@ -78,3 +78,39 @@ def test_a_client_and_a_server_that_crash_while_it_is_off_loaded_go_on() -> None
     quiet, shaken = of({"offload": {"to": "cloud"}}), of({"offload": {"to": "cloud"}}, faults=crashes)
     assert loads(shaken.world.store(SERVER).memory()["round"]) == 6
     assert np.linalg.norm(weights(shaken) - weights(quiet)) < np.linalg.norm(weights(quiet))
+
+
+def late(rounds: int, use: str = "fedavg", **more: Any) -> Play:
+    """Two of six need seconds for what a round leaves half a second for."""
+    slow = [{"at_s": 0.0, "what": "slow", "nodes": ["n1", "n2"], "factor": 3000}]
+    return of({"deadline_s": 0.5, "rounds": 8, "late": {"rounds": rounds}, **more}, use, faults=slow)
+
+
+def counted_of_the_slow(play: Play) -> list[int]:
+    """Numbers of the rounds in which they began, of their updates that the server took in."""
+    began = {note.fields["card"]: note.fields["version"] for note in play.notes.of("published") if note.node in ("n1", "n2")}
+    fetched = [note.fields["card"] for note in play.notes.of("fetched") if note.node == SERVER]
+    return [began[card] for card in fetched if card in began]
+
+
+@pytest.mark.parametrize("use", ["fedavg", "scaffold", "fedadam"])
+def test_late_updates_count_in_a_later_round(use: str) -> None:
+    lost, counted = late(0, use), late(6, use)
+    assert counted_of_the_slow(lost) == []
+    assert counted_of_the_slow(counted)
+    for play in (lost, counted):
+        assert loads(play.world.store(SERVER).memory()["round"]) == 8
+    assert np.any(weights(lost) != weights(counted))
+    np.testing.assert_array_equal(weights(counted), weights(late(6, use)))
+
+
+def test_a_server_that_crashes_while_somebody_is_late_goes_on() -> None:
+    slow = [{"at_s": 0.0, "what": "slow", "nodes": ["n1", "n2"], "factor": 3000}]
+    crashes = [{"at_s": at_s, "what": "crash", "nodes": ["server"]} for at_s in (0.7, 1.9)]
+    play = of({"deadline_s": 0.5, "rounds": 8, "late": {"rounds": 6}}, faults=[*slow, *crashes])
+    assert loads(play.world.store(SERVER).memory()["round"]) == 8
+
+
+def test_with_enough_patience_for_all_nothing_is_late() -> None:
+    """The same weights as without, but for the order of rounding."""
+    np.testing.assert_allclose(weights(of({"late": {"rounds": 2}})), weights(of({})), atol=1e-6)

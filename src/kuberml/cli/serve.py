@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FOLDER = Path("kuberml-serve")
 LOOK_IN_FOLDER_S = 1.0
 """How often a shared folder is looked at: nobody tells there what another process has put into it."""
+PATIENCE_S = 5.0
+"""With members that try a version: nothing is taken in meanwhile."""
 SHORT = 12
 """Characters of a digest that people are shown."""
 
@@ -84,6 +86,12 @@ def serve(
         float, typer.Option("--bound", min=0, max=1, help="Share of right answers on a label that an update may cost.")
     ] = 0.1,
     protect: Annotated[str, typer.Option("--protect", help="Labels that must not be lost, with commas. Empty: all.")] = "",
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Have members that `examine` try each version; what they find worse goes.")
+    ] = False,
+    witnesses: Annotated[
+        int, typer.Option("--witnesses", min=1, help="Members of some standing who must have tried it, before a version goes.")
+    ] = 2,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not tell of each new version.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Where it is, as JSON on stdout, once it listens.")] = False,
 ) -> None:
@@ -110,7 +118,8 @@ def serve(
         "name": name,
         "key": key,
         "https": https_in(https),
-        "rules": Rules(bound=bound, protected=protected, every_s=LOOK_IN_FOLDER_S if isinstance(where, Path) else 30.0),
+        "rules": Rules(bound=bound, protected=protected, every_s=LOOK_IN_FOLDER_S if isinstance(where, Path) else 30.0,
+                       evaluate=evaluate, witnesses=witnesses, patience_s=PATIENCE_S),
         "settings": Settings(engine=engine, precision=precision, max_rows=max_rows, max_batch=max_batch, max_wait_s=max_wait_s,
                              threads=threads),
     }  # fmt: skip
@@ -207,8 +216,12 @@ def history(folder: FolderOption = FOLDER, json: AsJson = False) -> None:
         return
     head = ["version", "manifest", "at", "labels", "A_T", "gap to joint", "why"]
     table_out(head, [_row(row) for row in found["versions"]])
+    if lines := found["forgetting"]:
+        table_out(["on", "of", "accuracy by version", "forgotten"], [_line(line) for line in lines])
     for card, why in found["refused"].items():
         say(f"refused {card[:SHORT]}: {why}")
+    for author, trust_ppm in found["witnesses"].items():
+        say(f"{author[:SHORT]} has tried versions; its word counts {trust_ppm / 1e6:.0%}")
 
 
 def _row(row: dict[str, Any]) -> list[str]:
@@ -218,6 +231,13 @@ def _row(row: dict[str, Any]) -> list[str]:
     at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     numbers = [_share(measures.get(name)) for name in ("accuracy", "gap_to_joint")]
     return [str(row["number"]), row["manifest"][:SHORT], at, str(len(row["labels"])), *numbers, row["why"]]
+
+
+def _line(line: dict[str, Any]) -> list[str]:
+    """Of the versions the last eight."""
+    known = " ".join(_share(one) or "-" for one in line["accuracy"][-8:])
+    name = line["name"] if line["of"] == "task" else line["name"][:SHORT]
+    return [line["of"], name, known, _share(line["forgotten"])]
 
 
 def _share(found: float | None) -> str:

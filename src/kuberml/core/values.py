@@ -14,7 +14,8 @@ This codec is for our own processes and files. What comes from outside is read b
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,13 +23,15 @@ import numpy as np
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, digest_of
 
-_ARRAY, _STRUCT, _TUPLE = 1, 2, 3
+_ARRAY, _STRUCT, _TUPLE, _HELD = 1, 2, 3, 4
 _DTYPES = frozenset("?bhilqBHILQefd")
 _DTYPE_NAMES = frozenset(np.dtype(char).newbyteorder("<").str for char in _DTYPES)  # text is never given to numpy to parse
 _MAX_DEPTH = 64
 _PLAIN = frozenset({bool, int, float, str, bytes})
 _DAMAGE = (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError)
 """What malformed bytes can raise in msgspec, in numpy and in a struct's constructor (Unicode errors are ValueErrors)."""
+
+_Array: TypeAlias = np.ndarray[Any, Any]
 
 _structs: dict[str, type[msgspec.Struct]] = {}
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -89,31 +92,45 @@ def digest(item: object) -> Digest:
 
 
 def frozen(item: Any) -> Any:
-    """A read-only copy of a value: what memory and jobs hold."""
-    return loads(dumps(item))
+    """A read-only copy of a value, as `loads(dumps(item))` gives it: what memory and jobs hold.
+
+    Arrays are copied once; one that `loads` or `frozen` gave is not copied, since nobody can change it.
+
+    Raises:
+        InternalError: as `dumps`.
+    """
+    held: list[_Array] = []
+    try:
+        return _decode(_encoder.encode(_lower(item, 0, held)), held)
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InternalError(f"cannot travel between jobs: {error}") from error
 
 
 def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _lower(item: Any, depth: int) -> Any:  # noqa: PLR0911 - one return for each form
+def _lower(item: Any, depth: int, held: list[_Array] | None = None) -> Any:  # noqa: PLR0911 - one return for each form
+    """Plain data and `Ext`. Arrays go into `held`, if that is given, and only their places into the data."""
     if item is None or type(item) in _PLAIN:
         return item
     if depth >= _MAX_DEPTH:
         raise InternalError(f"nested deeper than {_MAX_DEPTH}: cannot travel between jobs")
     if isinstance(item, np.ndarray):
-        return msgspec.msgpack.Ext(_ARRAY, _array_bytes(item))
+        if held is None:
+            return msgspec.msgpack.Ext(_ARRAY, _array_bytes(item))
+        held.append(_unchanging(_checked(item)))
+        return msgspec.msgpack.Ext(_HELD, _encoder.encode(len(held) - 1))
     if isinstance(item, np.generic) and (item.dtype.char in _DTYPES or isinstance(item, np.str_)):
         return item.item()
     if type(item) is tuple:
-        return msgspec.msgpack.Ext(_TUPLE, _encoder.encode([_lower(part, depth + 1) for part in item]))
+        return msgspec.msgpack.Ext(_TUPLE, _encoder.encode([_lower(part, depth + 1, held) for part in item]))
     if type(item) is list:
-        return [_lower(part, depth + 1) for part in item]
+        return [_lower(part, depth + 1, held) for part in item]
     if isinstance(item, dict):
-        return {_text(key): _lower(part, depth + 1) for key, part in item.items()}
+        return {_text(key): _lower(part, depth + 1, held) for key, part in item.items()}
     if isinstance(item, msgspec.Struct) and _structs.get(_name(type(item))) is type(item):
-        fields = {name: _lower(getattr(item, name), depth + 1) for name in item.__struct_fields__}
+        fields = {name: _lower(getattr(item, name), depth + 1, held) for name in item.__struct_fields__}
         return msgspec.msgpack.Ext(_STRUCT, _encoder.encode([_name(type(item)), fields]))
     raise InternalError(f"a {type(item).__name__} cannot travel between jobs: use plain data, arrays or an @value struct")
 
@@ -124,32 +141,51 @@ def _text(key: object) -> str:
     return key
 
 
-def _array_bytes(array: np.ndarray[Any, Any]) -> bytes:
+def _checked(array: _Array) -> _Array:
+    """An array that may travel, little-endian and in C order."""
     if array.dtype.char not in _DTYPES or isinstance(array, np.ma.MaskedArray):
         raise InternalError(f"a {type(array).__name__} of dtype {array.dtype} does not travel")
-    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if array.dtype.str.startswith(">"):
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _array_bytes(array: _Array) -> bytes:
+    array = _checked(array)
     header = _encoder.encode([array.dtype.str, list(array.shape)])
-    return len(header).to_bytes(2, "little") + header + array.tobytes()
+    return b"".join((len(header).to_bytes(2, "little"), header, array.data if array.size else b""))
 
 
-def _decode(data: bytes | memoryview) -> Any:
-    return msgspec.msgpack.decode(data, ext_hook=_raise)
+def _unchanging(array: _Array) -> _Array:
+    """The array itself if it lies in `bytes`, which nobody can change, else a copy that does."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if type(base) is bytes and type(array) is np.ndarray and array.flags.aligned:
+        return array
+    return np.frombuffer(array.tobytes(), array.dtype.str).reshape(array.shape)
 
 
-def _raise(code: int, data: memoryview) -> Any:
+def _decode(data: bytes | memoryview, held: Sequence[_Array] = ()) -> Any:
+    return msgspec.msgpack.decode(data, ext_hook=lambda code, inner: _raise(code, inner, held))
+
+
+def _raise(code: int, data: memoryview, held: Sequence[_Array]) -> Any:
     if code == _TUPLE:
-        return tuple(_decode(data))
+        return tuple(_decode(data, held))
     if code == _ARRAY:
         return _array(data)
+    if code == _HELD and held:
+        return held[_decode(data)]
     if code != _STRUCT:
         raise ValueError(f"unknown form {code}")
-    name, fields = _decode(data)
+    name, fields = _decode(data, held)
     if name not in _structs:
         raise InternalError(f"unknown value type {name}: is its module imported?")
     return _structs[name](**fields)
 
 
-def _array(data: memoryview) -> np.ndarray[Any, Any]:
+def _array(data: memoryview) -> _Array:
     start = 2 + int.from_bytes(data[:2], "little")
     dtype, shape = _decode(data[2:start])
     if dtype not in _DTYPE_NAMES or not all(type(size) is int and size >= 0 for size in shape):

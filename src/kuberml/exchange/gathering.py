@@ -78,6 +78,9 @@ class Gathering:
         """What is to be committed with the round."""
         return {}
 
+    def close(self) -> None:
+        """The last round is over."""
+
 
 class Stepped(Gathering):
     """With them."""
@@ -125,11 +128,6 @@ class Stepped(Gathering):
     def remembers(self) -> dict[str, Any]:
         """What the steps do."""
         return {name: item for link in self.links for name, item in link.remembers().items()}
-
-
-def gatherer(node: Node, server: Averaging, steps: Steps, choice: Choice, *, deadline_s: float) -> Gathering:
-    """What draws cohorts and gathers their updates, through the steps that are set."""
-    return Stepped(node, deadline_s, server, choice, steps) if steps else Gathering(node, deadline_s, server, choice)
 
 
 async def taken(node: Node, offer: Offer, like: Vectors, base_P: Array, steps: Steps, links: Sequence[Step]) -> Update | None:

@@ -2,8 +2,8 @@
 
 Requests that it serves: `announce` (I hold this), `find` (who serves this want best?), `verdict` (what my test showed),
 `verdicts` (what do others say of these cards?), `cards` (which are named so?), `fraud` (this claim is false, and here is the
-proof), `withdraw` (I take back what I published). What is announced, accused or withdrawn it passes on to who subscribes to
-`cards/<task>`, `fraud/<task>` or `withdrawn/<task>`.
+proof), `withdraw` (I take back what I published), `withdrawn` (what was taken back since then?). What is announced, accused or
+withdrawn it passes on to who subscribes to `cards/<task>`, `fraud/<task>` or `withdrawn/<task>`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kuberml.core.seam import Clock, Recorder, Transport
 from kuberml.exchange import wire
 from kuberml.exchange.broker import rank
 from kuberml.exchange.majority import Majority
+from kuberml.exchange.withdrawn import Withdrawals
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.fraud import DOMAIN as FRAUD
 from kuberml.knowledge.fraud import SignedFraudProof
@@ -63,6 +64,7 @@ class Hub:
         recorder: Recorder,
         board: Board | None = None,
         watchers: tuple[Watcher, ...] = (),
+        words: Withdrawals | None = None,
     ) -> None:
         """Serve, from now on.
 
@@ -71,10 +73,11 @@ class Hub:
             catalog: what is known of cards.
             board: what witnesses said, read once now; None: an empty one in memory. Whoever opened it closes it.
             watchers: who is told of what was accepted.
+            words: what authors took back; None: kept in memory. Whoever opened it closes it.
         """
         self._transport, self._clock, self._catalog, self._recorder = transport, clock, catalog, recorder
         self._board = Board() if board is None else board
-        self._watchers = watchers
+        self._watchers, self._words = watchers, Withdrawals() if words is None else words
         self._standing = Majority()
         for signed in self._board.verdicts():
             self._standing.heard(signed.verdict)
@@ -84,6 +87,7 @@ class Hub:
         transport.serve("verdicts", self._verdicts)
         transport.serve("fraud", self._fraud)
         transport.serve("withdraw", self._withdraw)
+        transport.serve("withdrawn", self._withdrawn)
         transport.serve("cards", self._cards)
 
     def watch(self, watcher: Watcher) -> None:
@@ -154,10 +158,15 @@ class Hub:
         signed = check_withdrawal(wire.read(body, SignedWithdrawal))
         word = signed.withdrawal
         gone = self._catalog.withdraw(word.author, word.slot, version=word.version)
+        self._words.put(signed)
         await self._transport.announce(f"withdrawn/{word.task}", body)
         for watcher in self._watchers:
             watcher.withdrawn(signed, gone)
         return b""
+
+    async def _withdrawn(self, asker: NodeId, body: bytes) -> bytes:
+        asked = wire.read(body, wire.Since)
+        return wire.write(self._words.since(asked.task, asked.era, asked.number))
 
     @property
     def _now_ms(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from kuberml.exchange.talk import Talk
 from kuberml.knowledge.card import SignedCard
 from kuberml.learning.learner import Learner
 
+T = TypeVar("T")
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
 
@@ -115,6 +116,11 @@ class Oneself:
         result = await self.place.compute.run(job, *values)
         self.record("job", function=job.job_name, started_ns=started_ns, ended_ns=self.clock.now_ns())
         return result
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do something that takes long but is no job, such as opening a large package: beside the loop where time is real."""
+        beside = self.place.beside
+        return work() if beside is None else await beside(work)
 
     def deploy(self, predictor: Any, learned: Iterable[SignedCard] = ()) -> None:
         """Serve this predictor from now on; `learned` are the cards whose knowledge is new in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +38,9 @@ class LocalData(msgspec.Struct, frozen=True):
         """Labels that it has samples of, sorted."""
         return tuple(sorted(self.counts))
 
+
+Beside = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Does a piece of work on a thread beside the loop, as `asyncio.to_thread`."""
 
 Secrets = Callable[[str, int, int], bytes]
 """Bytes that nobody else can foresee: (what for, which time, how many) -> bytes. Only simulated nodes' follow from a seed."""
@@ -91,5 +94,6 @@ class Place:
     observer: Observer | None = None
     secrets: Secrets | None = None  # None: from the operating system
     charge_mj: Callable[[], int | None] = lambda: None  # what is left in the battery; None: on mains, or nobody can say
+    beside: Beside | None = None  # where packages are opened, which takes seconds for large ones; None: at once
     watch: Callable[[Card], Watch] | None = None  # who looks on while a package is on its way
     mixing: dict[NodeId, float] = field(default_factory=dict)  # weight of each neighbour in a gossip average

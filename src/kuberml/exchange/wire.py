@@ -13,6 +13,7 @@ from kuberml.core.ids import Digest, NodeId
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.want import Offer, Want
+from kuberml.knowledge.withdrawal import SignedWithdrawal
 
 
 class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +73,22 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     verdicts: tuple[SignedVerdict, ...]
     as_of_ms: int
+
+
+class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which withdrawals a node wants to hear: those of a task that were said after a number of an era; 0: all."""
+
+    task: str
+    era: str = ""
+    number: int = 0
+
+
+class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Withdrawals, as a hub remembers them, a page; ask next with `era` and `number`. None: there is nothing more now."""
+
+    era: str
+    number: int
+    words: tuple[SignedWithdrawal, ...] = ()
 
 
 M = TypeVar("M")

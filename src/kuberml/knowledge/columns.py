@@ -148,7 +148,8 @@ def _read_packed(blob: bytes, frame: Statistics, dims: int) -> tuple[IntArray, I
         sums.append(unpack_ints(view[middle:end], classes, view[at + 1]))
         at = end
     lower_kk = np.zeros((len(rows), len(rows)), np.int64)
-    lower_kk[np.tri(len(rows), dtype=bool)] = np.concatenate(rows)
+    for j, row in enumerate(rows):
+        lower_kk[j, : j + 1] = row
     return _symmetric(lower_kk), np.stack(sums)
 
 
@@ -157,4 +158,7 @@ def _too_thin(size_bytes: int, k: int, classes: int) -> bool:
 
 
 def _symmetric(lower_kk: IntArray) -> IntArray:
-    return np.tril(lower_kk) + np.tril(lower_kk, -1).T
+    """The symmetric matrix of a lower triangle; zeros are above it."""
+    whole_kk: IntArray = lower_kk + lower_kk.T
+    whole_kk[np.diag_indices_from(whole_kk)] = np.diagonal(lower_kk)
+    return whole_kk

@@ -70,5 +70,11 @@ def measures(
     return Measures(float(np.mean(last_I)), _mean(back), _mean(lost), _mean(ahead), gap)
 
 
+def forgotten(accuracy_T: Matrix) -> float:
+    """Of one task: the best of its accuracies, less the last; float64 [T], NaN where it is not known, known at least once."""
+    known_T = accuracy_T[np.isfinite(accuracy_T)]
+    return float(known_T.max() - known_T[-1])
+
+
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import closing
 from typing import ClassVar
 
-from kuberml.exchange.gathering import Averaging, gatherer
+from kuberml.exchange.gathering import Averaging, Gathering
 from kuberml.exchange.node import Node
 from kuberml.exchange.policies import offloading
 from kuberml.exchange.policies.clients import serve_besides
+from kuberml.exchange.policies.late import gatherer
 from kuberml.exchange.policies.status import noted
 from kuberml.exchange.states import Vectors, fetch_state, fetch_vectors, packed
 from kuberml.exchange.steps.chain import sent_through
@@ -28,7 +30,7 @@ from kuberml.learning.predictor import Network
 from kuberml.paradigms.options import Handing
 
 __all__ = ["PLAIN", "Answer", "Averaging", "Config", "client", "server"]
-__all__ += ["at_once", "follow", "hand_in", "hand_out", "one_round", "rounds"]
+__all__ += ["at_once", "follow", "gathering", "hand_in", "hand_out", "one_round", "rounds"]
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -65,21 +67,26 @@ async def rounds(node: Node, cfg: Config, learner: Learner, server: Averaging = 
     weights_P = await node.compute(init_state, learner, node.seed("init"))
     node.memory.setdefault(round=0, weights=weights_P, **server.start(weights_P))
     offloading.serve(node, cfg, learner, cloud=True)
-    for _ in range(node.memory.round, cfg.rounds):
-        await one_round(node, cfg, server)
+    with closing(gathering(node, cfg, server)) as gathers:
+        for _ in range(node.memory.round, cfg.rounds):
+            await one_round(node, gathers)
     await hand_out(node, cfg, cfg.rounds)
 
 
-async def one_round(node: Node, cfg: Config, server: Averaging = PLAIN) -> list[SignedCard]:
+def gathering(node: Node, cfg: Config, server: Averaging = PLAIN) -> Gathering:
+    """What draws this server's cohorts and gathers their updates, round after round; close it."""
+    return gatherer(node, server, cfg.chain, cfg.choice, deadline_s=cfg.deadline_s)
+
+
+async def one_round(node: Node, gathers: Gathering) -> list[SignedCard]:
     """The next round on what the server remembers; the updates that it took in."""
-    gathering = gatherer(node, server, cfg.chain, cfg.choice, deadline_s=cfg.deadline_s)
-    r, clients = node.memory.round, node.peers("client")
-    cohort = await gathering.draw(r, clients)
+    r, clients, server = node.memory.round, node.peers("client"), gathers.server
+    cohort = await gathers.draw(r, clients)
     sent = {name: node.memory.get(entry) for name, entry in server.sends.items()}
     base = await node.publish(Weights(sent), slot="global", version=r, keep=2, listed=False)
-    found, taken = await gathering.collect(r, cohort, base, sent)
+    found, taken = await gathers.collect(r, cohort, base, sent)
     entries = await server.step(node.memory, found, len(taken), len(clients)) if taken else {}
-    node.memory.update(round=r + 1, **entries, **gathering.remembers())
+    node.memory.update(round=r + 1, **entries, **gathers.remembers())
     return taken
 
 

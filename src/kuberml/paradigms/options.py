@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from kuberml.core.units import NS
-from kuberml.exchange.policies.options import Choice, Energy, Offload, Policy
+from kuberml.exchange.policies.options import Choice, Energy, Late, Offload, Policy
 from kuberml.exchange.steps.options import (
     CentredClip,
     Clip,
@@ -65,6 +65,7 @@ class Handing(Training, frozen=True, kw_only=True):
         deadline_s: patience with each client.
         update_steps: what is done to updates, in their order; see docs/steps.md. The tables that follow are their options.
         policy, energy: who is asked; see docs/steps.md.
+        late: whether updates count that come after the deadline; see docs/steps.md.
         offload: where clients' training may run instead.
         collects: what the server does with updates; see `exchange.steps.table`.
         offloads: whether clients train in a way that may run elsewhere.
@@ -85,13 +86,15 @@ class Handing(Training, frozen=True, kw_only=True):
     centred_clip: CentredClip = CentredClip()
     policy: Policy = "uniform"
     energy: Energy = Energy()
+    late: Late = Late()
     offload: Offload = Offload()
 
     @property
     def choice(self) -> Choice:
         """The policy with its options."""
         share = getattr(self, "cohort", 1.0)
-        return Choice(policy=self.policy, energy=self.energy, share=share, secretly="dp" in self.update_steps)
+        secretly = "dp" in self.update_steps
+        return Choice(policy=self.policy, energy=self.energy, late=self.late, share=share, secretly=secretly)
 
     @property
     def chain(self) -> Steps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import ClassVar
 
 import numpy as np
@@ -64,16 +65,16 @@ async def keep_learning(node: Node, cfg: Config, *, arrivals: int | None = None)
     tidings, learner = Tidings(node), await _learner(node, cfg)
     node.memory.setdefault(round=0, weights=await node.compute(init_state, learner, node.seed("init")))
     number = 0
-    async for _ in tidings.each():
-        left = cfg.rounds
-        while left:
-            taken = await fedavg.one_round(node, cfg)
-            if taken:
-                node.deploy(Network(learner, node.memory.weights), learned=taken)
-            left = cfg.rounds if tidings.take() and arrivals is None else left - 1
-        number += 1
-        if number == arrivals:
-            break
+    with closing(fedavg.gathering(node, cfg)) as gathers:
+        async for _ in tidings.each():
+            left = cfg.rounds
+            while left:
+                if taken := await fedavg.one_round(node, gathers):
+                    node.deploy(Network(learner, node.memory.weights), learned=taken)
+                left = cfg.rounds if tidings.take() and arrivals is None else left - 1
+            number += 1
+            if number == arrivals:
+                break
     await fedavg.hand_out(node, cfg, node.memory.round)
 
 

@@ -66,7 +66,9 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
         options = read(struct, said, f"paradigms.{label}")
         if isinstance(options, Handing):
             check_steps(options.chain, options.collects)
-            check_policy(options.policy, options.offload, options.chain, options.collects, offloads=options.offloads)
+            check_policy(
+                options.policy, options.late, options.offload, options.chain, options.collects, offloads=options.offloads
+            )
     except ConfigError as error:
         prefix = f"paradigms.{label}"
         raise error if prefix in str(error) else ConfigError(f"{prefix}: {error}") from error

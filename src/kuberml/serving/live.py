@@ -20,8 +20,10 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
+from kuberml.core.seam import Compute
 from kuberml.core.values import digest
 from kuberml.exchange.continual.cloud import Cloud
+from kuberml.exchange.continual.examination import PUBLISHER
 from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
@@ -35,6 +37,7 @@ from kuberml.learning.types import Samples
 from kuberml.serving.http.slot import Live
 from kuberml.serving.service import Service, Settings
 from kuberml.worlds.alone import alone
+from kuberml.worlds.live.compute import LiveCompute
 from kuberml.worlds.member.meeting import Meeting, enter, where_to
 from kuberml.worlds.member.naming import Identity, known_as
 from kuberml.worlds.member.seat import Seat
@@ -108,9 +111,11 @@ class Serving:
             port = await service.open(*http, https)
             host = f"[{http[0]}]" if ":" in http[0] else http[0]
             serving.url = f"{'https' if https else 'http'}://{host}:{port}"
-            meeting = await enter(where, me.node, me.keys, me.vault)
+            meeting = await enter(where, me.node, me.keys, me.vault, PUBLISHER)
             staying.push_async_callback(meeting.close)
-            working = [asyncio.create_task(serving._keep_fresh(meeting, seed))]
+            compute = LiveCompute()  # a folder's would hold up the loop
+            staying.callback(compute.close)
+            working = [asyncio.create_task(serving._keep_fresh(meeting, compute, seed))]
             if not isinstance(where, Path):
                 working.append(asyncio.create_task(serving._watch(meeting)))
             try:
@@ -140,10 +145,15 @@ class Serving:
         await self._opened_cloud().readmit(*names)
 
     def history(self) -> dict[str, Any]:
-        """As plain data: every version that was served, oldest first; and why packages are not in the model, by card."""
+        """As plain data: versions served, oldest first; why packages are not in the model, by card; what was forgotten.
+
+        And whose word counts: of members who have tried versions since the start, by public key, in parts per million.
+        """
         if self.cloud is None:
-            return {"versions": [], "refused": {}}
-        return {"versions": [as_told(entry) for entry in self.cloud.history], "refused": self.cloud.refused}
+            return {"versions": [], "refused": {}, "witnesses": {}, "forgetting": []}
+        versions = [as_told(entry) for entry in self.cloud.history]
+        lines = msgspec.to_builtins(self.cloud.forgetting)
+        return {"versions": versions, "refused": self.cloud.refused, "witnesses": self.cloud.witnesses, "forgetting": lines}
 
     async def _now_served(self, served: Served) -> Served:
         await asyncio.wrap_future(self.service.take(served))
@@ -156,16 +166,18 @@ class Serving:
 
     async def _watch(self, meeting: Meeting) -> None:
         while True:
-            self.hub = "there" if meeting.hub in meeting.transport.alive() else "away"
+            before, self.hub = self.hub, "there" if meeting.hub in meeting.transport.alive() else "away"
+            if (before, self.hub) == ("away", "there") and self.cloud is not None:
+                await self.cloud.catch_up()
             await asyncio.sleep(LOOK_S)
 
-    async def _keep_fresh(self, meeting: Meeting, seed: int) -> None:
+    async def _keep_fresh(self, meeting: Meeting, compute: Compute, seed: int) -> None:
         """Find what everybody uses, then take in what arrives, for ever; an error delays that, and stops no answer."""
         wait_s, said = AGAIN_S, ""
         while True:
             try:
                 if self.cloud is None:
-                    node, extractor, probe = await self._found(meeting, seed)
+                    node, extractor, probe = await self._found(meeting, compute, seed)
                     self.service.calibration = calibration_of(probe)
                     self.service.prepare(blank(extractor, node.place.shape), node.place.shape)
                     cloud = Cloud(node, extractor, self._rules, probe, lambda served: _begin(self.service, served))
@@ -181,12 +193,13 @@ class Serving:
                 wait_s = min(2 * wait_s, AGAIN_MAX_S)
             await asyncio.sleep(wait_s)
 
-    async def _found(self, meeting: Meeting, seed: int) -> tuple[Node, Extractor, Probe]:
+    async def _found(self, meeting: Meeting, compute: Compute, seed: int) -> tuple[Node, Extractor, Probe]:
         """This member's node, and the extractor and the probe of the task. Raises ConfigError: nobody has published them."""
         seat = Seat(meeting, self.me.keys, task=self.task, labels=(), kind="statistics", heldout=0.25, min_class_count=5,
                     purpose="", region="", seed=seed)  # fmt: skip
         extractor, probe = await seat.extractor(), await seat.probe()
-        place = dataclasses.replace(seat.node.place, role="server", shape=tuple(probe.x_N.shape[1:]), learner=None)
+        place = dataclasses.replace(seat.node.place, role=PUBLISHER, compute=compute, shape=tuple(probe.x_N.shape[1:]),
+                                    learner=None)  # fmt: skip
         return Node(place), extractor, probe
 
 

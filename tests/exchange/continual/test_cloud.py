@@ -169,6 +169,20 @@ def test_what_its_author_takes_back_leaves_the_model_exactly_and_only_its_author
     assert sums(forged).digest == merge_all([A, B, C]).digest
 
 
+def test_what_was_taken_back_while_nobody_listened_is_forgotten_afterwards() -> None:
+    async def away(here: Cloud) -> None:
+        assert sums(here).digest == merge_all([A, B, C]).digest
+        await here.node.sleep(30)  # it is said meanwhile
+        await running(here, 5)
+        assert sums(here).digest == merge_all([A, C]).digest
+        versions, heard = len(here.history), here.node.memory.get("cloud.heard")
+        await here.catch_up()
+        assert (len(here.history), here.node.memory.get("cloud.heard")) == (versions, heard)
+        assert heard[1] > 0
+
+    run(cloud=cloud(25.0, then=away), a=edge(A, C), b=take_back("stage-0", 0, after_s=40.0))
+
+
 def test_the_last_contributor_cannot_be_removed() -> None:
     async def forget(here: Cloud) -> None:
         with pytest.raises(ConfigError, match="only contributor"):

@@ -164,7 +164,7 @@ def test_a_lying_witness_loses_its_word() -> None:
     here = judged(liars=1)
     assert len(here.served.taught["0"]) == 4  # type: ignore[union-attr]
     assert not any("edges say" in entry.why for entry in here.history)
-    trust = {name: here._examination.trust_ppm(keys(name).public) for name in ("e0", "e1", "e2", "e3")}
+    trust = {name: here._review.examination.trust_ppm(keys(name).public) for name in ("e0", "e1", "e2", "e3")}
     assert trust["e0"] == 0
     assert min(trust["e1"], trust["e2"], trust["e3"]) > 500_000
 

@@ -10,7 +10,7 @@ from kuberml.core.ids import NodeId
 from kuberml.exchange.node import Node
 from kuberml.exchange.policies.choosing import availability, choosing, rewards
 from kuberml.exchange.policies.offloading import cost, decided
-from kuberml.exchange.policies.options import Choice, Energy, Offload
+from kuberml.exchange.policies.options import Choice, Energy, Late, Offload
 from kuberml.exchange.policies.status import Status, utility
 from kuberml.exchange.policies.table import check
 from kuberml.exchange.steps.options import Steps
@@ -140,5 +140,5 @@ def test_costs_by_hand() -> None:
 def test_what_cannot_be_together(names: Any, collects: Any, offloads: bool, policy: Any, why: str) -> None:
     offload = Offload(to="cloud" if policy == "uniform" else "")
     with pytest.raises(ConfigError) as raised:
-        check(policy, offload, Steps(names=names), collects, offloads=offloads)
+        check(policy, Late(), offload, Steps(names=names), collects, offloads=offloads)
     assert why in str(raised.value)

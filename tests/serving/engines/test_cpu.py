@@ -65,6 +65,7 @@ def test_a_missing_package_names_its_extra() -> None:
     assert "kuberml[torch]" in refusal(Cpu(), "torch", "fp32")
     zen = Cpu(SORTS["Zen 5"].flags, frozenset({"torch", "openvino"}))
     assert "calibrate" in refusal(zen, "openvino", "int8")
+    assert "kuberml[torchao]" in refusal(SORTS["Zen 5"], "compiled", "int8")
 
 
 def test_compiling_is_for_machines_with_a_compiler_and_nothing_quicker() -> None:

@@ -14,7 +14,7 @@ solved in floating point and equal to 1e-9.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -22,25 +22,25 @@ import msgspec
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest
-from kuberml.exchange.continual import gate
+from kuberml.exchange.continual.absorbing import Absorbing
 from kuberml.exchange.continual.admission import Admission
-from kuberml.exchange.continual.drift import Drift
-from kuberml.exchange.continual.examination import Examination
+from kuberml.exchange.continual.forgetting import Line, by_edge, by_task
 from kuberml.exchange.continual.history import Entry, History
-from kuberml.exchange.continual.intake import Arrival
-from kuberml.exchange.continual.leaving import back_to, withdrawals, without_author, without_withdrawn
+from kuberml.exchange.continual.leaving import back_to, missed, withdrawals, without_author, without_withdrawn
 from kuberml.exchange.continual.model import Model
+from kuberml.exchange.continual.review import Review
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.continual.trying import Tried, seen
 from kuberml.exchange.continual.tuning import Learned, Tuning
 from kuberml.exchange.continual.versions import Versions
+from kuberml.exchange.continual.works import Works
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.withdrawal import Withdrawal
 from kuberml.learning.learner import Learner
-from kuberml.learning.predictor import HeadOn, Predictor
+from kuberml.learning.predictor import Predictor
 from kuberml.learning.types import FitPlan
 
 
@@ -62,11 +62,10 @@ class Cloud:
         self._intake = self._admission.intake
         self._model = Model(node, self._history, self._intake)
         self._versions = Versions(node, extractor, self._history, self._model, on_served)
-        counts = probe.counts() if probe is not None else {}
-        self._examination = Examination(node, rules, counts)
+        works = Works(node, rules, self._history, self._admission, self._model, self._versions)
+        self._review = Review(works, probe.counts() if probe is not None else {})
+        self._absorbing = Absorbing(works, self._review)
         self._tuning = Tuning(node, extractor, rules, probe, self._intake)
-        self._suspects: set[Digest] = set()
-        self._unseen = asyncio.Event()
         self._turn = asyncio.Lock()
         self._opened = False
 
@@ -84,6 +83,16 @@ class Cloud:
     def refused(self) -> dict[str, str]:
         """Why packages are not in the model, by card."""
         return {card: refusal.why for card, refusal in self._history.state.refused.items()}
+
+    @property
+    def forgetting(self) -> list[Line]:
+        """The accuracy matrix over versions, task by task on the probe and edge by edge, with what was forgotten."""
+        return [*by_task(self.history), *by_edge([self._history.heard(entry.number) for entry in self.history])]
+
+    @property
+    def witnesses(self) -> dict[str, int]:
+        """Edges that have tried versions since the start, by public key: how far each's word counts, in parts per million."""
+        return self._review.examination.witnesses
 
     async def open(self) -> Served | None:
         """Serve what was served before a restart; None: nothing was.
@@ -105,7 +114,7 @@ class Cloud:
         if not self._opened:
             await self.open()
         self._intake.again()
-        working = [self._intake.listen(), self._intake.look_often(), self._absorb_often(), self._forget_often()]
+        working = [self._intake.listen(), self._look_often(), self._absorb_often(), self._forget_often()]
         if self.rules.evaluate:
             working.append(self._examine_often())
         tasks = [asyncio.ensure_future(work) for work in working]
@@ -117,23 +126,15 @@ class Cloud:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def absorb(self) -> None:
-        """Take in what waits: at once if that passes the gate, else one by one, so that one bad packet holds up nobody."""
+        """Take in what waits; see `absorbing`."""
         async with self._turn:
-            arrived = {one.content: one for one in await self._intake.take() if self._admission.wants(one.signed)}
-            honest = [one for one in arrived.values() if not await self._admission.lies(one, self._model)]
-            drifts = [drift for one in honest if (drift := await self._admission.drift(one, self._model)) is not None]
-            trusted = [one for one in honest if one.signed.digest not in self._suspects]
-            done = not trusted or await self._absorb(trusted, drifts)
-            for one in honest:
-                if one.signed.digest in self._suspects:
-                    await self._absorb_alone(one, drifts)
-                elif not done and len(trusted) > 1:
-                    await self._absorb([one], drifts)
+            await self._absorbing.take_in()
+            await self._versions.save()
 
     async def examine(self) -> None:
-        """Let edges try what is served. What they find worse goes; what came with it is tried again, one by one."""
+        """Let edges try what is served; see `review`."""
         async with self._turn:
-            await self._examine()
+            await self._review.hold()
 
     async def remove(self, author: str) -> Served:
         """Forget a contributor: what is served from now on is the model that never had its packets. It is not heard again.
@@ -159,6 +160,14 @@ class Cloud:
             if changes is None:
                 return None
             return await self._serve_without(changes, f"{word.author} took back {word.slot}")
+
+    async def catch_up(self) -> None:
+        """Hear now what was published and taken back while the hub was away; `run` does so by itself, but not at once."""
+        async with aclosing(missed(self.node)) as pages:  # type: ignore[type-var]
+            async for words in pages:
+                for word in words:
+                    await self.withdraw(word)
+        await self._intake.look()
 
     async def _serve_without(self, changes: dict[str, Any], why: str) -> Served:
         found = await self._model.of(changes["made_of"].contents, ridge=self._history.state.ridge)
@@ -234,6 +243,12 @@ class Cloud:
         assert found.digest == entry.sums, "packets carry their digests, and integers add up in one way"
         return await self._predictor(entry, found)
 
+    async def _look_often(self) -> None:
+        """Again and again: announcements get lost."""
+        while True:
+            await self.catch_up()
+            await self.node.sleep(self.rules.every_s)
+
     async def _absorb_often(self) -> None:
         while True:
             await self._intake.wait()
@@ -246,71 +261,11 @@ class Cloud:
 
     async def _examine_often(self) -> None:
         while True:
-            await self._unseen.wait()
+            await self._review.unseen.wait()
             await self.examine()
-
-    async def _examine(self) -> None:
-        self._unseen.clear()
-        if self.served is None or not isinstance(self.served.predictor, HeadOn):
-            return
-        entry = self.history[-1]
-        why = await self._examination.hold(self.served, await self._model.fairly(), entry)
-        if why:
-            await self._expel(entry, why)
-
-    async def _expel(self, entry: Entry, why: str) -> None:
-        """Serve a model without what a version brought, unless nothing would be left; see `examine`."""
-        state = self._history.state
-        kept = tuple(each for each in state.made_of.entries if each.content not in entry.added)
-        if not kept or len(kept) == len(state.made_of.entries):
-            return
-        for content in entry.added:
-            signed = self._intake.signed(self._history.packet(content).card)
-            self._admission.refuse(signed, why, final=len(entry.added) == 1)
-            self._suspects.add(signed.digest)
-        after = msgspec.structs.replace(state.made_of, entries=kept)
-        found = await self._model.of(after.contents, ridge=self.rules.ridge)
-        self._versions.serve(found, f"rolled back: {why}", changes={"made_of": after})
-        self._unseen.set()
-        self._intake.again()
-
-    async def _absorb_alone(self, one: Arrival, drifts: Sequence[Drift]) -> None:
-        """A packet that came with a version that edges found worse: they try it before anything else is absorbed."""
-        self._suspects.discard(one.signed.digest)
-        if await self._absorb([one], drifts) and self.rules.evaluate:
-            await self._examine()
 
     async def _predictor(self, entry: Entry, found: Tried) -> Predictor:
         """What answers in a version, from the sums that it is made of."""
         if entry.recipe is None:
             return self._versions.exact(found.head)
         return await self._tuning.make(entry.recipe, found.sums, found.head)
-
-    async def _absorb(self, arrivals: Sequence[Arrival], drifts: Sequence[Drift]) -> bool:
-        """Try packets together, and serve what they make; False: not all could be taken in, and nothing changed."""
-        present, arrived = self._history.state.made_of, {one.content: one.packet for one in arrivals}
-        after = present
-        for one in arrivals:
-            after = self._admission.planned(after, one, arrived) or after
-        if after.contents == present.contents:  # refused, or a copy that somebody else signed
-            self._history.commit(msgspec.structs.replace(self._history.state, made_of=after))
-            return True
-        try:
-            found = await self._model.of(after.contents, arrived, ridge=self.rules.ridge)
-            judged = await self._model.judge(found)
-            why = gate.harm(judged.change, judged.taken_C, self.rules) or gate.creeping(judged, self.history, self.rules)
-        except ConfigError as error:
-            why = str(error)
-        if why:
-            if len(arrivals) == 1:
-                self._admission.refuse(arrivals[0].signed, why)
-            return False
-        fresh = [one for one in arrivals if one.content in after.contents]
-        noted = [drift for drift in drifts if drift.card in {one.signed.digest for one in fresh}]
-        self._versions.serve(
-            found, f"{gate.ABSORBED} {len(fresh)}", changes={"made_of": after}, arrivals=fresh, drifts=noted, judged=judged
-        )
-        self._unseen.set()
-        if self._admission.is_any_to_be_tried_again():
-            self._intake.again()
-        return True

@@ -35,8 +35,8 @@ from kuberml.learning.predictor import HeadOn
 from kuberml.learning.types import DataRef
 
 SLOT, ASK, FAIR = "served", "examine", "fair"
-EXAMINERS, PUBLISHER = "client", "server"
-"""Roles: whom a cloud asks, and by whom an edge lets itself be asked."""
+EXAMINERS, PUBLISHER = ("client", "peer"), "server"
+"""Roles: whom a cloud asks (clients of a paradigm; members with a training loop of their own), and whom an edge lets ask it."""
 
 
 class Examination:
@@ -48,6 +48,9 @@ class Examination:
         self._standing = Standing(self_witness=node.author if counts else None)
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
         self._heard_ms = 0
+        self._witnesses: set[str] = set()
+        self.said: dict[str, tuple[int, int]] = {}
+        """Of the version that was tried last: (held-out samples, right answers) by public key."""
 
     async def hold(self, served: Served, fair: Head, entry: Entry) -> str:
         """Publish a version and let it be tried. Why it must go; "" if it may stay."""
@@ -62,7 +65,8 @@ class Examination:
         if mine:
             right = {label: round(entry.fair.get(label, 0.0) * n) for label, n in mine.items()}
             self._standing.heard(Verdict(card, self._node.author, self._node.author, mine, right, self._node.now_ms))
-        async for _ in self._node.ask(self._node.peers(EXAMINERS), ASK, offer, timeout_s=self._rules.patience_s):
+        edges = [edge for role in EXAMINERS for edge in self._node.peers(role)]
+        async for _ in self._node.ask(edges, ASK, offer, timeout_s=self._rules.patience_s):
             pass
         return await self._judge(card)
 
@@ -70,12 +74,19 @@ class Examination:
         """How far an edge's word counts; see `exchange.standing`."""
         return self._standing.trust_ppm(witness)
 
+    @property
+    def witnesses(self) -> dict[str, int]:
+        """Who has tried versions since the start, by public key, and how far each's word counts."""
+        return {witness: self.trust_ppm(witness) for witness in sorted(self._witnesses)}
+
     async def _judge(self, card: Digest) -> str:
         found, self._heard_ms = await self._node.verdicts([card], self._heard_ms)
         on_card = self._verdicts.setdefault(card, {})
         for signed in found:
             self._standing.heard(signed.verdict)
             on_card[signed.verdict.witness] = signed.verdict
+            self._witnesses.add(signed.verdict.witness)
+        self.said = {who: (sum(one.tested.values()), sum(one.correct.values())) for who, one in sorted(on_card.items())}
         compared = [one for one in on_card.values() if one.before]
         ranks = {one.witness: self._standing.trust_ppm(one.witness) for one in compared}
         heard = sum(rank > 0 for rank in ranks.values())

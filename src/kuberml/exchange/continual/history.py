@@ -24,7 +24,7 @@ from kuberml.knowledge.contributions import DOMAIN, Contributions
 from kuberml.knowledge.manifest import Contribution
 from kuberml.learning.continual import Measures
 
-STATE, PACKET, ENTRY = "cloud", "cloud.packet.", "cloud.entry."
+STATE, PACKET, ENTRY, HEARD = "cloud", "cloud.packet.", "cloud.entry.", "cloud.edges."
 REFUSED_MAX = 512
 """Refusals that are remembered: the oldest are forgotten, and what they were about may be tried again."""
 
@@ -150,6 +150,15 @@ class History:
         if entry is not None:
             self.entries.append(entry)
 
+    def hear(self, number: int, said: Mapping[str, tuple[int, int]]) -> None:
+        """Remember what edges found of a version: (held-out samples, right answers) by public key."""
+        self._memory.update(**{_named(number, HEARD): dict(said)})
+
+    def heard(self, number: int) -> Mapping[str, tuple[int, int]]:
+        """The same, as it is remembered; {}: no edge has tried it."""
+        found: Mapping[str, tuple[int, int]] = self._memory.get(_named(number, HEARD), {})
+        return found
+
     def contents(self, number: int) -> frozenset[Digest]:
         """The set that a version is made of.
 
@@ -193,5 +202,5 @@ def manifest_of(contents: Iterable[Digest]) -> Digest:
     return digest_of(DOMAIN + canonical.encode(sorted(contents)))
 
 
-def _named(number: int) -> str:
-    return f"{ENTRY}{number:08d}"
+def _named(number: int, what: str = ENTRY) -> str:
+    return f"{what}{number:08d}"

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
+from kuberml.core.values import frozen
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.trying import Sealed
 from kuberml.exchange.node import Node
@@ -76,12 +77,6 @@ class Intake:
             self._since = upto
         for offer in offers:
             self._add(offer)
-
-    async def look_often(self) -> None:
-        """Look again and again, for ever: announcements get lost."""
-        while True:
-            await self.look()
-            await self._node.sleep(self._rules.every_s)
 
     async def wait(self) -> None:
         """Until something is there."""
@@ -161,7 +156,8 @@ class Intake:
         if not self._wanted(offer.signed):
             return None
         try:
-            packet = await self._node.fetch(offer)
+            fetched = await self._node.fetch(offer)
+            packet = await self._node.beside(lambda: frozen(fetched))  # now, beside the loop: jobs then take it as it is
             if not isinstance(packet, Statistics) or packet.dims != self.dims:
                 raise RemoteError("it is not all of a single packet")
         except Unreachable as error:

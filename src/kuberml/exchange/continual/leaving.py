@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, cast
 
 import msgspec
 
-from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.exchange import wire
 from kuberml.exchange.continual.history import Entry, History
 from kuberml.exchange.node import Node
 from kuberml.knowledge.contributions import Contributions
 from kuberml.knowledge.withdrawal import SignedWithdrawal, Withdrawal, check_withdrawal
+
+HEARD = "cloud.heard"
+"""In memory: up to where the hub's withdrawals were heard, as (era, number)."""
+PAGES_MAX = 256
+"""Of withdrawals, in one go."""
+HUB_TIMEOUT_S = 30.0
 
 
 async def withdrawals(node: Node) -> AsyncIterator[Withdrawal]:
@@ -21,12 +27,46 @@ async def withdrawals(node: Node) -> AsyncIterator[Withdrawal]:
     async with aclosing(cast(Any, node.place.transport.subscribe(f"withdrawn/{node.task}"))) as heard:
         async for _, body in heard:
             try:
-                word = check_withdrawal(wire.read(body, SignedWithdrawal)).withdrawal
+                said = wire.read(body, SignedWithdrawal)
             except RemoteError as error:
                 node.record("ignored", why=str(error))
                 continue
-            if word.task == node.task:
+            for word in believed(node, (said,)):
                 yield word
+
+
+async def missed(node: Node) -> AsyncIterator[list[Withdrawal]]:
+    """What authors took back while it was not heard here, by pages, oldest first, until the hub knows of nothing more.
+
+    A page counts as heard when the next one is asked for: a crash in between repeats it, which changes nothing.
+    """
+    if node.place.hub is None:
+        return
+    era, number = node.memory.get(HEARD, ("", 0))
+    for _ in range(PAGES_MAX):
+        try:
+            body = wire.write(wire.Since(node.task, era, number))
+            answer = await node.place.transport.ask(node.place.hub, "withdrawn", body, timeout_s=HUB_TIMEOUT_S)
+            page = wire.read(answer, wire.Said)
+        except (RemoteError, Unreachable) as error:
+            node.record("hub", asked="withdrawn", why=str(error))
+            return
+        if not page.words or (page.era, page.number) == (era, number):
+            return
+        yield believed(node, page.words)
+        era, number = page.era, page.number
+        node.memory.update(**{HEARD: (era, number)})
+
+
+def believed(node: Node, said: Iterable[SignedWithdrawal]) -> list[Withdrawal]:
+    """Words about this node's task that are their authors' own, whoever passes them on."""
+    found = []
+    for signed in said:
+        try:
+            found.append(check_withdrawal(signed).withdrawal)
+        except RemoteError as error:
+            node.record("ignored", why=str(error))
+    return [word for word in found if word.task == node.task]
 
 
 def without_author(history: History, author: str) -> dict[str, Any]:

@@ -68,8 +68,6 @@ class Versions:
         before, number = self._history.state, self._history.state.number + 1
         state = msgspec.structs.replace(before, **changes, number=number, ridge=found.head.ridge, sums=found.digest)
         contents, old = state.made_of.contents, before.made_of.contents
-        if number - state.saved >= SAVE_EVERY:
-            state = msgspec.structs.replace(state, saved=number, blob=self._node.place.store.put(dumps(found.sums)))
         sight, labels = self._model.sight, found.head.labels
         recall = {} if sight is None or not len(found.count_C) else gate.recall(sight.labels, found.right_C, found.count_C)
         whole = recall if joint is None else dict(joint)  # else everything that was not refused is in the sum
@@ -96,11 +94,24 @@ class Versions:
         )
         packets = [Packet(one.signed.digest, one.signed.card.learned_at_ms, single(one.signed.card)) for one in arrivals]
         self._history.commit(state, entry, [packet for packet in packets if packet.entry.content in contents - old])
-        if before.blob and before.blob != state.blob:
-            self._node.place.store.delete(before.blob)
         self._model.adopt(contents, found, None if judged is None else judged.fair)
         self._record(entry, arrivals)
         return self.begin(entry, predictor, [one.signed for one in arrivals])
+
+    async def save(self) -> None:
+        """Write the integers down, once in some versions and beside the loop: they are large, and nobody waits for them.
+
+        Raises:
+            OSError: the disk is full or broken; what is served stays, and a start adds up the packets.
+        """
+        state, sums, store = self._history.state, self._model.sums, self._node.place.store
+        if sums is None or state.number - state.saved < SAVE_EVERY:
+            return
+        blob = await self._node.beside(lambda: store.put(dumps(sums)))
+        now = self._history.state  # something may have been refused meanwhile
+        self._history.commit(msgspec.structs.replace(now, saved=state.number, blob=blob))
+        if state.blob and state.blob != blob:
+            store.delete(state.blob)
 
     def begin(self, entry: Entry, predictor: Predictor, learned: Sequence[SignedCard] = ()) -> Served:
         """Serve a version that is committed."""

@@ -7,7 +7,8 @@ T, here the median of those known. Both terms are shares of the greatest, so tha
 A client whose charge would not last is left out, as if it were dead.
 
 *Available*: A. M. Abdelmoniem, A. N. Sahu, M. Canini, S. A. Fahmy: REFL, EuroSys 2023 (arXiv 2111.01108), its priority for the
-least available. There each client foretells its own availability; here the server counts whom it saw. Late updates are lost.
+least available. There each client foretells its own availability; here the server counts whom it saw.
+What becomes of late updates there is in `late`.
 """
 
 from __future__ import annotations

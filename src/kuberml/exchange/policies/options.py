@@ -31,6 +31,20 @@ class Energy(Table, frozen=True, kw_only=True):
     timeout_s: Positive = 30.0
 
 
+class Late(Table, frozen=True, kw_only=True):
+    """What becomes of updates that come after their round's deadline; the formula is in `exchange.policies.late`.
+
+    Attributes:
+        rounds: how many rounds late an update may be and still count; 0: late ones are lost.
+        beta: how much an update that differs from the fresh ones is favoured over one that is merely recent.
+        scale: 10 as in the authors' code; 1 as in their paper.
+    """
+
+    rounds: Annotated[int, Meta(ge=0)] = 0
+    beta: Share = 0.35
+    scale: Annotated[float, Meta(ge=1)] = 10.0
+
+
 class Offload(Table, frozen=True, kw_only=True):
     """Where training may run instead, with the samples.
 
@@ -46,9 +60,10 @@ class Offload(Table, frozen=True, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """How cohorts are chosen in one run. `secretly`: nobody must be able to foresee whom."""
+    """How cohorts are chosen and waited for in one run. `secretly`: nobody must be able to foresee whom."""
 
     policy: Policy = "uniform"
     energy: Energy = Energy()
+    late: Late = Late()
     share: float = 1.0
     secretly: bool = False

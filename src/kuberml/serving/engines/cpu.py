@@ -22,7 +22,10 @@ _NEEDS = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("torch", "openvino"),
 }
-_EXTRA = {"torch": "torch", "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "openvino": "openvino"}
+_EXTRA = {
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "onnx"),
+    **{name: name for name in ("torch", "openvino", "torchao")},
+}
 ENGINES = tuple(_NEEDS)
 
 
@@ -72,15 +75,12 @@ def refusal(cpu: Cpu, engine: str, precision: Precision) -> str:
 
 
 def _reduced(cpu: Cpu, engine: str, precision: Precision) -> str:
-    if (
-        engine == "eager"
-        or (engine in ("torch", "compiled") and precision != "bf16")
-        or (engine, precision) == ("onnx", "bf16")
-    ):
+    if engine == "eager" or (engine == "torch" and precision != "bf16") or (engine, precision) == ("onnx", "bf16"):
         return f"{engine} does not compute in {precision} here"
     if precision == "bf16":
         return "" if cpu.flags.intersection(BF16) else f"this CPU has none of {', '.join(BF16)}: bf16 would be emulated"
-    if engine == "openvino" and (missing := [name for name in _NEEDS["onnx"] if name not in cpu.modules]):
+    calibrates = {"openvino": _NEEDS["onnx"], "compiled": ("torchao",)}.get(engine, ())
+    if missing := [name for name in calibrates if name not in cpu.modules]:
         return f"{', '.join(missing)} not installed, which calibrate: pip install 'kuberml[{_EXTRA[missing[0]]}]'"
     if precision == "int8" and not cpu.flags.intersection(INT8):
         return (

@@ -83,6 +83,20 @@ class Graphs:
             )  # fmt: skip
             return out.read_bytes()
 
+    def torch_int8(self, x_N: Array, *, reduced: bool) -> Any:
+        """A torch module of quantised operators for a compiler, with ranges from samples; `reduced`: values of 7 bits."""
+        import torch
+
+        with quiet(), torch.no_grad():
+            from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+            from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+            config = x86.get_default_x86_inductor_quantization_config(reduce_range=reduced)
+            watching = prepare_pt2e(self.program.module(), x86.X86InductorQuantizer().set_global(config))
+            for start in range(0, min(len(x_N), CALIBRATION), 16):
+                watching(torch.tensor(x_N[start : start + 16]))
+            return convert_pt2e(watching)
+
 
 class _Reader:
     """What onnxruntime's calibration asks for samples."""

@@ -67,7 +67,7 @@ def candidates(cpu: Cpu, engine: str = "auto", precision: str = "auto") -> list[
 
 def _exists(engine: str, precision: Precision) -> bool:
     """Whether a runtime has a precision at all."""
-    has = {"eager": ("fp32",), "torch": ("fp32", "bf16"), "compiled": ("fp32", "bf16"), "onnx": ("fp32", *PRECISIONS[2:])}
+    has = {"eager": ("fp32",), "torch": ("fp32", "bf16"), "onnx": ("fp32", *PRECISIONS[2:])}
     return precision in has.get(engine, PRECISIONS)
 
 

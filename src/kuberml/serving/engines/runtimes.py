@@ -2,16 +2,16 @@
 
 name      | what it is                                            | precisions
 torch     | the module, channels last                             | fp32, bf16 (weights of products in bf16, autocast)
-compiled  | torch.compile with frozen weights                     | fp32, bf16
+compiled  | torch.compile with frozen weights; int8 by torchao    | fp32, bf16, int8, int8-reduced
 onnx      | ONNX Runtime                                          | fp32, int8, int8-reduced
 openvino  | OpenVINO                                              | fp32, bf16, int8, int8-reduced
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import copy
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +19,15 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError
 from kuberml.learning.types import Array
+from kuberml.serving.aside import Aside
 from kuberml.serving.engines.engine import Precision
 from kuberml.serving.engines.graphs import Graphs, quiet
 
 Run = Callable[[Array], Array]
 """float32 [N, ...] -> float32 [N, width], N >= 1."""
 
-COMPILE_S = 120.0
-"""Patience with a compiler: two shapes take 10 to 60 s."""
+COMPILE_S = 300.0
+"""Patience with a compiler: ResNet-18 in two shapes took 54 s where seven others wanted the two cores."""
 
 BUCKETS = (1, 32)
 """Batch sizes that are compiled. (With one compiled for any size, torch 2.13 mistakes the strides of channels-last layers.)"""
@@ -59,27 +60,44 @@ def _torch(graphs: Graphs, precision: Precision, _: Array | None, __: int) -> Ru
     return _run_torch(_reduced(graphs.module) if precision == "bf16" else graphs.module, bf16=precision == "bf16")
 
 
-def _compiled(graphs: Graphs, precision: Precision, _: Array | None, __: int) -> Run:
-    import torch
-    import torch._inductor.config as inductor
+def _compiled(graphs: Graphs, precision: Precision, calibration_N: Array | None, threads: int) -> Run:
+    """Compiled and called in a thread of its own: torch keeps its settings, and what compiled code was made for, by thread.
 
-    inductor.freezing = True  # not through options=: its fusions read the global setting
+    Freezing that was set in another thread would not be seen, and a call from another one would compile all of it anew.
+    """
+    import torch
+
     bf16 = precision == "bf16"
     module = _reduced(graphs.module) if bf16 else graphs.module
-    run = _in_buckets(_run_torch(torch.compile(module, dynamic=False), bf16=bf16))
+    if precision.startswith("int8"):
+        assert calibration_N is not None
+        module = graphs.torch_int8(calibration_N, reduced=precision == "int8-reduced")
+    owner = Aside("kuberml torch.compile")
 
-    def first_calls() -> None:
+    def first_calls() -> Run:
         with quiet():
+            import torch._inductor.config as inductor
+
+            torch.set_num_threads(threads)
+            inductor.freezing = True  # not through options=: its fusions read the setting
+            inductor.compile_threads = 1  # helper processes would each import torch, for a handful of kernels
+            run = _in_buckets(_run_torch(torch.compile(module, dynamic=False), bf16=bf16))
             for count in BUCKETS:
                 run(np.zeros((count, *graphs.shape), np.float32))
+        return run
 
-    worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compile")
     try:
-        worker.submit(first_calls).result(timeout=COMPILE_S)
-    except TimeoutError as error:
-        raise ConfigError(f"torch.compile has not ended after {COMPILE_S:g} s") from error
-    finally:
-        worker.shutdown(wait=False)
+        compiled = owner.submit(first_calls).result(timeout=COMPILE_S)
+    except BaseException as error:
+        owner.close()
+        if isinstance(error, TimeoutError):
+            raise ConfigError(f"torch.compile has not ended after {COMPILE_S:g} s") from error
+        raise
+
+    def run(x_N: Array) -> Array:
+        return owner.submit(lambda: compiled(x_N)).result()
+
+    weakref.finalize(run, owner.close)
     return run
 
 

@@ -19,7 +19,7 @@ class FolderMeeting:
 
     hub = HUB
 
-    def __init__(self, path: Path, node: NodeId, author: str) -> None:
+    def __init__(self, path: Path, node: NodeId, author: str, role: str) -> None:
         """Enter the folder at `path`, made if it is not there.
 
         Raises:
@@ -28,7 +28,7 @@ class FolderMeeting:
         self._world = world = FolderWorld(path)
         try:
             self.clock, self.compute = world.clock, HereCompute()
-            self.transport, self.store = world.enter(node, "peer", author)
+            self.transport, self.store = world.enter(node, role, author)
             self.recorder = telling(world.ledger.recorder(node, world.clock.now_ns), node)
             self.watch: Callable[[Card], Watch] | None = None
         except BaseException:

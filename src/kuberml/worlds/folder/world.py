@@ -3,6 +3,7 @@
     blobs/ sessions/ index.sqlite     the vault, as `kuberml show`, `find` and `verify` read it
     catalog.sqlite                    cards by need, and who holds them
     notices.sqlite                    members, announcements, verdicts
+    withdrawn.sqlite                  what authors took back
     ledger.sqlite                     what happened
 
 Hubs keep their verdict board in memory, so verdicts are notices too: each process hears those of all others before its hub
@@ -18,6 +19,7 @@ from pathlib import Path
 from kuberml.core.errors import ConfigError, KuberError
 from kuberml.core.ids import NodeId
 from kuberml.exchange.hub import Hub
+from kuberml.exchange.withdrawn import Withdrawals
 from kuberml.ledger.ledger import Ledger
 from kuberml.vault.catalog import Catalog
 from kuberml.worlds.folder.clock import SystemClock
@@ -49,10 +51,12 @@ class FolderWorld:
             opening.callback(self._notices.close)
             self._catalog = Catalog(self.path / "catalog.sqlite")
             opening.callback(self._catalog.close)
+            self._words = Withdrawals(self.path / "withdrawn.sqlite")
+            opening.callback(self._words.close)
             self.ledger = Ledger(self.path / "ledger.sqlite")
             self._doors = Doors(self._notices)
             hub = _HubDoor(self._doors, HUB, store)
-            Hub(hub, self.clock, self._catalog, self.ledger.recorder(HUB, self.clock.now_ns))
+            Hub(hub, self.clock, self._catalog, self.ledger.recorder(HUB, self.clock.now_ns), words=self._words)
             opening.pop_all()
 
     def enter(self, node: NodeId, role: str, author: str = "") -> tuple[FolderTransport, MemberStore]:
@@ -80,7 +84,7 @@ class FolderWorld:
         self._entered.clear()
         for store in self._stores:
             store.close()
-        for part in (self.ledger, self._catalog, self._notices):
+        for part in (self.ledger, self._words, self._catalog, self._notices):
             part.close()
 
     def _store(self, node: NodeId) -> MemberStore:

@@ -46,7 +46,7 @@ class LiveMeeting:
         self.watch: Callable[[Card], Watch] | None = world.recorder().watching
 
     @classmethod
-    async def enter(cls, address: str, node: NodeId, keys: Keys, vault: Path) -> Self:
+    async def enter(cls, address: str, node: NodeId, keys: Keys, vault: Path, role: str) -> Self:
         """Join a hub. Where it is away now, but this vault has met it before, what is here goes on without it.
 
         Raises:
@@ -59,7 +59,7 @@ class LiveMeeting:
             staying.enter_context(_own(vault))
             realm, http = realm_named(), "127.0.0.1:0" if near else None
             opening = LiveWorld.open(
-                address, node=node, role="peer", keys=keys, vault=vault, realm=realm, trust=trust_for(realm), tls=tls_in(),
+                address, node=node, role=role, keys=keys, vault=vault, realm=realm, trust=trust_for(realm), tls=tls_in(),
                 serve_http=http,
             )  # fmt: skip
             world = await staying.enter_async_context(opening)

@@ -22,6 +22,9 @@ from kuberml.knowledge.want import Offer
 HUB_VARIABLE = "KUBERML_HUB"
 """Environment variable with the place to join where a program names none; `kuberml join` sets it."""
 
+MEMBER = "peer"
+"""The role of whoever joins with a training loop of his own."""
+
 _HUB = re.compile(r"(?:(?:tcp|tls)/)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
 
 
@@ -100,7 +103,7 @@ def is_address(text: str) -> bool:
     return all(_HUB.fullmatch(part.strip()) is not None for part in text.split(","))
 
 
-async def enter(where: Path | str, node: NodeId, keys: Keys, vault: Path) -> Meeting:
+async def enter(where: Path | str, node: NodeId, keys: Keys, vault: Path, role: str = MEMBER) -> Meeting:
     """Go in, and be known there as `node`.
 
     Args:
@@ -108,6 +111,7 @@ async def enter(where: Path | str, node: NodeId, keys: Keys, vault: Path) -> Mee
         node: the name.
         keys: whose public half the name belongs to from now on.
         vault: folder of one's own for what is published and fetched; a shared folder is the vault itself.
+        role: what one is to others.
 
     Raises:
         ConfigError: the name belongs to other keys, or the folder cannot be used.
@@ -116,7 +120,7 @@ async def enter(where: Path | str, node: NodeId, keys: Keys, vault: Path) -> Mee
     if isinstance(where, Path):
         from kuberml.worlds.folder.meeting import FolderMeeting
 
-        return FolderMeeting(where, node, keys.public)
+        return FolderMeeting(where, node, keys.public, role)
     from kuberml.worlds.live.meeting import LiveMeeting
 
-    return await LiveMeeting.enter(where, node, keys, vault)
+    return await LiveMeeting.enter(where, node, keys, vault, role)

@@ -165,6 +165,16 @@ class Member:
         self._wait(self._seat.desk())
         return self._seat.known()
 
+    def examine(self) -> None:
+        """From now on, try every new version of a cloud model (`kuberml serve --evaluate`) on what of my data was held back.
+
+        What is found is said to the hub, signed: right answers of each label, of the version and of the one before.
+
+        Raises:
+            ConfigError: no data are held here, or nobody has published an extractor.
+        """
+        self._wait(self._seat.examine())
+
     def publish(self, content: Any, *, slot: str = "", terms: Terms | None = None) -> Offer:
         """Pack, sign and share a value of any kind; it replaces what I published in this slot. The same again stays one.
 

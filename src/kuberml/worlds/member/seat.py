@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from kuberml.core.errors import ConfigError, InternalError, RemoteError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest, value
 from kuberml.exchange.claims import claims_on
+from kuberml.exchange.continual.examination import Examiner
 from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.integrator import Integrator
@@ -72,7 +74,7 @@ class Seat:
         self._place = Place(
             clock=meeting.clock, transport=meeting.transport, compute=meeting.compute, store=meeting.store,
             recorder=meeting.recorder, watch=meeting.watch, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
-            purpose=purpose, region=region, learner=OwnLoop(labels),  # type: ignore[arg-type]
+            purpose=purpose, region=region, beside=asyncio.to_thread, learner=OwnLoop(labels),  # type: ignore[arg-type]
         )  # fmt: skip
         self.node = Node(self._place)
         self._head: ExactHead | None = None
@@ -126,6 +128,11 @@ class Seat:
             for label, count in parcel.signed.card.labels.items():
                 total[label] = total.get(label, 0) + count
         return total
+
+    async def examine(self) -> None:
+        """See `member.Member.examine`."""
+        self._need_data()
+        self.node.serve(examine=Examiner(self.node, await self.extractor()).examine)
 
     async def publish(self, content: Any, slot: str, terms: Terms | None) -> Offer:
         """See `member.Member.publish`."""

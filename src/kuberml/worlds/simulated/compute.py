@@ -16,7 +16,7 @@ from kuberml.core.jobs import JobFunction, check_job
 from kuberml.core.units import NS
 from kuberml.core.values import dumps
 from kuberml.worlds.simulated.devices import Device
-from kuberml.worlds.simulated.flows import ceil_div
+from kuberml.worlds.simulated.lanes import ceil_div
 from kuberml.worlds.simulated.loop import VirtualLoop
 from kuberml.worlds.simulated.trace import Trace
 from kuberml.worlds.simulated.workers import Workers, open_reply

@@ -23,7 +23,8 @@ from kuberml.core.ids import NodeId
 from kuberml.core.rng import rng
 from kuberml.core.units import NS
 from kuberml.worlds.simulated.devices import LinkSpec
-from kuberml.worlds.simulated.flows import Flow, Flows, ceil_div
+from kuberml.worlds.simulated.flows import Flows
+from kuberml.worlds.simulated.lanes import Flow, Lane, ceil_div
 from kuberml.worlds.simulated.loop import VirtualLoop
 
 HEADER_BYTES = 64
@@ -73,8 +74,7 @@ class Port:
         self.traffic = Traffic()
         self.airtime_ns = 0
         self.sessions = 0
-        self.outgoing: dict[Flow, None] = {}
-        self.incoming: dict[Flow, None] = {}
+        self.outgoing, self.incoming = Lane(link.up_bps), Lane(link.down_bps)
         self.up_free_ns = 0
         self.down_free_ns = 0
         self._silent_since_ns = -SESSION_GAP_NS - 1
@@ -141,7 +141,7 @@ class Network:
     def set_up(self, port: Port, is_up: bool) -> None:
         """Plug a node in or out. Going out breaks its transfers off; a cut only stalls them."""
         port.is_up = is_up
-        for flow in (*port.outgoing, *port.incoming):
+        for flow in (*port.outgoing.flows(), *port.incoming.flows()):
             self.flows.cancel(flow)
         port.up_free_ns = port.down_free_ns = self._loop.now_ns
         self._changed((port,))
@@ -150,6 +150,7 @@ class Network:
         """Divide both bandwidths of the table by `divisor` (1: as in the table)."""
         port.up_bps = max(1, port.link.up_bps // divisor)
         port.down_bps = max(1, port.link.down_bps // divisor)
+        port.outgoing.capacity_bps, port.incoming.capacity_bps = port.up_bps, port.down_bps
         self._changed((port,))
 
     def cut(self, left: frozenset[NodeId], right: frozenset[NodeId]) -> None:
@@ -249,7 +250,7 @@ class Network:
     def _changed(self, ports: Iterable[Port]) -> None:
         self.epoch += 1
         for port in ports:
-            self.flows.touch(port)
+            self.flows.review(port)
 
 
 def _nothing() -> None:

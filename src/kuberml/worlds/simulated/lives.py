@@ -42,6 +42,7 @@ class Lives:
         self._flat: set[NodeId] = set()
         self._killed: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._restarts: dict[NodeId, asyncio.Task[None]] = {}
+        self._living: dict[NodeId, asyncio.Task[Any]] = {}  # asyncio itself would let a task go that waits for nobody
 
     async def run(self, mains: Mapping[NodeId, Main], waited: frozenset[NodeId], until_ns: int | None) -> bool:
         """Live until all that are waited for have ended or are gone for good (True), or until_ns (False)."""
@@ -137,6 +138,7 @@ class Lives:
         context = contextvars.Context()
         context.run(NODE.set, node)
         task = self._loop.create_task(context.run(self._mains[node]), name=f"main of {node}", context=context)
+        self._living[node] = task
         task.add_done_callback(lambda task: self._on_end(node, task))
 
     def _on_end(self, node: NodeId, task: asyncio.Task[Any]) -> None:

@@ -9,7 +9,6 @@ Laws, over those of `VirtualLoop`
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import heapq
 from collections import Counter
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kuberml.core.errors import ConfigError
+from kuberml.worlds.simulated.calls import Timer
 from kuberml.worlds.simulated.loop import NodeTask, VirtualLoop
 
 STEP_NS = 10_000_000
@@ -57,14 +57,14 @@ class LockstepLoop(VirtualLoop):
         """Call back before anything else that happens when the next step begins."""
         self.first_at_ns(self.next_step_ns, END, callback, *args)
 
-    def first_at_ns(self, when_ns: int, rank: int, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+    def first_at_ns(self, when_ns: int, rank: int, callback: Callable[..., object], *args: Any) -> Timer:
         """Call back at `when_ns` before every timer of that instant; among such calls the lower rank first."""
         return self._push(max(when_ns, self.now_ns), _FIRST + rank, callback, args, self._context)
 
     def next_due_ns(self) -> int | None:
         """When the next timer is due; None: no timer is set."""
         timers = self._timers
-        while timers and timers[0][2].cancelled():
+        while timers and timers[0][2].is_cancelled:
             heapq.heappop(timers)[2].pending = False
             self._dead_timers -= 1
         return timers[0][0] if timers else None

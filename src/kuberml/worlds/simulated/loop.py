@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
-import itertools
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.units import NS, to_ns
+from kuberml.worlds.simulated.calls import Call, Timer
 
 T = TypeVar("T")
 NODE: contextvars.ContextVar[str] = contextvars.ContextVar("kuberml_node", default="")
@@ -26,8 +27,6 @@ NODE: contextvars.ContextVar[str] = contextvars.ContextVar("kuberml_node", defau
 
 MAX_TURNS = 10_000_000
 """Loop turns at one instant before we say that time stands still."""
-
-_Entry = tuple[int, int, "_Timer", Callable[..., object], tuple[Any, ...], contextvars.Context | None]
 
 
 class NodeTask(asyncio.Task[Any]):
@@ -47,24 +46,15 @@ class NodeTask(asyncio.Task[Any]):
         return self.place
 
 
-class _Timer(asyncio.TimerHandle):
-    __slots__ = ("pending",)
-    pending: bool
-
-    def cancel(self) -> None:
-        if self.pending:  # `asyncio.sleep` also cancels what has fired
-            super().cancel()
-
-
 class _Selector(selectors.SelectSelector):
-    """Waits for nothing: asks the loop to move its clock instead."""
+    """Waits for nothing: lets the loop take its turns instead."""
 
-    def __init__(self, advance: Callable[[bool], None]) -> None:
+    def __init__(self, turn: Callable[[bool], None]) -> None:
         super().__init__()
-        self._on_idle = advance
+        self._turn = turn
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._on_idle(timeout is None)
+        self._turn(timeout is not None)
         return []
 
 
@@ -75,11 +65,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.now_ns = 0
         self.events = 0
         self.failure: BaseException | None = None
-        self._timers: list[_Entry] = []
+        self._soon: deque[Call] = deque()
+        self._timers: list[tuple[int, int, Timer]] = []
         self._dead_timers = 0
         self._turns = 0
-        self._numbers = itertools.count(1)
-        super().__init__(_Selector(self._on_select))
+        self._is_stopped = False
+        self._number = 0
+        super().__init__(_Selector(self._take_turns))
         self.set_task_factory(_new_task)
         self.set_exception_handler(lambda _, context: self._on_exception(context))
 
@@ -90,7 +82,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def next_number(self) -> int:
         """The next creation number: it orders timers and tasks."""
-        return next(self._numbers)
+        self._number += 1
+        return self._number
+
+    def reserve(self, count: int) -> int:
+        """The first of `count` creation numbers that nobody else gets."""
+        self._number += count
+        return self._number - count + 1
 
     def place_of_task(self, task: NodeTask) -> int:
         """What a new task's place in sets of tasks depends on."""
@@ -104,31 +102,47 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds; exact to the nanosecond for 104 days, then to the nearest float."""
         return self.now_ns / NS
 
-    def call_later(  # type: ignore[override]  # the stub ties callback and args by a TypeVarTuple
+    def call_soon(  # type: ignore[override]  # the stub ties callback and args by a TypeVarTuple; our handles are leaner
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Call:
+        """See asyncio."""
+        call = Call(callback, args, contextvars.copy_context() if context is None else context)
+        self._soon.append(call)
+        return call
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]  # there are no threads here
+
+    def call_later(  # type: ignore[override]  # as above
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Timer:
         """See asyncio. A delay is rounded to whole nanoseconds."""
-        return self.at_ns(self.now_ns + to_ns(max(delay, 0)), callback, *args, context=context)
+        context = contextvars.copy_context() if context is None else context
+        return self._push(self.now_ns + to_ns(max(delay, 0)), self.next_number(), callback, args, context)
 
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Timer:
         """See asyncio."""
         return self.at_ns(to_ns(max(when, 0)), callback, *args, context=context)
 
     def at_ns(
         self, when_ns: int, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Timer:
         """Call back at `when_ns` (now, if that is past), after everything already scheduled for that instant."""
         context = contextvars.copy_context() if context is None else context
-        return self._push(max(when_ns, self.now_ns), next(self._numbers), callback, args, context)
+        return self._push(max(when_ns, self.now_ns), self.next_number(), callback, args, context)
+
+    def at_place(
+        self, when_ns: int, place: int, callback: Callable[..., object], *args: Any, context: contextvars.Context
+    ) -> Timer:
+        """Call back at `when_ns`, now or later; `place`, a number of its own, says where among the others of that instant."""
+        return self._push(when_ns, place, callback, args, context)
 
     def _push(
         self, when_ns: int, number: int, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context
-    ) -> asyncio.TimerHandle:
-        timer = _Timer(when_ns / NS, callback, args, self, context)
-        timer.pending = True
-        heapq.heappush(self._timers, (when_ns, number, timer, callback, args, context))
+    ) -> Timer:
+        timer = Timer(when_ns, callback, args, context, self._on_timer_cancelled)
+        heapq.heappush(self._timers, (when_ns, number, timer))
         return timer
 
     async def sleep_ns(self, duration_ns: int) -> None:
@@ -154,6 +168,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Unfinished tasks in creation order: all, or those of one node."""
         every = (task for task in asyncio.all_tasks(self) if isinstance(task, NodeTask))
         return sorted((task for task in every if node in (None, task.node)), key=lambda task: task.number)
+
+    def stop(self) -> None:
+        """See asyncio."""
+        self._is_stopped = True
+        super().stop()
 
     def fail(self, error: BaseException) -> None:
         """End the run with this error; the first one counts."""
@@ -199,48 +218,53 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # Nobody awaits what failed here. In a simulation that must not be a line in a log.
         self.fail(context.get("exception") or InternalError(str(context.get("message"))))
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        if isinstance(handle, _Timer) and handle.pending:
-            self._dead_timers += 1
-            if self._dead_timers > 1000 and self._dead_timers * 2 > len(self._timers):
-                self._timers = [entry for entry in self._timers if not entry[2].cancelled() and entry[2] is not handle]
-                heapq.heapify(self._timers)
-                self._dead_timers = 0
+    def _on_timer_cancelled(self) -> None:
+        self._dead_timers += 1
+        if self._dead_timers > 1000 and self._dead_timers * 2 > len(self._timers):
+            self._timers = [entry for entry in self._timers if not entry[2].is_cancelled]
+            heapq.heapify(self._timers)
+            self._dead_timers = 0
 
-    def _on_select(self, idle: bool) -> None:
-        if idle:
-            self._fire_next()
-        self._turns += 1
-        if self._turns > MAX_TURNS:
-            self._turns = 0
-            raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
+    def _take_turns(self, just_one: bool) -> None:
+        """What asyncio's own loop does between two looks at its sockets, until it is stopped: here nothing ever comes in."""
+        soon, self._is_stopped = self._soon, False
+        while not self._is_stopped:
+            if not soon and not just_one:
+                self._fire_next()
+            self._turns += 1
+            if self._turns > MAX_TURNS:
+                self._turns = 0
+                raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
+            for _ in range(len(soon)):  # what is added meanwhile belongs to the next turn
+                call = soon.popleft()
+                if not call.is_cancelled:
+                    self._call(call)
+            if just_one:
+                return
 
     def _fire_next(self) -> None:
+        """Call the next timer back at once: nothing else is ready, so it is the same as a turn of the loop later."""
         timers = self._timers
         while timers:
-            when_ns, _, timer, callback, args, context = heapq.heappop(timers)
+            when_ns, _, timer = heapq.heappop(timers)
             timer.pending = False
-            if timer.cancelled():
+            if timer.is_cancelled:
                 self._dead_timers -= 1
                 continue
             if when_ns > self.now_ns:
                 self.now_ns, self._turns = when_ns, 0
             self.events += 1
-            self._call(callback, args, context)
+            self._call(timer)
             return
         raise InternalError(f"deadlock at {self.time()} s: nothing is scheduled. {self._waiting()}")
 
-    def _call(self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None) -> None:
-        """What `call_soon` would do next, done now: nothing else is ready, so it is the same, a turn of the loop earlier."""
+    def _call(self, call: Call) -> None:
         try:
-            if context is None:
-                callback(*args)
-            else:
-                context.run(callback, *args)
+            call.context.run(call.callback, *call.args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self.call_exception_handler({"message": f"{callback!r} failed", "exception": error})
+            self.call_exception_handler({"message": f"{call.callback!r} failed", "exception": error})
 
     def _waiting(self) -> str:
         tasks = self.tasks()

@@ -23,6 +23,7 @@ from kuberml.core import canonical
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange.hub import Hub
+from kuberml.exchange.withdrawn import Withdrawals
 from kuberml.ledger.ledger import Ledger
 from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
@@ -60,7 +61,7 @@ class HubProcess:
 
     def __init__(
         self, endpoint: Endpoint, http_url: str, transport: LiveTransport, store: FolderStore, catalog: Catalog, board: Board,
-        ledger: Ledger, door: HttpDoor, *, keep_bytes: int,
+        ledger: Ledger, door: HttpDoor, *, keep_bytes: int, words: Withdrawals,
     ) -> None:  # fmt: skip
         self.endpoint, self.http_url = endpoint, http_url
         self.transport, self.store, self.catalog, self.ledger = transport, store, catalog, ledger
@@ -71,7 +72,7 @@ class HubProcess:
         self.scene = Scene(self.now_ms, catalog.card, realm=transport.voice.realm)
         known_as = [urlsplit(http_url).hostname or ""]
         self.outlook = Outlook(transport, door, self.scene, catalog, board, store.path, hosts=known_as)
-        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper, self.scene))
+        self.hub = Hub(transport, self.clock, catalog, recorder, board, watchers=(self.keeper, self.scene), words=words)
         self.members: dict[NodeId, Hello] = {}
         """Who has said hello since this process began."""
         self._closing = asyncio.Event()
@@ -130,6 +131,7 @@ class HubProcess:
             opening.enter_context(alone(path, busy="a hub runs in this folder already; give another"))
             catalog = opening.enter_context(contextlib.closing(Catalog(path / "catalog.sqlite")))
             board = opening.enter_context(contextlib.closing(Board(path / "board.sqlite")))
+            words = opening.enter_context(contextlib.closing(Withdrawals(path / "withdrawn.sqlite")))
             ledger = opening.enter_context(contextlib.closing(Ledger(path / "ledger.sqlite")))
             link = Link(router([endpoint], tls.zenoh() if tls else None))
             opening.push_async_callback(link.close)
@@ -147,7 +149,7 @@ class HubProcess:
             opening.push_async_callback(poster.close)
             transport.asking.post = poster.post
             door = HttpDoor(store, transport.answering, transport.gate, limit_bytes_s=limit_bytes_s)
-            hub = cls(endpoint, url, transport, store, catalog, board, ledger, door, keep_bytes=keep_bytes)
+            hub = cls(endpoint, url, transport, store, catalog, board, ledger, door, keep_bytes=keep_bytes, words=words)
             opening.push_async_callback(door.close)
             await door.open(host, port, tls.server_context() if tls else None)
             if own is not None:

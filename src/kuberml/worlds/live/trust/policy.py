@@ -22,7 +22,7 @@ NAMES_MAX = 65536
 
 _RIGHTS: dict[str, Right | None] = {
     **dict.fromkeys(("announce", "verdict", "fraud", "withdraw", "report", "keep"), "publish"),
-    **dict.fromkeys(("find", "verdicts", "cards"), "find"),
+    **dict.fromkeys(("find", "verdicts", "cards", "withdrawn"), "find"),
     "read": "fetch",
     **dict.fromkeys(("door", "hello", "roll", "vouch", "linked", "linked_read"), None),
 }

@@ -1,0 +1,56 @@
+"""Versions that are served are reviewed by edges: what they find worse goes, and comes back packet by packet."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.continual.examination import Examination
+from kuberml.exchange.continual.history import Entry
+from kuberml.exchange.continual.works import Works
+from kuberml.learning.predictor import HeadOn
+
+
+class Review:
+    """See the module."""
+
+    def __init__(self, works: Works, counts: dict[LabelId, int]) -> None:
+        """`counts`: labelled public samples, see `Examination`."""
+        self._works = works
+        self.examination = Examination(works.node, works.rules, counts)
+        self.suspects: set[Digest] = set()
+        """Cards that came with a version that edges found worse: each is tried alone."""
+        self.unseen = asyncio.Event()
+        """Something is served that edges have not tried."""
+
+    async def hold(self) -> None:
+        """Let edges try what is served; what they find worse goes."""
+        self.unseen.clear()
+        works = self._works
+        served = works.versions.served
+        if served is None or not isinstance(served.predictor, HeadOn):
+            return
+        entry = works.history.entries[-1]
+        why = await self.examination.hold(served, await works.model.fairly(), entry)
+        works.history.hear(entry.number, self.examination.said)
+        if why:
+            await self._expel(entry, why)
+
+    async def _expel(self, entry: Entry, why: str) -> None:
+        """Serve a model without what a version brought, unless nothing would be left."""
+        works = self._works
+        state = works.history.state
+        kept = tuple(each for each in state.made_of.entries if each.content not in entry.added)
+        if not kept or len(kept) == len(state.made_of.entries):
+            return
+        for content in entry.added:
+            signed = works.admission.intake.signed(works.history.packet(content).card)
+            works.admission.refuse(signed, why, final=len(entry.added) == 1)
+            self.suspects.add(signed.digest)
+        after = msgspec.structs.replace(state.made_of, entries=kept)
+        found = await works.model.of(after.contents, ridge=works.rules.ridge)
+        works.versions.serve(found, f"rolled back: {why}", changes={"made_of": after})
+        self.unseen.set()
+        works.admission.intake.again()
