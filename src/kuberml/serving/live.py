@@ -37,6 +37,7 @@ from kuberml.learning.types import Samples
 from kuberml.serving.http.slot import Live
 from kuberml.serving.service import Service, Settings
 from kuberml.worlds.alone import alone
+from kuberml.worlds.live.blobs.background import step_back
 from kuberml.worlds.live.compute import LiveCompute
 from kuberml.worlds.member.meeting import Meeting, enter, where_to
 from kuberml.worlds.member.naming import Identity, known_as
@@ -113,7 +114,7 @@ class Serving:
             serving.url = f"{'https' if https else 'http'}://{host}:{port}"
             meeting = await enter(where, me.node, me.keys, me.vault, PUBLISHER)
             staying.push_async_callback(meeting.close)
-            compute = LiveCompute()  # a folder's would hold up the loop
+            compute = LiveCompute(step_back)  # a folder's would hold up the loop, a member's is as urgent as answers
             staying.callback(compute.close)
             working = [asyncio.create_task(serving._keep_fresh(meeting, compute, seed))]
             if not isinstance(where, Path):
