@@ -127,7 +127,7 @@ def features(extractor: Extractor, x_N: Array) -> Array:
         RemoteError: the value cannot be built, or gives NaN or infinity.
     """
     x_N = np.asarray(x_N, np.float32)
-    if x_N.flags.writeable or x_N.nbytes > _ONE_BYTES:
+    if x_N.flags.writeable or not 0 < x_N.nbytes <= _ONE_BYTES:
         return _features(extractor, x_N)
     return _recent.get(
         (digest_of(blob_of(extractor)), x_N.shape, digest_of(np.ascontiguousarray(x_N).data.cast("B"))),
