@@ -14,8 +14,7 @@ from kuberml.knowledge.pieces import check_digest_of_piece, span
 SLICE_BYTES = 1 << 20
 """Received and hashed in one go: little enough for a cache, enough that threads seldom ask each other for the interpreter."""
 
-
-GROUP_BYTES = 256 << 10
+GROUP_BYTES = 512 << 10
 """Small pieces are received together, up to so much: each is judged by itself, but not each is worth a turn of its own."""
 
 
@@ -39,16 +38,17 @@ class Buffers:
 
 
 class Pieces:
-    """One read's. A piece is written to the part as soon as all of it is here and is what its author signed."""
+    """One read's. Pieces are written to the part as soon as they are here and are what their author signed."""
 
     def __init__(self, ref: BlobRef, job: Job, part: Part, buffers: Buffers) -> None:
-        """`buffers`: where memory for one piece comes from when it is needed; see `end`."""
+        """`buffers`: where memory for a group comes from when it is needed; see `end`."""
         self._ref, self._job, self._part, self._buffers = ref, job, part, buffers
-        self._index, self._hasher = job.first, blake3()
-        self._start = self._size_bytes = 0
-        """Where the group of pieces that is being received begins in the blob, and its size; 0: none is."""
-        self._got = self._hashed = 0
-        """Bytes of the group that are here, and that are hashed."""
+        self._first = self._last = job.first
+        """The group that is being received: one piece, or as many small ones as fit; none while they are equal."""
+        self._got = 0
+        """Bytes of it that are here."""
+        self._hasher: blake3 | None = None
+        """Of a piece that is a group by itself: it is hashed while its bytes are in the cache."""
         self._buffer: memoryview | None = None
         self.good: list[int] = []
         """Verified and written."""
@@ -64,62 +64,75 @@ class Pieces:
         if self._buffer is None:
             largest = max(stop - start for start, stop in (span(self._ref, i) for i in range(self._job.first, self._job.last)))
             self._buffer = self._buffers.take(max(largest, min(GROUP_BYTES, self._job.stop - self._job.start)))
-        if not self._size_bytes:
+        if self._first == self._last:
             self._begin()
-        return self._buffer[self._got : min(self._got + SLICE_BYTES, self._size_bytes)]
+        return self._buffer[self._got : min(self._got + SLICE_BYTES, self._ref.cuts[self._last - 1] - self._start)]
 
     def came(self, count: int) -> bool:
         """See the seam."""
         assert self._buffer is not None
         self._job.has_begun = True
+        if self._hasher is not None:
+            self._hasher.update(self._buffer[self._got : self._got + count])
         self._got += count
         self.size_bytes += count
-        while self._hashed < self._got and self.is_wanted:
-            start, stop = (place - self._start for place in span(self._ref, self._index))
-            here = min(self._got, stop)
-            self._hasher.update(self._buffer[self._hashed : here])
-            self._hashed = here
-            if here == stop:
-                self._judge(self._index, self._hasher.digest(), self._buffer[start:stop])
-                self._index, self._hasher = self._index + 1, blake3()
-        if self._hashed == self._size_bytes:
-            self._got = self._hashed = self._size_bytes = 0
+        if self._start + self._got == self._ref.cuts[self._last - 1]:
+            self._judge(self._buffer[: self._got])
+            self._first, self._got = self._last, 0
         return self.is_wanted
 
     @property
     def is_wanted(self) -> bool:
         """Whether more of the read is worth receiving."""
-        return self.error is None and not self.lie and self._index < self._job.last
-
-    def _begin(self) -> None:
-        """The next group: one piece, or as many small ones as fit."""
-        self._start, stop = span(self._ref, self._index)
-        for index in range(self._index + 1, self._job.last):
-            if span(self._ref, index)[1] - self._start > GROUP_BYTES:
-                break
-            stop = span(self._ref, index)[1]
-        self._size_bytes = stop - self._start
+        return self.error is None and not self.lie and self._first < self._job.last
 
     def take(self, data: memoryview) -> None:
-        """All of a read at once. Pieces behind a wrong one are looked at, too: they are here anyway."""
-        self.size_bytes = len(data)
-        for index in range(self._job.first, self._job.last):
-            start, stop = span(self._ref, index)
-            piece = data[start - self._job.start : stop - self._job.start]
-            self._judge(index, blake3(piece).digest(), piece)
+        """All of a read at once."""
+        self.size_bytes, self._last = len(data), self._job.last
+        self._judge(data)
 
     def end(self) -> None:
-        """The read is over, and no thread works for it any more."""
+        """The read is over, and no thread works for it any more. A group that was cut off is judged as far as it came."""
         if self._buffer is not None:
+            if self._got:
+                self._judge(self._buffer[: self._got])
             self._buffers.give(self._buffer)
             self._buffer = None
 
-    def _judge(self, index: int, digest: bytes, piece: memoryview) -> None:
+    @property
+    def _start(self) -> int:
+        """Where the group begins in the blob."""
+        return span(self._ref, self._first)[0]
+
+    def _begin(self) -> None:
+        self._last = self._first + 1
+        while self._last < self._job.last and self._ref.cuts[self._last] - self._start <= GROUP_BYTES:
+            self._last += 1
+        self._hasher = blake3() if self._last == self._first + 1 else None
+
+    def _judge(self, data: memoryview) -> None:
+        """Verify each piece of the group that is whole in `data`, and write what is right, neighbours together."""
+        base, run = self._start, self._first
+        for index in range(self._first, self._last):
+            start, stop = (place - base for place in span(self._ref, index))
+            if stop > len(data):
+                return self._write(run, index, data, base)
+            hasher = blake3(data[start:stop]) if self._hasher is None else self._hasher
+            try:
+                check_digest_of_piece(self._ref, index, hasher.digest())
+            except RemoteError as error:
+                self.lie = self.lie or str(error)
+                self._write(run, index, data, base)
+                run = index + 1
+        return self._write(run, self._last, data, base)
+
+    def _write(self, first: int, last: int, data: memoryview, base: int) -> None:
+        """Pieces first .. last - 1, which are right."""
+        if first == last or self.error is not None:
+            return
+        start, stop = span(self._ref, first)[0], self._ref.cuts[last - 1]
         try:
-            check_digest_of_piece(self._ref, index, digest)
-            self._part.write(span(self._ref, index)[0], piece)
-            self.good.append(index)
-        except RemoteError as error:
-            self.lie = self.lie or str(error)
+            self._part.write(start, data[start - base : stop - base])
+            self.good.extend(range(first, last))
         except (OSError, ValueError) as error:
-            self.error = self.error or error
+            self.error = error

@@ -136,8 +136,9 @@ class Plan:
         if not source.is_proven and self.sources.is_choice:
             return 0  # one piece: it may be a liar
         most_bytes, shares = self._reading.window_bytes, 2 * self._reading.parallel
-        if self.streams and not self.sources.is_choice and (self._is_near or self._width > NEAR_READS):
-            most_bytes, shares = LONG_WINDOWS * most_bytes, self._width  # a second turn would cost a second round trip
+        if self.streams and not self.sources.is_choice:
+            shares = self._width  # a second turn would cost a second round trip
+            most_bytes = LONG_WINDOWS * most_bytes if self._is_near or self._width > NEAR_READS else most_bytes // 2
         return min(most_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
 
     def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:

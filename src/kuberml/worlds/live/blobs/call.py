@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from kuberml.core.errors import KuberError, Unreachable
 from kuberml.core.seam import Intake
@@ -11,9 +14,13 @@ from kuberml.worlds.live.blobs.answer import HEAD_BYTES, Answer, answer_of, refu
 from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.connection import Connection, Place, Pool
 from kuberml.worlds.live.blobs.intakes import After, Whole, pour
+from kuberml.worlds.live.blobs.turns import Turns
 
+T = TypeVar("T")
 HANDED_BYTES = 128 << 10
 """Handed on at once at least: TLS gives 16 KiB at a time, too little to be worth a hash and a change of threads."""
+MOMENT_S, TURN_S = 0.002, 0.05
+"""A turn is given up for a wait for the peer that is longer than the first, and after the second if others wait for one."""
 REFUSAL_BYTES = 4096
 DRIP_BYTES = 4096
 """Less than this within the stall time is silence too: a byte now and then keeps nobody waiting for ever."""
@@ -28,6 +35,7 @@ class Call:
 
     def __init__(
         self,
+        turns: Turns,
         pool: Pool,
         bucket: Bucket,
         place: Place,
@@ -43,8 +51,10 @@ class Call:
 
         Args:
             intake: where the range goes.
+            turns: receiving is done in turn, see there.
             whole_bytes: if the server sends the whole file instead of the range, up to this size is acceptable.
         """
+        self._turns = turns
         self._pool, self._bucket, self._place, self._request, self._intake = pool, bucket, place, request, intake
         self._start, self._stop, self._stall_s, self._whole_bytes = start, stop, stall_s, whole_bytes
         self._lock = threading.Lock()
@@ -68,12 +78,15 @@ class Call:
         kept = self._pool.take(self._place)
         if kept is not None:
             try:
-                self._over(kept)
+                with self._turns:
+                    self._over(kept)
                 return
             except _WentStale:
                 pass
+        fresh = Connection(self._place, self._stall_s)
         try:
-            self._over(Connection(self._place, self._stall_s))
+            with self._turns:
+                self._over(fresh)
         except _WentStale as error:
             raise Unreachable(f"{self._where}: {error}") from None
 
@@ -112,7 +125,8 @@ class Call:
         wire.settimeout(self._stall_s)
         try:
             wire.sendall(self._request)
-            got = wire.recv(HEAD_BYTES)
+            wire.settimeout(MOMENT_S)
+            got = self._patiently(wire, lambda: wire.recv(HEAD_BYTES))
         except TimeoutError:
             raise
         except OSError as error:
@@ -120,7 +134,7 @@ class Call:
         if not got:
             raise _WentStale("closed without an answer")
         while b"\r\n\r\n" not in got and len(got) < HEAD_BYTES:
-            more = wire.recv(HEAD_BYTES)
+            more = self._patiently(wire, lambda: wire.recv(HEAD_BYTES))
             if not more or time.monotonic() > by_s:
                 raise Unreachable(f"{self._where}: cut off in the head of an answer")
             got += more
@@ -142,11 +156,13 @@ class Call:
     def _receive(self, connection: Connection, early: bytes, size_bytes: int, intake: Intake) -> bool:
         """Whether all of it came; not all: the intake wants no more."""
         wire, got = connection.socket, min(len(early), size_bytes)
-        marked_s, marked = time.monotonic(), got
+        turn_s = marked_s = time.monotonic()
+        marked = got
         more = pour(early[:got], intake)
         room, filled = intake.room() if more and got < size_bytes else memoryview(b""), 0
         while got < size_bytes and more:
-            came = wire.recv_into(room[filled : filled + self._bucket.slice_bytes(len(room) - filled)])
+            space = room[filled : filled + self._bucket.slice_bytes(len(room) - filled)]
+            came = self._patiently(wire, lambda space=space: wire.recv_into(space))  # type: ignore[misc]
             if not came:
                 raise Unreachable(f"{self._where}: cut off after {got} of {size_bytes} bytes")
             got, filled = got + came, filled + came
@@ -158,6 +174,20 @@ class Call:
                 if got - marked < DRIP_BYTES:
                     raise TimeoutError
                 marked_s, marked = now_s, got
-            if wait_s := self._bucket.take(came):
-                time.sleep(wait_s)
+            if (wait_s := self._bucket.take(came)) or (now_s - turn_s > TURN_S and self._turns.are_wanted):
+                with self._turns.given_up():
+                    time.sleep(wait_s)
+                turn_s = time.monotonic()
         return got == size_bytes
+
+    def _patiently(self, wire: socket.socket, receive: Callable[[], T]) -> T:
+        """Receive what is there; if nothing comes in a moment, others have the turn until something does, or it is a stall."""
+        try:
+            return receive()
+        except TimeoutError:
+            wire.settimeout(self._stall_s)
+        try:
+            with self._turns.given_up():
+                return receive()
+        finally:
+            wire.settimeout(MOMENT_S)

@@ -8,6 +8,7 @@ exactly the stall timer that is wanted: the longest silence, however long the wh
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl as tls
 import time
@@ -25,6 +26,7 @@ from kuberml.worlds.live.blobs.connection import Place, Pool
 from kuberml.worlds.live.blobs.intakes import Whole, pour
 from kuberml.worlds.live.blobs.mirror import blob_path
 from kuberml.worlds.live.blobs.s3 import SCHEME, Buckets
+from kuberml.worlds.live.blobs.turns import Turns
 
 THREADS = 64
 WHOLE_BYTES = 64 << 20
@@ -46,6 +48,7 @@ class BlobReader:
         self._ssl, self._bucket = ssl, Bucket(limit_bytes_s)
         self._web: tls.SSLContext | None = None
         self._pool = Pool()
+        self._turns = Turns(max(3, (os.cpu_count() or 1) + 1))
         self._buckets = Buckets()
         self._calls: set[Call] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kuberml-read", initializer=step_back)
@@ -125,7 +128,7 @@ class BlobReader:
         if start == stop:
             return b""
         whole = Whole(0 if intake is not None else stop - start)
-        call = Call(self._pool, self._bucket, place, request, intake or whole,
+        call = Call(self._turns, self._pool, self._bucket, place, request, intake or whole,
                     start=start, stop=stop, stall_s=stall_s, whole_bytes=whole_bytes)  # fmt: skip
         self._calls.add(call)
         running = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
