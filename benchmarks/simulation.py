@@ -11,8 +11,9 @@
 
 Contenders: plain (a tight loop over one model, two threads), ours-1 and ours-2 (whole runs with one and two workers), flower
 (its Ray engine, two actors of one core), pfl (two threads). Others model no devices and no links, so all of ours are alike: a
-cohort's visits can then be done at the same time, while of unlike ones a later may not begin before an earlier ends. They run in turn, `--repeats` times; ratios are medians of the
-ratios within a repeat, because the machine's speed drifts. Peers live in environments that this script makes below `--venvs`.
+cohort's visits can then be done at the same time, while of unlike ones a later may not begin before an earlier ends.
+They run in turn, `--repeats` times; ratios are medians of the ratios within a repeat, because the machine's speed drifts.
+Peers live in environments that this script makes below `--venvs`.
 """
 
 from __future__ import annotations
