@@ -46,6 +46,7 @@ def serve(engine: str) -> None:
     from kuberml.learning.extractors import features, patch_filters
     from kuberml.learning.predictor import HeadOn
     from kuberml.serving.service import Service, Settings
+    from kuberml.worlds.live.blobs.background import step_back
     from kuberml.worlds.member.background import Background
 
     digits = DATASETS.get("digits")
@@ -68,6 +69,7 @@ def serve(engine: str) -> None:
     swapping, stopping = threading.Event(), threading.Event()
 
     def swap() -> None:
+        step_back()  # as the service's jobs
         number = 1
         while not stopping.is_set():
             if swapping.wait(0.05):

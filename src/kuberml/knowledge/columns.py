@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kuberml.core.errors import ConfigError, RemoteError
-from kuberml.knowledge.bitpack import pack_ints, packed_bytes, unpack_ints, width_of
+from kuberml.knowledge.bitpack import pack_ints, packed_bytes, unpack_lists, width_of
 from kuberml.knowledge.grid import IntArray
 from kuberml.knowledge.moments import FP16_LOG2, Statistics, with_constant
 from kuberml.knowledge.screening import check_entries
@@ -133,24 +133,26 @@ def _pack_column(gram_j: IntArray, sums_C: IntArray) -> bytes:
 
 
 def _read_packed(blob: bytes, frame: Statistics, dims: int) -> tuple[IntArray, IntArray]:
-    view, at, classes = memoryview(blob), 0, len(frame.labels)
-    rows: list[IntArray] = []
-    sums: list[IntArray] = []
-    while at < len(view):
-        k = len(rows) + 1
-        if k > dims or at + 2 > len(view):
+    at, classes = 0, len(frame.labels)
+    places: list[tuple[int, int]] = []  # of the Gram entries and of the class sums of each column
+    widths: list[tuple[int, int]] = []
+    while at < len(blob):
+        k = len(places) + 1
+        if k > dims or at + 2 > len(blob):
             raise RemoteError(f"{len(blob)} bytes do not end after one of {dims} packed columns")
         if _too_thin(len(blob), k, classes):
             raise RemoteError(f"{len(blob)} bytes hold fewer bits than {k} columns have entries")
-        middle = at + 2 + packed_bytes(k, view[at])
-        end = middle + packed_bytes(classes, view[at + 1])
-        rows.append(unpack_ints(view[at + 2 : middle], k, view[at]))
-        sums.append(unpack_ints(view[middle:end], classes, view[at + 1]))
-        at = end
-    lower_kk = np.zeros((len(rows), len(rows)), np.int64)
-    for j, row in enumerate(rows):
-        lower_kk[j, : j + 1] = row
-    return _symmetric(lower_kk), np.stack(sums)
+        middle = at + 2 + packed_bytes(k, blob[at])
+        places.append((at + 2, middle))
+        widths.append((blob[at], blob[at + 1]))
+        at = middle + packed_bytes(classes, blob[at + 1])
+    if at != len(blob):
+        raise RemoteError(f"{len(blob)} bytes do not end after one of {dims} packed columns")
+    k = len(places)
+    (rows, sums), (row_widths, sum_widths) = zip(*places, strict=True), zip(*widths, strict=True)
+    lower_kk = np.zeros((k, k), np.int64)
+    lower_kk[np.tri(k, dtype=bool)] = unpack_lists(blob, rows, range(1, k + 1), row_widths)
+    return _symmetric(lower_kk), unpack_lists(blob, sums, [classes] * k, sum_widths).reshape(k, classes)
 
 
 def _too_thin(size_bytes: int, k: int, classes: int) -> bool:

@@ -6,13 +6,17 @@ Measuring takes no virtual time and no bytes: a node's `deploy` only leaves a no
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kuberml.core.ids import Digest, LabelId, NodeId
-from kuberml.core.values import digest
+from kuberml.core.ids import Digest, LabelId, NodeId, digest_of
+from kuberml.core.shelf import Shelf
+from kuberml.core.values import digest, dumps, loads
 from kuberml.learning.types import DataRef, Scores
+
+AT_ONCE = 128
+"""Predictors in memory while they are scored."""
 
 Scorer = Callable[[Sequence[tuple[Any, DataRef]]], list[Scores]]
 """Scores predictors on data, in order; may use many processes."""
@@ -37,6 +41,30 @@ class Deployment:
     fresh_ms: tuple[int, ...]  # age of each piece of knowledge that was new in it
 
 
+class Predictors(Mapping[Digest, Any]):
+    """All that was served, by digest; read anew each time, because together it may be more than memory holds."""
+
+    def __init__(self) -> None:
+        self._shelf = Shelf()
+
+    def add(self, predictor: Any) -> Digest:
+        """Keep one, unless it is here."""
+        content = dumps(predictor)
+        model = digest_of(content)
+        if model not in self._shelf:
+            self._shelf[model] = content
+        return model
+
+    def __getitem__(self, model: Digest) -> Any:
+        return loads(self._shelf[model])
+
+    def __iter__(self) -> Iterator[Digest]:
+        return (Digest(name) for name in self._shelf)
+
+    def __len__(self) -> int:
+        return len(self._shelf)
+
+
 class Watch:
     """An `exchange.Observer` that notes every deployment."""
 
@@ -44,12 +72,11 @@ class Watch:
         self._now_ns, self._spent = now_ns, spent
         self.deployments: list[Deployment] = []
         self._of: dict[NodeId, list[Deployment]] = {}
-        self.predictors: dict[Digest, Any] = {}
+        self.predictors = Predictors()
 
     def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
         """See `Observer`."""
-        model = digest(predictor)
-        self.predictors.setdefault(model, predictor)
+        model = self.predictors.add(predictor)
         now_ns = self._now_ns()
         ages = tuple(now_ns // 1_000_000 - learned for learned in learned_at_ms)
         self.deployments.append(Deployment(now_ns, node, model, self._spent(), ages))
@@ -86,7 +113,7 @@ class Watch:
 class Board:
     """Scores of predictors, each computed once."""
 
-    def __init__(self, predictors: dict[Digest, Any], scorer: Scorer) -> None:
+    def __init__(self, predictors: Mapping[Digest, Any], scorer: Scorer) -> None:
         self._predictors, self._scorer = predictors, scorer
         self._scores: dict[tuple[Digest, Digest], Scores] = {}
 
@@ -94,8 +121,11 @@ class Board:
         """Scores of (predictor, data) pairs, in order."""
         keys = [(model, digest(data)) for model, data in asked]
         new = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in self._scores}
-        found = self._scorer([(self._predictors[model], data) for model, data in new.values()])
-        self._scores.update(zip(new, found, strict=True))
+        waiting = list(new.items())
+        for start in range(0, len(waiting), AT_ONCE):
+            some = waiting[start : start + AT_ONCE]
+            found = self._scorer([(self._predictors[model], data) for _, (model, data) in some])
+            self._scores.update(zip((key for key, _ in some), found, strict=True))
         return [self._scores[key] for key in keys]
 
 

@@ -37,6 +37,7 @@ from kuberml.learning.types import Samples
 from kuberml.serving.http.slot import Live
 from kuberml.serving.service import Service, Settings
 from kuberml.worlds.alone import alone
+from kuberml.worlds.live.blobs.background import step_back
 from kuberml.worlds.live.compute import LiveCompute
 from kuberml.worlds.member.meeting import Meeting, enter, where_to
 from kuberml.worlds.member.naming import Identity, known_as
@@ -113,7 +114,7 @@ class Serving:
             serving.url = f"{'https' if https else 'http'}://{host}:{port}"
             meeting = await enter(where, me.node, me.keys, me.vault, PUBLISHER)
             staying.push_async_callback(meeting.close)
-            compute = LiveCompute()  # a folder's would hold up the loop
+            compute = LiveCompute(step_back)  # a folder's would hold up the loop, a member's is as urgent as answers
             staying.callback(compute.close)
             working = [asyncio.create_task(serving._keep_fresh(meeting, compute, seed))]
             if not isinstance(where, Path):
@@ -165,11 +166,24 @@ class Serving:
         return self.cloud
 
     async def _watch(self, meeting: Meeting) -> None:
-        while True:
-            before, self.hub = self.hub, "there" if meeting.hub in meeting.transport.alive() else "away"
-            if (before, self.hub) == ("away", "there") and self.cloud is not None:
+        catching: asyncio.Task[None] | None = None
+        try:
+            while True:
+                before, self.hub = self.hub, "there" if meeting.hub in meeting.transport.alive() else "away"
+                if (before, self.hub) == ("away", "there") and (catching is None or catching.done()):
+                    catching = asyncio.create_task(self._catch_up())
+                await asyncio.sleep(LOOK_S)
+        finally:
+            if catching is not None:
+                await _stop([catching])
+
+    async def _catch_up(self) -> None:
+        """The hub is back: hear at once what it was told meanwhile; the next look would do so too."""
+        try:
+            if self.cloud is not None:
                 await self.cloud.catch_up()
-            await asyncio.sleep(LOOK_S)
+        except Exception:
+            log.exception("%s: what the hub was told meanwhile is heard at the next look", self.me.node)
 
     async def _keep_fresh(self, meeting: Meeting, compute: Compute, seed: int) -> None:
         """Find what everybody uses, then take in what arrives, for ever; an error delays that, and stops no answer."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +43,9 @@ log = logging.getLogger("kuberml.serving")
 
 DRAIN_S = 5.0
 """For answers under way when the service stops."""
+SWITCH_S = 0.0005
+"""How long another thread of this process keeps the interpreter once an answer wants it. Python's own 5 ms are some answers;
+niceness would be inherited by the threads of engines that are built."""
 
 
 LIMITS = Limits(connections=1024, per_peer=1024, head_s=10.0, body_s=10.0, idle_s=75.0)
@@ -94,6 +98,7 @@ class Service:
         self._batcher: Batcher | None = None
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="kuberml engine builder")
         self._aside = Aside("kuberml engine, in the making")
+        self._switch_s = sys.getswitchinterval()
         self._latest: Served | None = None
         self._building: Future[Any] | None = None
         self._lock = threading.Lock()
@@ -104,6 +109,7 @@ class Service:
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; returns the port (0 asks for a free one). Raises ConfigError: it is taken."""
         self._background = Background("kuberml http")
+        sys.setswitchinterval(SWITCH_S)
         opening = asyncio.get_running_loop().run_in_executor(None, self._background.run, self._open(host, port, tls))
         try:
             return await opening
@@ -202,6 +208,7 @@ class Service:
             await loop.run_in_executor(None, self._background.run, self._close())
             await loop.run_in_executor(None, self._background.close)
             self._background = None
+        sys.setswitchinterval(self._switch_s)
         self._aside.close()
         self._builder.shutdown(wait=False, cancel_futures=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,8 +15,9 @@ from kuberml.worlds.simulated.threads import OneThread
 class LiveCompute:
     """`core.seam.Compute` of one process: one job at a time, in the order in which they were handed in."""
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kuberml job")
+    def __init__(self, first: Callable[[], None] | None = None) -> None:
+        """`first`: done once in the thread, for instance to make it less urgent than others of this process."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kuberml job", initializer=first)
         self.busy_s = 0.0
         """Seconds of jobs so far."""
 

@@ -7,6 +7,7 @@ are forgotten; a `JobCache` keeps all of them in one SQLite file for `run --resu
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,36 +16,55 @@ from kuberml.core.ids import Digest, digest_of
 from kuberml.worlds.simulated.workers import Ticket, Workers, succeeded
 
 MEMORY_BYTES = 64 * 1024 * 1024
+LINGER_S = 0.25
+"""A transaction takes as long as a small job: several go into one."""
 
 
 class JobCache:
-    """Replies of jobs in one SQLite file."""
+    """Replies of jobs in one SQLite file. A killed process loses those of its last LINGER_S seconds, and does them again."""
 
     def __init__(self, path: Path | str) -> None:
         """Raises ConfigError: not a file that we can keep results in."""
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut the last few
+            self._database.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last few transactions
             self._database.execute("CREATE TABLE IF NOT EXISTS job (task BLOB PRIMARY KEY, reply BLOB NOT NULL) WITHOUT ROWID")
+            self._written: set[bytes] = {task for (task,) in self._database.execute("SELECT task FROM job")}
         except sqlite3.Error as error:
             raise ConfigError(f"job cache {path}: {error}; give a new file or one of an earlier run") from error
+        self._fresh: dict[bytes, bytes] = {}
+        self._written_s = 0.0
 
     def get(self, task: Digest) -> bytes | None:
         """The reply to a task, or None."""
-        row = self._database.execute("SELECT reply FROM job WHERE task = ?", (bytes.fromhex(task),)).fetchone()
-        return None if row is None else row[0]
+        name = bytes.fromhex(task)
+        if name not in self._written:
+            return self._fresh.get(name)
+        reply: bytes = self._database.execute("SELECT reply FROM job WHERE task = ?", (name,)).fetchone()[0]
+        return reply
 
     def put(self, task: Digest, reply: bytes) -> None:
         """Keep a reply."""
-        self._database.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (bytes.fromhex(task), reply))
+        self._fresh[bytes.fromhex(task)] = reply
+        if time.monotonic() > self._written_s + LINGER_S:
+            self._write()
 
     def __len__(self) -> int:
-        return int(self._database.execute("SELECT COUNT(*) FROM job").fetchone()[0])
+        return len(self._written | self._fresh.keys())
 
     def close(self) -> None:
-        """Release the file."""
+        """Write what is left, and release the file."""
+        self._write()
         self._database.close()
+
+    def _write(self) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany("INSERT OR REPLACE INTO job VALUES (?, ?)", self._fresh.items())
+        self._database.execute("COMMIT")
+        self._written |= self._fresh.keys()
+        self._fresh.clear()
+        self._written_s = time.monotonic()
 
 
 class _Shared:

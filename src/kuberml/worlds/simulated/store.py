@@ -11,16 +11,20 @@ from collections.abc import Collection, Iterator, Mapping
 
 from kuberml.core.errors import InternalError
 from kuberml.core.ids import Digest, digest_of
+from kuberml.core.shelf import Shelf
 from kuberml.knowledge.card import decode_card
 from kuberml.knowledge.pieces import shared_pieces
 from kuberml.vault.memory_part import MemoryPart
 
+LARGE_BYTES = 64 * 1024
+"""Of an entry of a node's memory that is kept with the blobs."""
+
 
 class SharedBlobs:
-    """Content by digest, kept while at least one node holds it."""
+    """Content by digest, kept while at least one node holds it; in memory while there is little of it."""
 
     def __init__(self) -> None:
-        self._blobs: dict[Digest, bytes] = {}
+        self._blobs = Shelf()
         self._holders: dict[Digest, int] = {}
 
     def __len__(self) -> int:
@@ -29,7 +33,8 @@ class SharedBlobs:
     def hold(self, blob: bytes) -> Digest:
         """One more holder."""
         digest = digest_of(blob)
-        self._blobs.setdefault(digest, bytes(blob))
+        if digest not in self._blobs:
+            self._blobs[digest] = blob
         self._holders[digest] = self._holders.get(digest, 0) + 1
         return digest
 
@@ -41,6 +46,14 @@ class SharedBlobs:
 
     def __getitem__(self, digest: Digest) -> bytes:
         return self._blobs[digest]
+
+    def size_bytes(self, digest: Digest) -> int:
+        """How long it is."""
+        return self._blobs.size_bytes(digest)
+
+    def read(self, digest: Digest, start: int, stop: int) -> bytes:
+        """Bytes start..stop of it."""
+        return self._blobs.read(digest, start, stop)
 
 
 class SimulatedStore:
@@ -54,6 +67,7 @@ class SimulatedStore:
         self._corrupt: set[Digest] = set()
         self._cards: dict[Digest, bytes] = {}
         self._memory: dict[str, bytes] = {}
+        self._models: dict[str, Digest] = {}  # what is remembered and large, by name: content lies with the blobs
         self._parts: dict[Digest, MemoryPart] = {}
         self._pieces: dict[bytes, tuple[Digest, int]] = {}
         self._indexed: set[Digest] = set()
@@ -79,14 +93,15 @@ class SimulatedStore:
     def read(self, digest: Digest, start: int, stop: int) -> bytes:
         """See the seam. A corrupt blob gives flipped bytes here."""
         self._check_held(digest)
-        blob = self._shared[digest]
-        if not 0 <= start <= stop <= len(blob):
-            raise ValueError(f"bytes {start}..{stop} are outside a blob of {len(blob)} bytes")
-        return flipped(blob[start:stop]) if digest in self._corrupt else blob[start:stop]
+        size_bytes = self._shared.size_bytes(digest)
+        if not 0 <= start <= stop <= size_bytes:
+            raise ValueError(f"bytes {start}..{stop} are outside a blob of {size_bytes} bytes")
+        content = self._shared.read(digest, start, stop)
+        return flipped(content) if digest in self._corrupt else content
 
     def size_bytes(self, digest: Digest) -> int | None:
         """See the seam."""
-        return len(self._shared[digest]) if digest in self._held else None
+        return self._shared.size_bytes(digest) if digest in self._held else None
 
     def part(self, digest: Digest, size_bytes: int) -> MemoryPart:
         """See the seam. Raises OSError: the disk is full, or the node is down."""
@@ -138,15 +153,18 @@ class SimulatedStore:
 
     def memory(self) -> dict[str, bytes]:
         """See the seam."""
-        return dict(self._memory)
+        return self._memory | {key: self._shared[digest] for key, digest in self._models.items()}
 
     def remember(self, entries: Mapping[str, bytes | None]) -> None:
         """See the seam. Raises OSError: the disk is full, or the node is down."""
         self._check_writable()
         for key, content in entries.items():
-            if content is None:
-                self._memory.pop(key, None)
-            else:
+            self._memory.pop(key, None)
+            if key in self._models:
+                self._shared.drop(self._models.pop(key))
+            if content is not None and len(content) >= LARGE_BYTES:
+                self._models[key] = self._shared.hold(content)
+            elif content is not None:
                 self._memory[key] = bytes(content)
 
     def corrupt(self, digest: Digest) -> None:

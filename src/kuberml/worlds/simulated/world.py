@@ -25,6 +25,7 @@ from kuberml.worlds.simulated.bodies import Body, Door, Place
 from kuberml.worlds.simulated.clock import SimulatedClock
 from kuberml.worlds.simulated.compute import SimulatedCompute
 from kuberml.worlds.simulated.faults import Fault, Faults
+from kuberml.worlds.simulated.garbage import rarely_collected
 from kuberml.worlds.simulated.links import Network, Traffic
 from kuberml.worlds.simulated.lives import Lives, Main
 from kuberml.worlds.simulated.lockstep_loop import LockstepLoop
@@ -208,7 +209,7 @@ class SimulatedWorld:
         if self._has_run:
             raise ConfigError("a world runs once: build another")
         self._has_run = True
-        with audited() if self._audit else contextlib.nullcontext():
+        with rarely_collected(), audited() if self._audit else contextlib.nullcontext():
             try:
                 return self.loop.run(self._live(mains, waited, None if until_s is None else to_ns(until_s)))
             finally:
