@@ -1,6 +1,6 @@
 """What engines are worth on this CPU: trained models, one process, interleaved slices, ratios of medians.
 
-    KUBERML_DATA=data python benchmarks/serving.py --weights weights --train          # once: minutes for each model
+    KUBERML_DATA=data python benchmarks/serving.py --weights weights --train          # once: minutes; again goes on
     KUBERML_DATA=data python benchmarks/serving.py --weights weights --json serving.json [--compiled]
 
 Each model by itself, so that each run is short: `--models resnet18`, then `--models encoder`; `--json` keeps what is there.
@@ -37,7 +37,7 @@ from kuberml.serving.engines.plan import candidates
 SHAPE, CLASSES = (32, 32, 3), 10
 PLANS = {
     "resnet18": FitPlan(lr=0.05, steps=300, batch=64, momentum=0.9),
-    "encoder": FitPlan(lr=0.03, steps=500, batch=64, momentum=0.9),
+    "encoder": FitPlan(lr=0.01, steps=500, batch=64, momentum=0.9),
 }
 BOUND = 0.01
 SLICE_S = 0.5
@@ -125,14 +125,17 @@ def part(split: str, start: int, stop: int) -> Samples:
 def train(model: str, folder: Path, steps: int, batch: int) -> None:
     learner, plan = learner_of(model), PLANS[model]
     data = part("train", 0, 25_000)
-    state, began_s = learner.init(0), time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, done = folder / f"{model}.f32", folder / f"{model}.rounds"
+    begun = int(done.read_text()) if done.is_file() else 0  # stopped on the way: it goes on there
+    state, began_s = np.fromfile(weights, np.float32) if begun else learner.init(0), time.perf_counter()
     rounds = math.ceil(steps / STEPS)
-    for each in range(rounds):  # a falling rate, and something to see
+    for each in range(begun, rounds):  # a falling rate, and something to see
         rate = plan.lr * (1 - each / rounds)
         state = learner.fit(state, data, FitPlan(lr=rate, steps=STEPS, batch=batch, momentum=plan.momentum), seed=each)
         print(f"{model}: {STEPS * (each + 1)} steps, {time.perf_counter() - began_s:.0f} s", flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        state.tofile(folder / f"{model}.f32")
+        state.tofile(weights)
+        done.write_text(str(each + 1))
 
 
 class Plain:
@@ -147,7 +150,7 @@ class Plain:
 
     def predict(self, x_N: Array) -> Array:
         with torch.inference_mode():
-            x = torch.from_numpy(x_N).permute(0, 3, 1, 2).contiguous()
+            x = torch.from_numpy(np.array(x_N)).permute(0, 3, 1, 2).contiguous()
             return torch.log_softmax(self.module(x), 1).numpy()
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from kuberml.core.errors import ConfigError, InternalError, RemoteError
 from kuberml.core.ids import Digest, digest_of
+from kuberml.core.rng import rng
 from kuberml.knowledge.card import encode_card
+from kuberml.vault import file_part
 from kuberml.vault.folder import FolderStore
 from tests.contracts.store import StoreContract, signed_card
 
@@ -198,3 +200,22 @@ def test_a_full_disk_keeps_what_was_there_and_works_again_with_room(tiny_disk: P
             store.delete(digest)
         store.remember({"state": b"there is room again"})
         assert store.get(store.put(b"new")) == b"new"
+
+
+def test_a_large_blob_does_not_stay_in_the_page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_part, "CACHED_BYTES", 1 << 20)
+    monkeypatch.setattr(file_part, "FLUSH_BYTES", 1 << 18)
+    dropped = list[tuple[int, int]]()
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, start, size, advice: dropped.append((start, start + size)))
+    blob, step = rng(0, "large").bytes(4 << 20), 1 << 17
+    starts = [*range(1 << 21, 1 << 22, step), *range(0, 1 << 21, step)]  # the second half first: it is hashed late
+    with FolderStore(tmp_path) as store:
+        part = store.part(digest_of(blob), len(blob))
+        for start in starts:
+            part.write(start, blob[start : start + step])
+        again = [span for place, span in enumerate(dropped) if span in dropped[:place]]
+        assert again  # once to begin with the disk, once to let go
+        assert max(dropped.count(span) for span in dropped) == 2
+        assert all(stop <= 1 << 21 for _, stop in again)  # nothing that the hash still has to read
+        part.finish()
+        assert store.get(digest_of(blob)) == blob

@@ -166,11 +166,24 @@ class Serving:
         return self.cloud
 
     async def _watch(self, meeting: Meeting) -> None:
-        while True:
-            before, self.hub = self.hub, "there" if meeting.hub in meeting.transport.alive() else "away"
-            if (before, self.hub) == ("away", "there") and self.cloud is not None:
+        catching: asyncio.Task[None] | None = None
+        try:
+            while True:
+                before, self.hub = self.hub, "there" if meeting.hub in meeting.transport.alive() else "away"
+                if (before, self.hub) == ("away", "there") and (catching is None or catching.done()):
+                    catching = asyncio.create_task(self._catch_up())
+                await asyncio.sleep(LOOK_S)
+        finally:
+            if catching is not None:
+                await _stop([catching])
+
+    async def _catch_up(self) -> None:
+        """The hub is back: hear at once what it was told meanwhile; the next look would do so too."""
+        try:
+            if self.cloud is not None:
                 await self.cloud.catch_up()
-            await asyncio.sleep(LOOK_S)
+        except Exception:
+            log.exception("%s: what the hub was told meanwhile is heard at the next look", self.me.node)
 
     async def _keep_fresh(self, meeting: Meeting, compute: Compute, seed: int) -> None:
         """Find what everybody uses, then take in what arrives, for ever; an error delays that, and stops no answer."""

@@ -25,6 +25,11 @@ from kuberml.vault.memory_part import nonsense
 T = TypeVar("T")
 FLUSH_BYTES = 16 << 20
 """Written to the file at most before the disk begins with it: at the end there is little left to wait for."""
+CACHED_BYTES = 256 << 20
+"""Larger blobs do not stay in the system's page cache: pages that the disk has serve for what comes next. Fresh ones push out
+what others need, and in a virtual machine one may cost ten times as much as to write into it."""
+BEHIND = 2
+"""Flushes until the disk is likely to have it."""
 
 
 class FilePart:
@@ -58,7 +63,9 @@ class FilePart:
         self._state = threading.Condition()
         self._users = 0  # threads that are reading or writing just now
         self._unflushed: list[tuple[int, int]] = []
-        self._hash = GrowingHash(lambda start, stop: os.pread(descriptor, stop - start, start))
+        self._flushed: list[list[tuple[int, int]]] = []
+        self._again = memoryview(b"")
+        self._hash = GrowingHash(self._read_again)
         self.is_new = os.fstat(descriptor).st_size == 0
         os.ftruncate(descriptor, size_bytes)
 
@@ -146,9 +153,26 @@ class FilePart:
             if sum(end - begin for begin, end in self._unflushed) < FLUSH_BYTES:
                 return
             some, self._unflushed = self._unflushed, []
+            if self.size_bytes > CACHED_BYTES:
+                some = some + self._ripe(some)
         if hasattr(os, "posix_fadvise"):
-            for one in some:  # what is not on the disk yet stays in memory, too
+            for one in some:  # the first time the disk begins with it (what it does not have stays), the second time it goes
                 os.posix_fadvise(descriptor, one[0], one[1] - one[0], os.POSIX_FADV_DONTNEED)
+
+    def _ripe(self, flushed: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """What was flushed some time ago, and is hashed."""
+        self._flushed.append(flushed)
+        old = [one for flush in self._flushed[:-BEHIND] for one in flush]
+        hashed_bytes = self._hash.done_bytes
+        self._flushed = [[one for one in old if one[1] > hashed_bytes], *self._flushed[-BEHIND:]]
+        return [one for one in old if one[1] <= hashed_bytes]
+
+    def _read_again(self, start: int, stop: int) -> memoryview:
+        """For the hash, in one thread at a time: into the same memory, because fresh memory costs more than to read into it."""
+        if len(self._again) < stop - start:
+            self._again = memoryview(bytearray(stop - start))
+        with self._using(start, stop) as descriptor:
+            return self._again[: os.preadv(descriptor, [self._again[: stop - start]], start)]
 
 
 def _digest(content: bytes) -> bytes:

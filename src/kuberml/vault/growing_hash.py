@@ -13,8 +13,8 @@ CHUNK_BYTES = 1 << 20
 class GrowingHash:
     """One thread at a time hashes on, in whose hands the next part is; the others go on receiving."""
 
-    def __init__(self, read: Callable[[int, int], bytes]) -> None:
-        """`read`: bytes start..stop of what is there, or fewer at the end of it."""
+    def __init__(self, read: Callable[[int, int], bytes | memoryview]) -> None:
+        """`read`: bytes start..stop of what is there, or fewer at the end of it; used before it is called again."""
         self._read = read
         self._changed = threading.Condition()  # of a lock that may be taken twice
         self._hasher, self._hashed = blake3(), 0
@@ -37,6 +37,11 @@ class GrowingHash:
         except BaseException:
             self._rest(spoiled=True)
             raise
+
+    @property
+    def done_bytes(self) -> int:
+        """Hashed from the beginning on: they are not read again, unless they are written again."""
+        return self._hashed
 
     def hexdigest(self, size_bytes: int) -> str:
         """Of bytes 0..size_bytes; what was not hashed yet is read. Raises OSError."""

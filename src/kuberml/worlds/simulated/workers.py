@@ -130,7 +130,7 @@ class Here:
         """See Workers."""
         if ticket.reply is None:
             self._threads.hold()
-            ticket.reply = unwatched(execute, ticket.task)
+            ticket.reply, ticket.task = unwatched(execute, ticket.task), b""
             self._threads.hold()  # the job may have imported torch; before its first use there is nothing to hold
         return ticket.reply
 
@@ -206,6 +206,7 @@ class Pool:
         assert worker.ticket is not None
         try:
             worker.ticket.reply = worker.pipe.recv_bytes()
+            worker.ticket.task = b""  # nobody does it again: of many that wait for their time, only one of the two is kept
             worker.ticket = None
         except (EOFError, OSError):
             self._bury(worker)
