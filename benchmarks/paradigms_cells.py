@@ -138,7 +138,7 @@ def settings(cell, label, tree, seed):
         "qkt": {"epochs": max(1, rounds - 2), "patience_s": 1e5},
         "dpsgd": {"rounds": rounds, "patience_s": 1e5},
         "epidemic": {"rounds": rounds, "patience_s": 1e5},
-        "kuber": {**KUBER, "patience_s": 1e4},
+        "kuber": {**KUBER, "patience_s": 60.0},
     }
     return {"use": label, **own.get(label, {**central, "rounds": max(1, rounds // 2)} if label in HEAVY else central)}
 
