@@ -10,8 +10,10 @@
     python benchmarks/simulation.py flat --plot flat.png   cost per learner, from 100 to 10,000
 
 Contenders: plain (a tight loop over one model, two threads), ours-1 and ours-2 (whole runs with one and two workers), flower
-(its Ray engine, two actors of one core), pfl (two threads). They run in turn, `--repeats` times; ratios are medians of the
-ratios within a repeat, because the machine's speed drifts. Peers live in environments that this script makes below `--venvs`.
+(its Ray engine, two actors of one core), pfl (two threads). Others model no devices and no links, so all of ours are alike: a
+cohort's visits can then be done at the same time, while of unlike ones a later may not begin before an earlier ends.
+They run in turn, `--repeats` times; ratios are medians of the ratios within a repeat, because the machine's speed drifts.
+Peers live in environments that this script makes below `--venvs`.
 """
 
 from __future__ import annotations
@@ -64,6 +66,9 @@ models = ["{task["model"]}"]
 lr = {task["lr"]}
 steps = {task["steps"]}
 batch = {task["batch"]}
+[places]
+devices = "gateway"
+links = "lan"
 [world]
 until_s = 1e8
 curve_points = 1

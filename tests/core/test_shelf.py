@@ -1,5 +1,7 @@
 """A shelf is a dict of bytes, whatever fits into memory."""
 
+import resource
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,3 +44,17 @@ def test_what_is_not_there_is_a_key_error() -> None:
             del shelf[name]
     del shelf["a"]
     assert "a" not in shelf
+
+
+def test_a_full_disk_is_no_simulated_one() -> None:
+    shelf, before = Shelf(memory_bytes=0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    shelf["a"] = b"a" * 1000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
+    try:
+        with pytest.raises(MemoryError, match=r"no room for 1000 bytes .* let TMPDIR name a larger disk"):
+            shelf["b"] = b"b" * 1000
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "b" not in shelf
+    shelf["b"] = b"b" * 1000
+    assert shelf["a"] + shelf["b"] == b"a" * 1000 + b"b" * 1000

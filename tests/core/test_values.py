@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as npst
 
 from kuberml.core import values
 from kuberml.core.errors import ConfigError, InternalError
+from kuberml.core.ids import digest_of
 from kuberml.core.values import digest, dumps, frozen, loads, value
 
 DTYPES = "?bhilqBHILQefd"
@@ -159,6 +160,20 @@ def test_frozen_is_what_travels(item: Any) -> None:
     assert dumps(frozen(held)) == dumps(held)
 
 
+@given(VALUES)
+@settings(max_examples=150, derandomize=True)
+def test_a_digest_is_that_of_the_bytes_wherever_arrays_lie(item: Any) -> None:
+    for held in (item, Head(np.arange(3.0), (), inner=item), Head(item, ("a",) * 300)):
+        assert digest(held) == digest_of(dumps(held))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 100, 230, 256, 65_500, 65_536, 70_000])
+def test_a_digest_is_that_of_the_bytes_whatever_their_number(size: int) -> None:
+    for start in range(size, size + 20):
+        head = Head(np.zeros(start, "u1"), ())
+        assert digest(head) == digest_of(dumps(head))
+
+
 def test_what_is_frozen_is_not_copied_again_and_what_can_be_changed_is() -> None:
     held = frozen(np.arange(6.0).reshape(2, 3))
     again = frozen((held, Head(held, ()), held.T))
@@ -173,6 +188,10 @@ def test_what_is_frozen_is_not_copied_again_and_what_can_be_changed_is() -> None
     assert kept.tolist() == [0, 0]
     with pytest.raises(ValueError, match="WRITEABLE"):
         kept.setflags(write=True)
+    lent = np.frombuffer(memoryview(bytearray(16)).toreadonly(), "f8")  # whoever has the bytearray can change it
+    assert frozen(lent) is not lent
+    blob = bytes(5000)
+    assert frozen([blob])[0] is blob
 
 
 @pytest.mark.parametrize(

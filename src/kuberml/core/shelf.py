@@ -36,7 +36,11 @@ class Shelf:
         return name in self._here or name in self._there
 
     def __setitem__(self, name: str, content: bytes) -> None:
-        """Keep content under a name, in place of what was there. Raises OSError: the disk is full."""
+        """Keep content under a name, in place of what was there.
+
+        Raises:
+            MemoryError: there is no room in the file either. Not OSError: a simulated disk is full when it is told to be.
+        """
         if name in self:
             del self[name]
         if len(content) <= self._room_bytes:
@@ -68,14 +72,20 @@ class Shelf:
         return os.pread(self._file.fileno(), stop - start, self._there[name][0] + start)
 
     def _write(self, content: bytes) -> int:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it closes with this object
         free = self._free.get(len(content))
         start = free.pop() if free else self._end_bytes
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it closes with this object
+            written = 0
+            while written < len(content):
+                written += os.pwrite(self._file.fileno(), memoryview(content)[written:], start + written)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise MemoryError(
+                f"no room for {len(content)} bytes in {where} ({error}): let TMPDIR name a larger disk"
+            ) from error
         self._end_bytes = max(self._end_bytes, start + len(content))
-        view = memoryview(content)
-        while view:
-            view = view[os.pwrite(self._file.fileno(), view, start + len(content) - len(view)) :]
         return start
 
     def __del__(self) -> None:

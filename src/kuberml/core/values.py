@@ -17,16 +17,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import blake3
 import msgspec
 import numpy as np
 
 from kuberml.core.errors import ConfigError, InternalError
-from kuberml.core.ids import Digest, digest_of
+from kuberml.core.ids import Digest
 
 _ARRAY, _STRUCT, _TUPLE, _HELD = 1, 2, 3, 4
 _DTYPES = frozenset("?bhilqBHILQefd")
 _DTYPE_NAMES = frozenset(np.dtype(char).newbyteorder("<").str for char in _DTYPES)  # text is never given to numpy to parse
 _MAX_DEPTH = 64
+_FEW, _FIXED = 15, {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
+"""Of MessagePack: entries that a map of the short form has, and how extensions of these sizes begin."""
+_LARGE = 4096
+"""Bytes that `frozen` hands on as they are."""
 _PLAIN = frozenset({bool, int, float, str, bytes})
 _DAMAGE = (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionError)
 """What malformed bytes can raise in msgspec, in numpy and in a struct's constructor (Unicode errors are ValueErrors)."""
@@ -87,8 +92,11 @@ def loads(data: bytes | memoryview) -> Any:
 
 
 def digest(item: object) -> Digest:
-    """BLAKE3 of the value's bytes."""
-    return digest_of(dumps(item))
+    """BLAKE3 of the value's bytes. Large arrays that lie in a struct are not copied for it, and other threads go on."""
+    hasher = blake3.blake3()
+    for piece in _pieces(item):
+        hasher.update(piece)
+    return Digest(hasher.hexdigest())
 
 
 def frozen(item: Any) -> Any:
@@ -99,7 +107,7 @@ def frozen(item: Any) -> Any:
     Raises:
         InternalError: as `dumps`.
     """
-    held: list[_Array] = []
+    held: list[_Array | bytes] = []
     try:
         return _decode(_encoder.encode(_lower(item, 0, held)), held)
     except (OverflowError, UnicodeEncodeError) as error:
@@ -110,8 +118,10 @@ def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _lower(item: Any, depth: int, held: list[_Array] | None = None) -> Any:  # noqa: PLR0911 - one return for each form
+def _lower(item: Any, depth: int, held: list[_Array | bytes] | None = None) -> Any:  # noqa: PLR0911 - one return for each form
     """Plain data and `Ext`. Arrays go into `held`, if that is given, and only their places into the data."""
+    if held is not None and type(item) is bytes and len(item) > _LARGE:
+        return _hold(item, held)
     if item is None or type(item) in _PLAIN:
         return item
     if depth >= _MAX_DEPTH:
@@ -119,8 +129,7 @@ def _lower(item: Any, depth: int, held: list[_Array] | None = None) -> Any:  # n
     if isinstance(item, np.ndarray):
         if held is None:
             return msgspec.msgpack.Ext(_ARRAY, _array_bytes(item))
-        held.append(_unchanging(_checked(item)))
-        return msgspec.msgpack.Ext(_HELD, _encoder.encode(len(held) - 1))
+        return _hold(_unchanging(_checked(item)), held)
     if isinstance(item, np.generic) and (item.dtype.char in _DTYPES or isinstance(item, np.str_)):
         return item.item()
     if type(item) is tuple:
@@ -135,10 +144,44 @@ def _lower(item: Any, depth: int, held: list[_Array] | None = None) -> Any:  # n
     raise InternalError(f"a {type(item).__name__} cannot travel between jobs: use plain data, arrays or an @value struct")
 
 
+def _hold(item: _Array | bytes, held: list[_Array | bytes]) -> msgspec.msgpack.Ext:
+    held.append(item)
+    return msgspec.msgpack.Ext(_HELD, _encoder.encode(len(held) - 1))
+
+
 def _text(key: object) -> str:
     if type(key) is not str:
         raise InternalError(f"a travelling dict has text keys, not {key!r}")
     return key
+
+
+def _pieces(item: Any) -> list[Any]:
+    """The bytes of `dumps`, in pieces: an array of a struct is one."""
+    if not isinstance(item, msgspec.Struct) or _structs.get(_name(type(item))) is not type(item):
+        return [dumps(item)]
+    fields = sorted(item.__struct_fields__)
+    if len(fields) > _FEW:
+        return [dumps(item)]
+    pieces: list[Any] = [b"\x92", _encoder.encode(_name(type(item))), bytes([0x80 | len(fields)])]
+    for name in fields:
+        pieces.append(_encoder.encode(name))
+        part = getattr(item, name)
+        if isinstance(part, np.ndarray):
+            array = _checked(part)
+            start = _array_start(array)
+            pieces += [_ext_start(_ARRAY, len(start) + array.nbytes), start]
+            pieces += [array.reshape(-1).view(np.uint8).data] if array.size else []
+        else:
+            pieces.append(dumps(part))
+    return [_ext_start(_STRUCT, sum(map(len, pieces))), *pieces]
+
+
+def _ext_start(code: int, size: int) -> bytes:
+    """What MessagePack writes before the content of an extension of so many bytes."""
+    if size in _FIXED:
+        return bytes([_FIXED[size], code])
+    wide = 1 if size < 1 << 8 else 2 if size < 1 << 16 else 4
+    return bytes([{1: 0xC7, 2: 0xC8, 4: 0xC9}[wide]]) + size.to_bytes(wide, "big") + bytes([code])
 
 
 def _checked(array: _Array) -> _Array:
@@ -152,25 +195,42 @@ def _checked(array: _Array) -> _Array:
 
 def _array_bytes(array: _Array) -> bytes:
     array = _checked(array)
+    return b"".join((_array_start(array), array.data if array.size else b""))
+
+
+def _array_start(array: _Array) -> bytes:
     header = _encoder.encode([array.dtype.str, list(array.shape)])
-    return b"".join((len(header).to_bytes(2, "little"), header, array.data if array.size else b""))
+    return len(header).to_bytes(2, "little") + header
 
 
 def _unchanging(array: _Array) -> _Array:
-    """The array itself if it lies in `bytes`, which nobody can change, else a copy that does."""
+    """The array itself if nobody can change it, since it lies in `bytes` or in a copy of ours; else such a copy.
+
+    numpy copies without holding the interpreter, unlike `tobytes`: while a gigabyte is frozen, other threads go on.
+    """
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if type(base) is bytes and type(array) is np.ndarray and array.flags.aligned:
+    owner: Any = base.obj if isinstance(base, memoryview) else base
+    kept = type(owner) in (bytes, _Kept)
+    if kept and type(array) is np.ndarray and array.flags.aligned:
         return array
-    return np.frombuffer(array.tobytes(), array.dtype.str).reshape(array.shape)
+    if not array.size:
+        return np.frombuffer(b"", array.dtype.str).reshape(array.shape)
+    copy: Any = np.empty(array.size, array.dtype.str).view(_Kept)
+    copy[:] = array.reshape(-1)
+    return np.frombuffer(memoryview(copy).toreadonly(), array.dtype.str).reshape(array.shape)
 
 
-def _decode(data: bytes | memoryview, held: Sequence[_Array] = ()) -> Any:
+class _Kept(np.ndarray[Any, Any]):
+    """A copy that only a read-only view is given of."""
+
+
+def _decode(data: bytes | memoryview, held: Sequence[_Array | bytes] = ()) -> Any:
     return msgspec.msgpack.decode(data, ext_hook=lambda code, inner: _raise(code, inner, held))
 
 
-def _raise(code: int, data: memoryview, held: Sequence[_Array]) -> Any:
+def _raise(code: int, data: memoryview, held: Sequence[_Array | bytes]) -> Any:
     if code == _TUPLE:
         return tuple(_decode(data, held))
     if code == _ARRAY:
