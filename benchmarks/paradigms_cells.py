@@ -24,7 +24,10 @@ KUBER = {"use": "kuber", "gather": True, "step_log2": 4, "ridge": 128.0, "looks"
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting. `test`: test images per learner, `points`: of the curve, `limit`: training images in all (0: every one)."""
+    """One setting. `test`: test images per learner, `points`: of the curve, `limit`: training images in all (0: every one).
+
+    `lr`: of everybody; 0: what each paradigm's family was tuned to (`TUNED`).
+    """
 
     name: str
     dataset: str = "fashion-mnist"
@@ -36,7 +39,7 @@ class Cell:
     learners: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
     rounds: int = 15
-    lr: float = 0.1
+    lr: float = 0.0
     batch: int = 10
     limit: int = 8_000
     test: int = 500
@@ -56,7 +59,8 @@ class Cell:
                 "limit": self.limit, "judge": self.judge}  # fmt: skip
         places = {"devices": "charging-phones", "topology": self.topology, "degree": self.degree}
         tree = {"name": f"paradigms-{self.name}", "seed": seed, "data": data, "learners": learners, "places": places,
-                "train": {"lr": self.lr, "batch": self.batch}, "extractor": self.extractor or SHARED["extractor"],
+                "train": {"lr": self.lr or lr_of(label), "batch": self.batch},
+                "extractor": self.extractor or SHARED["extractor"],
                 "world": {"until_s": FOREVER_S, "curve_points": self.points}}  # fmt: skip
         return {**tree, "paradigms": {label: settings(self, label, {**tree, "paradigms": {"local": {}}}, seed)}}
 
@@ -73,7 +77,8 @@ HEADLINE = Cell("headline", seeds=(0, 1, 2, 3, 4), paradigms=ALL)
 OTHERS = {"seeds": (0, 1, 2), "paradigms": SOME}
 SLOW = {"rounds": 8, "limit": 5000, "test": 300, "points": 5, "targets": (0.4, 0.5, 0.6)}
 COLOUR = {"dataset": "cifar10", "targets": (0.25, 0.3, 0.35)}
-SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "rounds": 3, "test": 1000, "points": 6, "limit": 0, "batch": 32,
+SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "rounds": 3, "test": 1000, "points": 6, "limit": 0,
+         "batch": 32, "lr": 0.1,
          "seeds": (0,), "measured": 100, "paradigms": ("kuber", "fedavg", "dpsgd", "split"), "topology": "random-regular",
          "extractor": {"name": "patch-filters", "options": {"filters": 16, "grid": 1}}, "targets": (0.5, 0.6, 0.7)}  # fmt: skip
 
@@ -141,7 +146,7 @@ def settings(cell, label, tree, seed):
 def budget_s(cell, tree, seed):
     """Virtual seconds in which devices train rounds x learners epochs together, if each sends and receives a model for each."""
     stage = set_stage(parse(tree), seed, common=True)
-    plan = FitPlan(cell.lr, epochs=1, batch=cell.batch)
+    plan = FitPlan(lr_of("fedavg"), epochs=1, batch=cell.batch)
     epochs_s = [epoch_s(actor, plan) for actor in stage.learners]
     low, high = 0.0, max(epochs_s) * cell.rounds
     for _ in range(40):
@@ -156,6 +161,19 @@ def epoch_s(actor, plan):
     link, size_bits = actor.link, 32 * actor.learner.size
     training_s = training_flops(actor.learner, plan, len(actor.data.train)) / actor.device.flops_per_s
     return training_s + size_bits / link.up_bps + size_bits / link.down_bps + 4 * link.latency_ns / 1e9
+
+
+TUNED = {"fedavg": 0.03, "fedadam": 0.1, "dpsgd": 0.1, "adpsgd": 0.1, "aedfl": 0.1, "split": 0.1}
+"""Learning rates of 0.03, 0.1 and 0.3 that did best in `--group tune`: one paradigm of a family, for all of it."""
+FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare": "adpsgd", "splitfed": "split",
+          "centralised": "split"}  # fmt: skip
+"""Whose rate others use; the rest goes by FedAvg's."""
+
+
+def lr_of(label):
+    """The tuned rate of a paradigm, or of what it is a variant of."""
+    base = label.partition("-")[0]
+    return TUNED[FAMILY.get(base, base if base in TUNED else "fedavg")]
 
 
 FLOPS = {"lenet": 0.83e6, "cnn": 24.5e6, "resnet8": 18.7e6, "mlp": 0.03e6}

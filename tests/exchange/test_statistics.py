@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberml.exchange.statistics import binomial_tail, recall_at_least, sign_test, spent
+from kuberml.exchange.statistics import binomial_tail, shows_recall, sign_test, spent
 
 
 def test_the_tail_is_the_sum_of_the_masses() -> None:
@@ -22,16 +22,22 @@ def test_sign_test_by_hand() -> None:
 
 
 @given(st.integers(1, 60), st.data(), st.sampled_from([0.01, 0.05, 0.2]))
-def test_the_lower_bound_is_where_the_tail_is_alpha(count: int, data: st.DataObject, alpha: float) -> None:
+def test_a_recall_is_shown_up_to_clopper_and_pearsons_bound(count: int, data: st.DataObject, alpha: float) -> None:
+    """Their bound is a quantile of Beta(correct, count - correct + 1)."""
+    beta = pytest.importorskip("scipy.stats", reason="scipy gives the quantile").beta
     correct = data.draw(st.integers(1, count))
-    bound = recall_at_least(correct, count, alpha)
-    assert binomial_tail(correct, count, bound) == pytest.approx(alpha, rel=1e-6)
-    assert bound < correct / count
+    bound = float(beta.ppf(alpha, correct, count - correct + 1))
+    assert shows_recall(correct, count, bound - 1e-9, alpha)
+    assert not shows_recall(correct, count, bound + 1e-9, alpha)
 
 
-def test_all_right_has_the_known_bound() -> None:
-    assert recall_at_least(20, 20, 0.05) == pytest.approx(0.05 ** (1 / 20), abs=1e-9)
-    assert recall_at_least(0, 20, 0.05) == 0.0
+def test_all_right_has_the_known_bound_and_nothing_right_shows_nothing() -> None:
+    bound = 0.05 ** (1 / 20)
+    assert shows_recall(20, 20, bound - 1e-9, 0.05)
+    assert not shows_recall(20, 20, bound + 1e-9, 0.05)
+    assert not shows_recall(0, 20, 1e-3, 0.05)
+    assert not shows_recall(0, 0, 0.5, 0.05)
+    assert shows_recall(0, 20, 0.0, 0.05)
 
 
 def test_the_error_budget_is_never_overspent() -> None:

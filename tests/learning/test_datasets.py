@@ -95,17 +95,3 @@ def test_vectors_cannot_be_inverted_and_need_groups_for_owners() -> None:
         samples(DataRef("made", "train", np.zeros(1, np.int32), view="inverted"))
     with pytest.raises(ConfigError, match="no natural groups"):
         made.owners("train")
-
-
-def test_the_oldest_samples_are_forgotten_first() -> None:
-    from kuberml.learning.datasets import _Recent
-
-    recent, one = _Recent(1000), samples(_ref(1))  # 256 bytes each: three fit
-    made: list[int] = []
-
-    def get(key: int) -> None:
-        recent.get(key, lambda: (made.append(key), one)[1])
-
-    for key in (1, 2, 3, 1, 4, 1, 2):
-        get(key)
-    assert made == [1, 2, 3, 4, 2]

@@ -44,13 +44,13 @@ def alone(predictor: Any, data: DataRef, labels: tuple[LabelId, ...]) -> dict[La
     local = samples(data)
     shared = [label for label in labels if label in predictor.labels and label in local.labels]
     places = [local.labels.index(label) for label in shared]
-    keep = np.isin(local.y_N, places)
-    part = Samples(local.x_N[keep], local.y_N[keep], local.labels)
-    right = _right(predictor, part)
+    if not np.isin(local.y_N, places).any():
+        return {}
+    right = _right(predictor, local)  # of all: their features are known from other trials
     return {
-        label: [int(np.sum(right & (part.y_N == place))), int(np.sum(part.y_N == place))]
+        label: [int(np.sum(right & (local.y_N == place))), int(np.sum(local.y_N == place))]
         for label, place in zip(shared, places, strict=True)
-        if np.any(part.y_N == place)
+        if np.any(local.y_N == place)
     }
 
 

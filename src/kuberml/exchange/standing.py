@@ -27,7 +27,8 @@ class Standing:
         """`self_witness`: public key of the reader, whose own tests are the yardstick; None: the majority is."""
         self._me = self_witness
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
-        self._trust: dict[str, int] = {}  # of what was heard so far
+        self._trust: dict[str, int] = {}  # of what was heard so far, as is
+        self._credit: dict[Digest, dict[LabelId, Tally]] = {}  # of the cards that were asked about since
 
     def heard(self, verdict: Verdict) -> None:
         """Take a checked verdict into account; a witness's newest on a card counts."""
@@ -36,6 +37,7 @@ class Standing:
         if old is None or (verdict.at_ms, verdict.witness) > (old.at_ms, old.witness):
             on_card[verdict.witness] = verdict
             self._trust.clear()
+            self._credit.clear()
 
     def trust_ppm(self, witness: str) -> int:
         """How far a witness's word counts, 0 to PPM: agreements less contradictions, as a share of what could be compared.
@@ -77,6 +79,11 @@ class Standing:
 
     def credit(self, card: Digest) -> dict[LabelId, Tally]:
         """What others say of a card, per label, each weighted by trust. The reader's own tests are left out."""
+        if card not in self._credit:
+            self._credit[card] = self._pooled(card)
+        return self._credit[card]
+
+    def _pooled(self, card: Digest) -> dict[LabelId, Tally]:
         others = [verdict for witness, verdict in self._verdicts.get(card, {}).items() if witness != self._me]
         pooled = aggregate(others, {verdict.witness: self.trust_ppm(verdict.witness) for verdict in others})
         return {label: Tally(one.correct_ppm // PPM, one.tested_ppm // PPM) for label, one in pooled.items()}

@@ -26,15 +26,12 @@ def sign_test(better: int, worse: int) -> float:
     return sum(comb(changed, k) for k in range(better, changed + 1)) / 2**changed if changed else 1.0
 
 
-def recall_at_least(correct: int, count: int, alpha: float) -> float:
-    """One-sided lower bound of a recall at confidence 1 - alpha (Clopper and Pearson, 1934). 0.0 without samples."""
-    if correct == 0 or count == 0:
-        return 0.0
-    low, high = 0.0, 1.0
-    for _ in range(40):  # bisection to 1e-12
-        middle = (low + high) / 2
-        low, high = (middle, high) if binomial_tail(correct, count, middle) < alpha else (low, middle)
-    return low
+def shows_recall(correct: int, count: int, recall: float, alpha: float) -> bool:
+    """Whether a recall of at least this is shown at confidence 1 - alpha: the one-sided bound of Clopper and Pearson, 1934.
+
+    The bound is the recall at which so many right answers have the chance alpha; it need not be found to compare with it.
+    """
+    return recall <= 0 or binomial_tail(correct, count, recall) <= alpha
 
 
 def spent(alpha: float, uses: int) -> float:

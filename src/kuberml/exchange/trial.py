@@ -16,7 +16,7 @@ import numpy as np
 
 from kuberml.core.ids import LabelId
 from kuberml.core.values import value
-from kuberml.exchange.statistics import recall_at_least, sign_test, spent
+from kuberml.exchange.statistics import shows_recall, sign_test, spent
 from kuberml.learning.types import IntArray
 
 
@@ -139,7 +139,7 @@ def _tested(change: Change, name: LabelId, mine: dict[LabelId, Tally], plan: Tri
         return "tested"
     # Nothing left to win where every answer is right already: then standing alone against my data is the test.
     tally = mine.get(name)
-    if tally and worse <= better and recall_at_least(tally.correct, tally.count, alpha) >= plan.bar:
+    if tally and worse <= better and shows_recall(tally.correct, tally.count, plan.bar, alpha):
         return "tested"
     return "untested"
 

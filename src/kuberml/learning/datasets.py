@@ -7,8 +7,6 @@ reference. A data set keeps its splits as small as they came (bytes, mapped file
 from __future__ import annotations
 
 import functools
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +17,7 @@ from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.ids import LabelId
 from kuberml.core.plugins import Registry
 from kuberml.learning.datafiles import AnyArray, data_root, set_data_root
+from kuberml.learning.recent import Recent
 from kuberml.learning.types import DataRef, IntArray, Samples
 from kuberml.learning.views import VIEWS, viewed
 
@@ -145,27 +144,4 @@ def _part(dataset: Dataset, split: str) -> Part:
     return dataset.read(split)
 
 
-class _Recent:
-    """The samples used last, up to a number of bytes."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit, self._used = limit_bytes, 0
-        self._kept: OrderedDict[object, Samples] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: object, make: Callable[[], Samples]) -> Samples:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = make()
-        with self._lock:
-            if key not in self._kept and made.x_N.nbytes <= self._limit:
-                self._kept[key] = made
-                self._used += made.x_N.nbytes
-            while self._used > self._limit:
-                self._used -= self._kept.popitem(last=False)[1].x_N.nbytes
-        return made
-
-
-_recent = _Recent(_CACHE_BYTES)
+_recent: Recent[Samples] = Recent(_CACHE_BYTES, lambda kept: kept.x_N.nbytes)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.ids import digest_of
 from kuberml.core.plugins import Registry
 from kuberml.knowledge.kinds.extractor import Extractor, blob_of, from_blob
 from kuberml.learning.image_extractors import (
@@ -31,6 +32,7 @@ from kuberml.learning.image_extractors import (
     patch_filters,
     random_convolutions,
 )
+from kuberml.learning.recent import Recent
 from kuberml.learning.torch_extractor import TORCH, build_torch_module, make_torch_module, torch_module
 from kuberml.learning.types import Array
 
@@ -48,6 +50,11 @@ __all__ = [
 ]
 
 _BUILT_AT_ONCE = 8
+_RECENT_BYTES = 64 * 2**20
+_ONE_BYTES = 8 * 2**20
+
+
+_recent: Recent[Array] = Recent(_RECENT_BYTES, lambda kept: kept.nbytes)
 
 
 class FeatureMap(Protocol):
@@ -109,15 +116,33 @@ def make_extractor(name: str, public_N: Array, seed: int, **options: Any) -> Ext
 def features(extractor: Extractor, x_N: Array) -> Array:
     """Features of samples, float32 [N, d], without a bias.
 
+    Those of samples that nobody can change are remembered, the last 64 MiB: every trial asks about the same held-out ones.
+
     Args:
         extractor: built once per process and content.
-        x_N: float32 [N, H, W, channels] in 0..1, or [N, features].
+        x_N: float32 [N, H, W, channels] in 0..1, or [N, features]. Read-only ones are remembered by their content.
 
     Raises:
         ConfigError: its architecture is not installed, or inputs have another shape than it is for.
         RemoteError: the value cannot be built, or gives NaN or infinity.
     """
-    z_Nd = built(extractor)(np.asarray(x_N, np.float32))
+    x_N = np.asarray(x_N, np.float32)
+    if x_N.flags.writeable or not 0 < x_N.nbytes <= _ONE_BYTES:
+        return _features(extractor, x_N)
+    return _recent.get(
+        (digest_of(blob_of(extractor)), x_N.shape, digest_of(np.ascontiguousarray(x_N).data.cast("B"))),
+        lambda: _fixed(extractor, x_N),
+    )
+
+
+def _fixed(extractor: Extractor, x_N: Array) -> Array:
+    z_Nd = _features(extractor, x_N)
+    z_Nd.flags.writeable = False
+    return z_Nd
+
+
+def _features(extractor: Extractor, x_N: Array) -> Array:
+    z_Nd = built(extractor)(x_N)
     if not np.isfinite(z_Nd).all():
         raise RemoteError(f"the extractor {extractor.architecture!r} answers with NaN or infinity")
     return z_Nd
