@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from typing import Any
@@ -24,17 +23,11 @@ TASK = simulation_task.read_task()
 client, server, stamps = ClientApp(), ServerApp(), []
 
 
-@functools.cache
-def data(path: str) -> Any:
-    """Of every client, once an actor process."""
-    torch.set_num_threads(1)
-    return simulation_task.clients({"data": path})
-
-
 @client.train()
 def train(message: Message, context: Context) -> Message:
     task = TASK
-    x, y = data(task["data"])[int(context.node_config["partition-id"])]
+    torch.set_num_threads(1)
+    x, y = simulation_task.read_clients(task["data"])[int(context.node_config["partition-id"])]
     module = simulation_task.build(task)
     module.load_state_dict(message.content["arrays"].to_torch_state_dict())
     simulation_task.train(module, x, y, task)
@@ -43,9 +36,12 @@ def train(message: Message, context: Context) -> Message:
 
 
 class Stamped(FedAvg):
-    """FedAvg that notes when a round's answers have been averaged."""
+    """FedAvg that notes when a round's answers have been averaged. Flower would go on without those that failed: here not."""
 
     def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        replies = list(replies)
+        if len(replies) < TASK["cohort"] or any(reply.has_error() for reply in replies):
+            raise RuntimeError(f"round {server_round}: {[reply.error for reply in replies if reply.has_error()][:1]}")
         found = super().aggregate_train(server_round, replies)
         stamps.append(time.time())
         return found

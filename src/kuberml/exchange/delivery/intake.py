@@ -7,15 +7,12 @@ from blake3 import blake3
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.seam import Part
-from kuberml.exchange.delivery.plan import Job
+from kuberml.exchange.delivery.plan import GROUP_BYTES, Job
 from kuberml.knowledge.card import BlobRef
 from kuberml.knowledge.pieces import check_digest_of_piece, span
 
 SLICE_BYTES = 1 << 20
 """Received and hashed in one go: little enough for a cache, enough that threads seldom ask each other for the interpreter."""
-
-GROUP_BYTES = 512 << 10
-"""Small pieces are received together, up to so much: each is judged by itself, but not each is worth a turn of its own."""
 
 
 class Buffers:
@@ -48,7 +45,7 @@ class Pieces:
         self._got = 0
         """Bytes of it that are here."""
         self._hasher: blake3 | None = None
-        """Of a piece that is a group by itself: it is hashed while its bytes are in the cache."""
+        """Of a large piece: it is hashed while its bytes are in the cache."""
         self._buffer: memoryview | None = None
         self.good: list[int] = []
         """Verified and written."""
@@ -108,7 +105,7 @@ class Pieces:
         self._last = self._first + 1
         while self._last < self._job.last and self._ref.cuts[self._last] - self._start <= GROUP_BYTES:
             self._last += 1
-        self._hasher = blake3() if self._last == self._first + 1 else None
+        self._hasher = blake3() if self._ref.cuts[self._first] - self._start > GROUP_BYTES else None
 
     def _judge(self, data: memoryview) -> None:
         """Verify each piece of the group that is whole in `data`, and write what is right, neighbours together."""

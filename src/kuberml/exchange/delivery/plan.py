@@ -11,6 +11,8 @@ from kuberml.knowledge.pieces import span
 
 WINDOW_MIN_BYTES = 1 << 20
 """Smaller reads cost more round trips than they save."""
+GROUP_BYTES = 512 << 10
+"""Small pieces are received together, up to so much: each is judged by itself, but not each is worth a turn of its own."""
 LATE_MIN_S = 0.5
 """No read is late before that, where another was measured; where none was, after LATE_UNKNOWN_S."""
 LATE_UNKNOWN_S = 1.0
@@ -36,6 +38,8 @@ class Job:
     start: int
     stop: int
     started_s: float
+    at_risk_bytes: int
+    """What a kill loses of it at most."""
     is_late: bool = False
     has_begun: bool = False
     """Its first bytes have come."""
@@ -85,7 +89,7 @@ class Plan:
         waiting = [job for job in self.jobs if not self._is_overdue(job, now_s)]
         if len(waiting) >= many or len(self.jobs) >= 2 * many:
             return None
-        return self._again(now_s) or self._onward(now_s, sum(self._at_risk_bytes(job.first, job.last) for job in waiting))
+        return self._again(now_s) or self._onward(now_s, sum(job.at_risk_bytes for job in waiting))
 
     def _most_reads(self, now_s: float) -> int:
         """How many may run at once: of one source that is near, few; once it was seen to be far away, and of several, all."""
@@ -97,10 +101,12 @@ class Plan:
         return self._width
 
     def _at_risk_bytes(self, first: int, last: int) -> int:
-        """What a kill loses of a read at most."""
+        """What a kill loses of a read at most: all of it, or where pieces are verified while they come, one or a group."""
+        size_bytes = self.ref.cuts[last - 1] - span(self.ref, first)[0]
         if not self.streams:
-            return self.ref.cuts[last - 1] - span(self.ref, first)[0]
-        return max(stop - start for start, stop in (span(self.ref, index) for index in range(first, last)))
+            return size_bytes
+        largest = max(stop - start for start, stop in (span(self.ref, index) for index in range(first, last)))
+        return min(size_bytes, max(largest, GROUP_BYTES))
 
     def _again(self, now_s: float) -> Job | None:
         """A late window, from somebody else."""
@@ -142,7 +148,8 @@ class Plan:
         return min(most_bytes, max(WINDOW_MIN_BYTES, self.left_bytes // shares))
 
     def _start(self, source: Source, first: int, last: int, now_s: float) -> Job:
-        job = Job(source, first, last, span(self.ref, first)[0], self.ref.cuts[last - 1], now_s)
+        start, stop = span(self.ref, first)[0], self.ref.cuts[last - 1]
+        job = Job(source, first, last, start, stop, now_s, self._at_risk_bytes(first, last))
         source.reads += 1
         self.jobs.append(job)
         return job

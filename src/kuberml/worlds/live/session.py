@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import zenoh
 
 from kuberml.core.errors import Unreachable
+from kuberml.worlds.live.allocator import keep_memory
 from kuberml.worlds.live.names import Endpoint
 
 LEASE_MS = 2000
@@ -81,6 +82,7 @@ def _common(tls: Config | None) -> Config:
 
 def open_session(config: Config) -> zenoh.Session:
     """Open a session now; it may take OPEN_S. Raises Unreachable: no router, or no port."""
+    keep_memory()
     settings = zenoh.Config()
     for name, setting in config.items():
         settings.insert_json5(name, json.dumps(setting))
