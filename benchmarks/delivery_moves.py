@@ -46,7 +46,7 @@ class Rooms:
         return free.pop() if free else np.full(size_bytes, 1, np.uint8)
 
     def give(self, room: np.ndarray) -> None:
-        self._free[len(room)].append(room)
+        self._free.setdefault(len(room), []).append(room)
 
 
 ROOMS = Rooms()
@@ -117,6 +117,9 @@ class Wire:
 async def ours(transport: Any, holder: str, ref: BlobRef, vault: FolderStore | None = None) -> None:
     """Deliver into memory, or into a vault on the disk, which then forgets it."""
     if vault is None:
+        ROOMS.give(
+            await asyncio.to_thread(ROOMS.take, ref.size_bytes)
+        )  # fresh memory is made beside the loop: requests wait there
         memory = Memory()
         await Delivery(transport, memory).deliver(SimpleNamespace(blobs=(ref,)), [NodeId(holder)])
         assert len(memory.blobs[ref.digest]) == ref.size_bytes
