@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
@@ -29,6 +30,12 @@ class _Came(NamedTuple):
     silence: str = ""
 
 
+@functools.cache
+def _streams(sort: type) -> bool:
+    """Whether transports of this sort do: asked once, since looking at a protocol's members takes longer than a small read."""
+    return issubclass(sort, Streaming)
+
+
 class Transfer:
     """See the module. Runs once."""
 
@@ -46,7 +53,8 @@ class Transfer:
     ) -> None:
         """What is to come (`plan`), where it goes (`part`), and what is known of sources: both are added to."""
         self._plan, self._part, self._transport, self._reading = plan, part, transport, reading
-        plan.streams = isinstance(transport, Streaming)
+        self._streaming = cast(Streaming, transport) if _streams(type(transport)) else None
+        plan.streams = self._streaming is not None
         self._on_bytes, self._watch, self._liars, self._proven = on_bytes, watch, liars, proven
         self._tasks: dict[asyncio.Task[_Came], Job] = {}
         self._buffers = Buffers()
@@ -118,8 +126,8 @@ class Transfer:
 
     async def _take(self, job: Job, intake: Pieces) -> None:
         digest, node, timeout_s = self._plan.ref.digest, job.source.node, self._reading.timeout_s
-        if isinstance(self._transport, Streaming):
-            return await self._transport.stream(node, digest, job.start, job.stop, intake, timeout_s=timeout_s)
+        if self._streaming is not None:
+            return await self._streaming.stream(node, digest, job.start, job.stop, intake, timeout_s=timeout_s)
         data = memoryview(await self._transport.read(node, digest, job.start, job.stop, timeout_s=timeout_s))
         if len(data) != job.size_bytes:
             intake.size_bytes, intake.lie = len(data), f"{len(data)} bytes came, {job.size_bytes} were asked for"
