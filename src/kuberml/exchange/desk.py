@@ -119,6 +119,8 @@ class Desk:
         await self._hear()
         fresh: list[SignedCard] = []
         for parcel in sorted(self.waiting.values(), key=self.trials.evidence, reverse=True):
+            if not self._is_due(parcel):
+                continue
             trial = await self._trial(parcel)
             if trial.accepted:
                 self._keep(parcel, trial)
@@ -177,6 +179,10 @@ class Desk:
                 continue
             self.kept[known] = Parcel(signed, content, {}, {})
         self.model = await self.integrator.model(list(self.kept.values()))
+
+    def _is_due(self, parcel: Parcel) -> bool:
+        """Whether a trial could come out otherwise than the last one: there is news, or its terms have run out."""
+        return self.trials.has_news(parcel, self.model) or bool(self.node.forbidden(parcel.signed))
 
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
         before = digest(self.model)

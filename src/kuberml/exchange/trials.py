@@ -39,6 +39,7 @@ class Trials:
         self._standing = Standing(self_witness=node.author)
         self._heard_ms = 0
         self._seen: dict[Digest, _Seen] = {}
+        self._judged: dict[Digest, tuple[Any, dict[LabelId, Tally]]] = {}  # on which model, and what others said then
         node.memory.setdefault(trials=0)
 
     async def read(self, signed: SignedCard, content: Any) -> Parcel:
@@ -71,9 +72,17 @@ class Trials:
         except RemoteError as error:
             return Trial(parcel.signed, Judgement("refused", {}, str(error)))
         wanted, offered = set(labels or self._node.learner.labels), set(parcel.signed.card.labels)
-        credit = added(self._standing.credit(parcel.digest), parcel.proven)
+        said = self._standing.credit(parcel.digest)
+        if not labels:
+            self._judged[parcel.digest] = (model, said)
+        credit = added(said, parcel.proven)
         judgement = judge(seen.changed, wanted, offered, parcel.mine, credit, self._plan, uses=seen.uses)
         return Trial(parcel.signed, judgement, parcel, model, seen.after)
+
+    def has_news(self, parcel: Parcel, model: Any) -> bool:
+        """Whether judging a package again, for all labels, could come out otherwise: the model is another, or others' word."""
+        before, said = self._judged.get(parcel.digest, (None, None))
+        return before is not model or said != self._standing.credit(parcel.digest)
 
     def evidence(self, parcel: Parcel) -> tuple[float, str]:
         """How much speaks for a package, to try the best first: right answers, others' at half their weight; ties by digest."""
