@@ -105,6 +105,22 @@ def test_what_nobody_can_judge_is_kept_apart_and_not_used() -> None:
     assert same(found, statistics(MINE))
 
 
+def test_what_waits_is_judged_again_when_there_is_news_and_not_at_every_look() -> None:
+    """Nobody can judge a's labels until w comes, who holds them and agrees with me about b: its word is news."""
+
+    async def late(node: Node) -> Desk:
+        await node.sleep(100)
+        return await learner(looks=2)(node)
+
+    here = town(me=MINE, a=data("56789", part=1), b=data("01234", part=2), w=data("0123456789", part=3))
+    found = desks(here, me=learner(looks=8), a=learner(looks=1), b=learner(looks=1), w=late)["me"]
+    about_a = [note["verdict"] for note in here.notes["me"].of("tried") if note["author"] == keys("a").public]
+    assert about_a[0] == "untested"
+    assert about_a[-1] == "credit"
+    assert len(about_a) <= 4  # alone, beside b, and with w's word; not at each of eight looks
+    assert "a" in authors(found.kept.values())
+
+
 def test_a_liar_about_labels_that_i_lack_is_found_out_by_who_holds_them() -> None:
     """It says nothing about my labels, so only witnesses can tell."""
     lie = data("678", part=3, relabel={"6": "7", "7": "8", "8": "6"})
