@@ -75,9 +75,8 @@ class Desk:
             offers, self._since = await self.node.find_new(self.want(), self._since)
             self.offers.update((offer.signed.digest, offer) for offer in offers)
             for offer in list(self.offers.values()):
-                if not self._skips(offer.signed):
-                    await self._take(offer)
-                    fresh += await self.settle() if self.gathered else []  # the next may be superfluous then
+                if not self._skips(offer.signed) and await self._take(offer) and self.gathered:
+                    fresh += await self.settle()  # the next may be superfluous then
         except OverBudget as error:
             self._spend(error)
         return fresh + await self.settle()
@@ -96,14 +95,17 @@ class Desk:
         disappointed = any(self.offers[digest].signed.card.parents for digest in self.refused if digest in self.offers)
         return self.gathered and not parents and not disappointed
 
-    async def _take(self, offer: Offer) -> None:
-        """Deliver one offer, see what it says alone, and testify about it. What fails is refused with its reason."""
+    async def _take(self, offer: Offer) -> bool:
+        """Deliver one offer, see what it says alone, and testify about it: whether it waits now, and did not before.
+
+        What fails is refused with its reason.
+        """
         known = offer.signed.digest
         if known in self.kept or known in self.waiting or known in self.refused:
-            return
+            return False
         left = self.node.left_bytes
         if left is not None and offer.signed.card.size_bytes > left - WIRE_RESERVE_BYTES:
-            return  # over budget: it stays an offer
+            return False  # over budget: it stays an offer
         try:
             self.waiting[known] = await self.trials.read(offer.signed, await self.node.fetch(offer))
         except OverBudget:
@@ -113,6 +115,7 @@ class Desk:
             self._since = 0  # others may hold it by now
         except RemoteError as error:
             self._refuse(offer.signed, str(error))
+        return known in self.waiting
 
     async def settle(self) -> list[SignedCard]:
         """Try everything that waits, best evidence first; absorb what is accepted into `model`. Returns what is new in it."""
