@@ -37,7 +37,7 @@ def table(cell, by_label):
     judge = "" if cell.judge == "test" else f" Judged on {cell.judge} samples: for tuning only."
     about = (
         f"{cell.dataset}, {cell.model}, {cell.learners} learners, {cell.partition} {cell.spread}, {cell.topology} graph, "
-        f"{cell.rounds} epochs each on average, lr {cell.lr}, {cell.limit or 'all'} training images.{judge}"
+        f"{cell.rounds} epochs each on average, {f'lr {cell.lr}' if cell.lr else 'tuned learning rates'}, {cell.limit or 'all'} training images.{judge}"
     )
     if cell.dataset == "cifar10":
         about += " CIFAR-10: trained on batches 1-4, tested on batch 5, which is not the official test set."
