@@ -58,9 +58,8 @@ def flat(options: argparse.Namespace) -> None:
         )
         found[learners] = least / learners
         print(f"  {learners:6} learners: {1000 * found[learners]:6.2f} ms a learner", flush=True)
-    print(
-        f"from {FLAT[0]} to {FLAT[-1]} learners the cost of one changes by a factor of {found[FLAT[-1]] / found[FLAT[0]]:.2f}"
-    )
+    fewest, most = min(found), max(found)
+    print(f"from {fewest} to {most} learners the cost of one changes by a factor of {found[most] / found[fewest]:.2f}")
     if options.plot:
         draw(found, options.plot)
 
