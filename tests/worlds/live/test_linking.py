@@ -11,6 +11,7 @@ import pytest
 
 from kuberml.core import canonical
 from kuberml.core.errors import RemoteError
+from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import Place
@@ -136,6 +137,7 @@ def test_nothing_passes_on_to_a_third_hub(tmp_path: Path) -> None:
                 from_a = await node(world_a, "digits").publish(weights(), slot="one", version=0)
                 assert len(await found(node(world_b, "digits"), "digits", 1)) == 1
                 from_b = await node(world_b, "digits").publish(weights(1000, 3.0), slot="two", version=0)
+                await world_b.transport.ask(HUB, "keep", from_b.signed.digest.encode(), timeout_s=PATIENCE_S)
             async with member(c, "clara", tmp_path) as world_c:
                 await world_c.enter(PATIENCE_S)
                 offers = await found(node(world_c, "digits"), "digits", 1)
@@ -143,6 +145,33 @@ def test_nothing_passes_on_to_a_third_hub(tmp_path: Path) -> None:
                 offers = await node(world_c, "digits").find(Want(task="digits"))
                 assert [offer.signed.digest for offer in offers] == [from_b.signed.digest]
                 assert from_a.signed.digest not in [one.digest for one in c.catalog.cards()]
+
+    asyncio.run(main())
+
+
+def test_what_is_offered_over_a_link_can_be_fetched_at_once(tmp_path: Path) -> None:
+    """However long the link takes: nobody is sent to a holder that only the hub can read."""
+
+    def slowed(at: HubProcess) -> None:
+        read = at.transport.answering.handlers["linked_read"]
+
+        async def slowly(asker: NodeId, body: bytes) -> bytes:
+            await asyncio.sleep(1)
+            return await read(asker, body)
+
+        at.transport.serve("linked_read", slowly)
+
+    async def main() -> None:
+        async with hub(tmp_path / "a") as a, hub(tmp_path / "b") as b:
+            link(a, b, Rule("first"))
+            slowed(a)
+            async with member(a, "anna", tmp_path) as world_a, member(b, "boris", tmp_path) as world_b:
+                await world_a.enter(PATIENCE_S)
+                await world_b.enter(PATIENCE_S)
+                await node(world_a, "digits").publish(weights(), slot="one", version=0)
+                boris = node(world_b, "digits")
+                assert len(offers := await found(boris, "digits", 1)) == 1
+                assert np.array_equal((await boris.fetch(offers[0])).tensors["w"], weights().tensors["w"])
 
     asyncio.run(main())
 

@@ -17,6 +17,7 @@ from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.withdrawal import SignedWithdrawal
 from kuberml.vault.catalog import Catalog
+from kuberml.worlds.live.names import HUB
 from kuberml.worlds.live.transport import LiveTransport
 from kuberml.worlds.live.trust.agreement import Agreement, SignedAgreement, read_agreement
 
@@ -91,9 +92,11 @@ class Giver:
         transport.serve("linked_read", self._read)
 
     def announced(self, holder: NodeId, signed: SignedCard, *, is_new: bool) -> None:
-        """See `exchange.hub.Watcher`."""
-        if is_new and not holder.startswith(LINK):
-            self._note(signed.digest)
+        """See `exchange.hub.Watcher`; it passes once it is kept, nobody can read it here before."""
+
+    def kept(self, signed: SignedCard) -> None:
+        """See `Keeper.on_kept`."""
+        self._note(signed.digest)
 
     def judged(self, witness: NodeId, signed: SignedVerdict) -> None:
         """See `exchange.hub.Watcher`; verdicts do not pass."""
@@ -123,8 +126,11 @@ class Giver:
     def _why_not(self, agreement: Agreement, signed: SignedCard | None) -> str | None:
         if signed is None:
             return "it is not in the catalog"
-        if any(holder.startswith(LINK) for holder in self._catalog.holders(signed.digest)):
+        holders = self._catalog.holders(signed.digest)
+        if any(holder.startswith(LINK) for holder in holders):
             return "it came over a link itself"
+        if HUB not in holders:
+            return "it is not kept here"
         return agreement.why_not(signed.card, agreement.side_of(self._agreements.owner), self._agreements.now_ms())
 
     async def _linked(self, asker: NodeId, body: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId, check_digest
@@ -65,6 +65,8 @@ class Keeper:
         self._here: frozenset[NodeId] = frozenset()
         self._workers: list[asyncio.Task[None]] = []
         self._is_due = asyncio.Event()
+        self.on_kept: Callable[[SignedCard], None] = lambda signed: None
+        """Is told of every card once all of it is here."""
 
     def start(self) -> None:
         """Begin, with what was announced before and is not here."""
@@ -168,15 +170,31 @@ class Keeper:
     async def _keep(self, due: _Due) -> None:
         signed = due.signed
         if self._catalog.card(signed.digest) is not None:  # else a newer version came, or it was withdrawn
-            if not self._has(signed):
-                delivery = Delivery(self._transport, self._store, timeout_s=STALL_S)
-                await delivery.deliver(signed.card, sorted(due.holders))
-            self._store.put_card(signed.digest, encode_card(signed))
+            await self._copy(signed, due.holders)
             with contextlib.suppress(RemoteError):  # it may just have been withdrawn
                 self._catalog.add(signed, HUB, keep=1 << 30)
             self._recorder.record("kept", card=signed.digest, size_bytes=signed.card.size_bytes)
+            self.on_kept(signed)
         self._due.pop(signed.digest, None)
         due.kept.set()
+
+    async def _copy(self, signed: SignedCard, holders: Iterable[NodeId]) -> None:
+        if not self._has(signed):
+            delivery = Delivery(self._transport, self._store, timeout_s=STALL_S)
+            await delivery.deliver(signed.card, sorted(holders))
+        self._store.put_card(signed.digest, encode_card(signed))
+
+    async def mirror(self, signed: SignedCard, source: NodeId) -> None:
+        """A copy of what nobody announces here, and in the catalog where it came from. To be announced when this is done.
+
+        Raises:
+            RemoteError: it is too large to be kept, or the catalog refuses it.
+            Unreachable: `source` did not give it.
+        """
+        if signed.card.size_bytes > self._keep_bytes:
+            raise RemoteError(f"{signed.card.size_bytes} bytes are more than the {self._keep_bytes} that are kept here")
+        await self._copy(signed, (source,))
+        self._catalog.add(signed, source)
 
     async def _trimming(self) -> None:
         while True:

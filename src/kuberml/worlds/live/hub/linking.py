@@ -1,9 +1,9 @@
 """Linked hubs: what an agreement lets pass is mirrored, so that members find and fetch it at their own hub.
 
-The receiving hub dials the other one, asks again and again what is new (`linked`), and announces it at home as if a member
-`link-...` held it; the hub's keeper then makes a copy, range by range through the same link (`linked_read`), verified like any
-delivery. The giving hub checks every card and every range against the agreement, the receiving hub checks every card again.
-The partner's hub is on the roll with no rights at all: these two requests are all that it can do.
+The receiving hub dials the other one, asks again and again what is new (`linked`), makes a copy range by range (`linked_read`),
+verified like any delivery, and only then announces it at home as its own; that it came from `link-...` stays in the catalog, so
+that it goes no further. The giving hub checks every card and every range against the agreement, the receiving hub checks every
+card again. The partner's hub is on the roll with no rights at all: these two requests are all that it can do.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from pathlib import Path
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
 from kuberml.exchange import wire
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.pack import check_limits
 from kuberml.knowledge.signing import Keys, check_card
+from kuberml.knowledge.withdrawal import SignedWithdrawal
 from kuberml.worlds.live.blobs.tls import Tls
 from kuberml.worlds.live.hub.agreed import LINK, RANGE_MAX_BYTES, Agreements, LinkAsk, LinkNews, LinkRead
+from kuberml.worlds.live.hub.keeper import PARALLEL, Keeper
 from kuberml.worlds.live.names import HUB
 from kuberml.worlds.live.transport import LiveTransport
 from kuberml.worlds.live.trust.agreement import Agreement, Party
@@ -33,9 +36,10 @@ log = logging.getLogger("kuberml.live")
 class Links:
     """A hub's links to those whose knowledge it receives."""
 
-    def __init__(self, agreements: Agreements, keys: Keys, transport: LiveTransport, tls: Tls | None) -> None:
-        """`keys` and `transport` are the hub's; `tls` is for dialling the others."""
+    def __init__(self, agreements: Agreements, keys: Keys, transport: LiveTransport, keeper: Keeper, tls: Tls | None) -> None:
+        """`keys`, `transport` and `keeper` are the hub's; `tls` is for dialling the others."""
         self._agreements, self._keys, self._transport, self._tls = agreements, keys, transport, tls
+        self._keeper = keeper
 
     async def run(self) -> None:
         """Follow the agreements in the folder, those that come and those that go, until cancelled."""
@@ -64,7 +68,7 @@ class Links:
         while True:
             try:
                 await self._mirror(agreement, partner, own)
-            except KuberError as error:
+            except (KuberError, OSError) as error:
                 log.info("the link to realm %r is down: %s", partner.realm, error)
             await asyncio.sleep(AGAIN_S)
 
@@ -110,21 +114,31 @@ class Links:
                 self._transport.proxies.pop(node, None)
 
     async def _take(self, agreement: Agreement, node: NodeId, news: LinkNews, held: dict[Digest, Digest]) -> None:
-        handlers = self._transport.answering.handlers
+        turns = asyncio.Semaphore(PARALLEL)
         source = agreement.side_of(agreement.partner_of(self._agreements.owner).owner)
-        for signed in news.cards:
-            try:
-                check_limits(signed)
-                check_card(signed)
-                why = agreement.why_not(signed.card, source, self._agreements.now_ms())
-                if why is not None:
-                    raise RemoteError(f"the other hub sends what may not pass: {why}")
-                held.update((ref.digest, signed.digest) for ref in signed.card.blobs)
-                await handlers["announce"](node, wire.write(wire.Announcement(signed, node)))
-            except RemoteError as error:
+
+        async def mirror(signed: SignedCard) -> None:
+            check_limits(signed)
+            check_card(signed)
+            why = agreement.why_not(signed.card, source, self._agreements.now_ms())
+            if why is not None:
+                raise RemoteError(f"the other hub sends what may not pass: {why}")
+            held.update((ref.digest, signed.digest) for ref in signed.card.blobs)
+            async with turns:
+                await self._keeper.mirror(signed, node)
+            await self._at_home("announce", wire.Announcement(signed, HUB))
+
+        came = await asyncio.gather(*(mirror(signed) for signed in news.cards), return_exceptions=True)
+        for signed, error in zip(news.cards, came, strict=True):
+            if isinstance(error, RemoteError):
                 log.info("%s is not mirrored: %s", signed.digest[:12], error)
+            elif error is not None:  # the link is down, or our disk is full: all of it again, once the link is back
+                raise error
         for withdrawal in news.withdrawals:
             try:
-                await handlers["withdraw"](node, wire.write(withdrawal))
+                await self._at_home("withdraw", withdrawal)
             except RemoteError as error:
                 log.info("a withdrawal is not taken over: %s", error)
+
+    async def _at_home(self, request: str, message: wire.Announcement | SignedWithdrawal) -> None:
+        await self._transport.answering.handlers[request](HUB, wire.write(message))

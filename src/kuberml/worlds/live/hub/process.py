@@ -156,8 +156,10 @@ class HubProcess:
                 hub._realm = own
                 await opening.enter_async_context(running(RollService(transport, own).run()))
                 agreements = Agreements(path, own.signed.roll.owner, hub.now_ms)
-                hub.hub.watch(Giver(agreements, transport, store, catalog))
-                await opening.enter_async_context(running(Links(agreements, keys, transport, tls).run()))
+                giver = Giver(agreements, transport, store, catalog)
+                hub.hub.watch(giver)
+                hub.keeper.on_kept = giver.kept
+                await opening.enter_async_context(running(Links(agreements, keys, transport, hub.keeper, tls).run()))
             await opening.enter_async_context(running(hub.outlook.follow()))
             hub.keeper.start()
             opening.push_async_callback(hub.keeper.close)
