@@ -122,8 +122,8 @@ def measure(cell, label, seed, out, workers):
 
 
 def ran(cell, label, seed, pool, cache):
-    """A run on the cell's budget. Without rounds, time is what is given: where it did not do for so many epochs it is run again
-    with as much more as it lacked; the cache has what was done before.
+    """A run on the cell's budget. Without rounds, time is what is given: where that was for far fewer or more epochs it is run
+    again with as much more or less; the cache has what was done before.
     """
     tree = cell.tree(label, seed)
     for _ in range(TRIES):
@@ -131,10 +131,12 @@ def ran(cell, label, seed, pool, cache):
         play = Sampled(config, label, seed, things=PublicThings(config), workers=pool, cache=cache, records=lambda *_: Deaf())
         play.watch_only(cell.measured)
         outcome, options = play.run(), tree["paradigms"][label]
-        wanted = cell.rounds * cell.learners
-        if "for_s" not in options or (done := epochs_done(play)) >= ENOUGH * wanted:
+        if "for_s" not in options or cell.for_s:
             break
-        options["for_s"] *= min(MOST, wanted / max(1, done))
+        off = max(1, epochs_done(play)) / (cell.rounds * cell.learners)
+        if ENOUGH <= off <= 1 / ENOUGH:
+            break
+        options["for_s"] *= min(MOST, max(1 / MOST, 1 / off))
     return play, outcome
 
 

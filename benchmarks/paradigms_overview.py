@@ -36,9 +36,10 @@ def table(cell, by_label):
     """One cell's rows, the most accurate first."""
     judge = "" if cell.judge == "test" else f" Judged on {cell.judge} samples: for tuning only."
     rate = f"lr {cell.lr}" if cell.lr else "tuned learning rates"
+    spent = f"{cell.for_s:g} virtual seconds for everybody" if cell.for_s else f"{cell.rounds} epochs each on average"
     about = (
         f"{cell.dataset}, {cell.model}, {cell.learners} learners, {cell.partition} {cell.spread}, {cell.topology} graph, "
-        f"{cell.rounds} epochs each on average, {rate}, {cell.limit or 'all'} training images.{judge}"
+        f"{spent}, {rate}, {cell.limit or 'all'} training images.{judge}"
     )
     if cell.dataset == "cifar10":
         about += " CIFAR-10: trained on batches 1-4, tested on batch 5, which is not the official test set."
