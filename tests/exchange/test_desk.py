@@ -40,7 +40,7 @@ def learner(looks: int = 4, **options: Any) -> Main:
         claims = options["claims"] if "claims" in options else await claims_on(node, head.shared, probe, EXTRACTOR)
         if options.get("publishes", True):
             await node.publish(head.shared, slot="shard", version=0, claims=claims)
-        desk = Desk(node, head, PLAN, probe)
+        desk = Desk(node, head, PLAN, probe, tries=options.get("tries", 0))
         await desk.open()
         await node.sleep(5)
         for _ in range(looks):
@@ -83,6 +83,13 @@ def test_honest_knowledge_is_kept_and_the_model_is_exactly_its_sum() -> None:
     for name, desk in found.items():
         assert desk.kept
         assert same(desk, statistics(HONEST[name]), *(parcel.content for parcel in desk.kept.values()))
+
+
+def test_a_look_can_be_kept_short_and_the_next_ones_go_on() -> None:
+    """With a try a look, two looks bring two packages and three all of them."""
+    found = desks(town(**HONEST), me=learner(2, tries=1), a=learner(3, tries=1))
+    assert len(found["me"].kept) + len(found["me"].waiting) == 2
+    assert authors([*found["a"].kept.values(), *found["a"].waiting.values()]) == {"me", "b", "c"}
 
 
 def test_liars_are_refused_and_leave_no_trace_in_the_model() -> None:

@@ -30,13 +30,21 @@ class Desk:
     """State of a receiver. It can be made again from the store: after a restart nothing is delivered twice."""
 
     def __init__(
-        self, node: Node, integrator: Integrator, plan: TrialPlan, probe: Probe | None = None, *, gathered: bool = False
+        self,
+        node: Node,
+        integrator: Integrator,
+        plan: TrialPlan,
+        probe: Probe | None = None,
+        *,
+        gathered: bool = False,
+        tries: int = 0,
     ) -> None:
         """`probe`: a labelled public sample set on which claims are run again; None: claims are not looked at.
 
         `gathered`: wait for what somebody has added up (`exchange.gatherer`); single packets only where that was refused.
+        `tries`: packages delivered in one look at most, so that a look stays short where thousands are offered; 0: all.
         """
-        self.node, self.integrator, self.gathered = node, integrator, gathered
+        self.node, self.integrator, self.gathered, self.tries = node, integrator, gathered, tries
         self.trials = Trials(node, integrator, plan, probe)
         self.kept: dict[Digest, Parcel] = {}
         self.waiting: dict[Digest, Parcel] = {}
@@ -74,9 +82,13 @@ class Desk:
         try:
             offers, self._since = await self.node.find_new(self.want(), self._since)
             self.offers.update((offer.signed.digest, offer) for offer in offers)
+            taken = 0
             for offer in list(self.offers.values()):
-                if not self._skips(offer.signed) and await self._take(offer) and self.gathered:
-                    fresh += await self.settle()  # the next may be superfluous then
+                if not self._skips(offer.signed) and await self._take(offer):
+                    taken += 1
+                    fresh += await self.settle() if self.gathered else []  # the next may be superfluous then
+                if self.tries and taken == self.tries:
+                    break
         except OverBudget as error:
             self._spend(error)
         return fresh + await self.settle()

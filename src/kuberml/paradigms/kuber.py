@@ -44,6 +44,7 @@ class Config(Training, frozen=True, kw_only=True):
         step_log2: features are rounded to multiples of 2^-step_log2: a smaller one makes smaller packets.
         ridge: of every head; None chooses it from the packets by generalised cross-validation, at ten times the work.
         gather: the library adds up what is published, and learners wait for that instead of fetching everybody's packets.
+        tries: packages that are fetched and tried in one look at most; 0: all that are offered.
         patience_s: how long the library waits for those who are missing.
     """
 
@@ -58,6 +59,7 @@ class Config(Training, frozen=True, kw_only=True):
     step_log2: int = 8
     ridge: float | None = None
     gather: bool = False
+    tries: int = 0
     patience_s: float = 600.0
 
 
@@ -66,7 +68,7 @@ async def peer(node: Node, cfg: Config) -> None:
     probe = await public(node, "probe") if cfg.own_network or cfg.claims or cfg.light else None
     network = await learn(node, cfg, probe) if cfg.own_network and probe else None
     integrator = await describe(node, cfg, probe)
-    desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None, gathered=cfg.gather)
+    desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None, gathered=cfg.gather, tries=cfg.tries)
     await serve(node, await desk.open(), network, [])
     learned: list[SignedCard] = []
     for look in range(cfg.looks):
