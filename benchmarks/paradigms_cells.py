@@ -139,7 +139,9 @@ def settings(cell, label, tree, seed):
     if label.startswith(("adpsgd", "aedfl", "divshare")):
         unpaced = {"use": label.partition("-")[0], "for_s": cell.for_s or budget_s(cell, tree, seed)}
         variants = {"adpsgd-corrected": {"corrected": True}, "aedfl-uncorrected": {"corrected": False},
-                    "aedfl-no-staleness": {"staleness": False}, "aedfl-dense": {"sparse": False}}  # fmt: skip
+                    "aedfl-no-staleness": {"staleness": False}, "aedfl-dense": {"sparse": False},
+                    "aedfl-mu-3": {"mu": 3.0}, "aedfl-mu-6": {"mu": 6.0},
+                    "aedfl-mu-6-fixed": {"mu": 6.0, "learned": False}}  # fmt: skip
         return {**unpaced, **variants.get(label, {})}
     own = {
         "local": {"epochs": rounds},

@@ -14,7 +14,7 @@ import pytest
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.worlds.live.asking import Door
+from kuberml.worlds.live.asking import Door, Ways
 from kuberml.worlds.live.blobs.answer import Busy, answer_of, refusal
 from kuberml.worlds.live.blobs.background import BEHIND
 from kuberml.worlds.live.blobs.client import BlobReader
@@ -48,7 +48,7 @@ def ranges(reader: Reader) -> Any:
     presence = Presence(NodeId("holder"), "peer", "0" * 64, "epoch")
     here: Any = SimpleNamespace(remembered=lambda node: presence, wait_for=wait_for)
     voice: Any = SimpleNamespace(realm="default", ticket=lambda holder, epoch: b"ticket")
-    asking: Any = SimpleNamespace(door=door)
+    asking: Any = SimpleNamespace(ways=Ways(), door=door)
     return Ranges(SimpleNamespace(session=None), voice, here, asking, reader, {})  # type: ignore[arg-type]
 
 

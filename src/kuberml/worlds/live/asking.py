@@ -1,4 +1,8 @@
-"""Asking: a signed request to a node, over the router or, when that is away, straight to the node's own HTTP door."""
+"""Asking: a signed request to a node, over the router, or straight to the node's own HTTP door.
+
+Straight is quicker and spares the router, but a door may not be reachable from here. So it is the way where something came
+over it of late (a blob, an answer), and the last resort where the router is away.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,8 @@ GRACE_S = 3.0
 AGAIN_S = 0.05
 """Before a request that nobody answered is sent again."""
 
+MOST_WAYS = 65536
+
 Hook = Callable[[NodeId, str, bytes], None]
 Outcome = Callable[[NodeId, str, bytes, KuberError | None], None]
 
@@ -37,6 +43,32 @@ class Door(msgspec.Struct, frozen=True):
     software: str = ""
 
 
+class Ways:
+    """HTTP doors over which something came of late."""
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+        self._deaf: set[str] = set()
+
+    def __contains__(self, url: str) -> bool:
+        return url in self._open
+
+    def came(self, url: str) -> None:
+        """It can be dialled from here."""
+        if url not in self._deaf and len(self._open) < MOST_WAYS:
+            self._open.add(url)
+
+    def failed(self, url: str) -> None:
+        """It cannot, at the moment."""
+        self._open.discard(url)
+
+    def is_deaf(self, url: str) -> None:
+        """Somebody is there who takes no requests: a web server in front of a vault, for instance."""
+        self._open.discard(url)
+        if len(self._deaf) < MOST_WAYS:
+            self._deaf.add(url)
+
+
 class Asking:
     """One process's questions."""
 
@@ -44,6 +76,7 @@ class Asking:
         self._link, self._voice, self._here = link, voice, here
         self._doors: dict[str, Door] = {}  # by epoch
         self._known: dict[NodeId, Door] = {}
+        self.ways = Ways()
         self.post: Post | None = None
         """How to reach HTTP doors; None: not at all."""
         self.on_ask: Hook = lambda to, name, body: None
@@ -100,7 +133,9 @@ class Asking:
             presence = await self._present(to, until_s)
             if presence is not None and epoch:
                 presence = msgspec.structs.replace(presence, epoch=epoch)  # tokens prove nothing; this the node itself said
-            answer = await self._over_router(presence, name, body, timeout_s) if presence else None
+            answer = await self._straight(to, name, body, timeout_s) if presence else None
+            if answer is None and presence is not None:
+                answer = await self._over_router(presence, name, body, timeout_s)
             if answer is None:
                 answer = await self._over_http(to, name, body, timeout_s)
             if answer is not None:
@@ -127,22 +162,52 @@ class Asking:
             return None
         return None if data is None else self._checked(data, to, request)
 
+    async def _straight(self, to: NodeId, name: str, body: bytes, timeout_s: float) -> Answer | None:
+        """Over a door that is known to be open; None: none is, or not any more."""
+        for url in self._known.get(to, Door()).urls:
+            if url in self.ways:
+                try:
+                    return await self._at(url, to, name, body, timeout_s)
+                except Unreachable:
+                    continue
+                except RemoteError:
+                    self.ways.is_deaf(url)
+                except asyncio.CancelledError:
+                    self.ways.failed(url)
+                    raise
+        return None
+
     async def _over_http(self, to: NodeId, name: str, body: bytes, timeout_s: float) -> Answer | None:
+        for url in self._known.get(to, Door()).urls:
+            try:
+                return await self._at(url, to, name, body, timeout_s)
+            except Unreachable:
+                continue
+        return None
+
+    async def _at(self, url: str, to: NodeId, name: str, body: bytes, timeout_s: float) -> Answer:
+        """Ask at a door.
+
+        Raises:
+            Unreachable: nobody there, or nobody is known by that name.
+            RemoteError: whoever is there is somebody else, or takes no requests.
+        """
         presence = self._here.remembered(to)
         if self.post is None or presence is None:
-            return None
-        for url in self._known.get(to, Door()).urls:
-            epoch = presence.epoch
-            for _ in range(2):  # the second time with the epoch that the first was told
-                envelope, request = self._voice.ask(to, epoch, name, body)
-                try:
-                    answer = self._checked(await self.post(url, name, envelope, timeout_s), presence, request)
-                except Unreachable:
-                    break
-                if answer.status != "epoch":
-                    return answer
-                epoch = answer.body.decode("ascii", "replace")
-        return None
+            raise Unreachable(f"{to} is not here")
+        epoch = presence.epoch
+        for _ in range(2):  # the second time with the epoch that the first was told
+            envelope, request = self._voice.ask(to, epoch, name, body)
+            try:
+                answer = self._checked(await self.post(url, name, envelope, timeout_s), presence, request)
+            except Unreachable:
+                self.ways.failed(url)
+                raise
+            self.ways.came(url)
+            if answer.status != "epoch":
+                return answer
+            epoch = answer.body.decode("ascii", "replace")
+        raise Unreachable(f"{to} has just restarted, twice")
 
     def _checked(self, data: bytes, to: Presence, request: str) -> Answer:
         answer = opened(data, Answer)

@@ -62,12 +62,15 @@ class Ranges:
             self._check_rested(url)
             try:
                 text = base64.urlsafe_b64encode(ticket).decode()
-                return await self._reader.read(url, digest, start, stop, ticket=text, stall_s=stall_s, intake=intake)
+                data = await self._reader.read(url, digest, start, stop, ticket=text, stall_s=stall_s, intake=intake)
+                self._asking.ways.came(url)
+                return data
             except Busy as error:  # it is there: another way to it would be no better
                 self._rests[url] = time.monotonic() + error.wait_s, str(error)
                 raise
             except Unreachable:
                 self._dead[url] = time.monotonic()
+                self._asking.ways.failed(url)
                 if intake is not None and intake.size_bytes:
                     raise  # what came is in; what is missing is asked for anew
         key = names.blob_key(self._voice.realm, holder, digest)
