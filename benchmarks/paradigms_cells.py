@@ -121,7 +121,7 @@ TUNING = {
 }  # fmt: skip
 TUNING |= {
     f"tune-race-{lr}": replace(RACE, name=f"tune-race-{lr}", lr=lr, seeds=(100,), judge="heldout", for_s=60.0, points=6,
-                               paradigms=("fedavg", "dpsgd", "adpsgd", "aedfl"))
+                               paradigms=("fedavg", "dpsgd", "adpsgd", "aedfl", "aedfl-mu-6"))
     for lr in (0.03, 0.1, 0.3)
 }  # fmt: skip
 SMOKE = {
@@ -140,8 +140,7 @@ def settings(cell, label, tree, seed):
         unpaced = {"use": label.partition("-")[0], "for_s": cell.for_s or budget_s(cell, tree, seed)}
         variants = {"adpsgd-corrected": {"corrected": True}, "aedfl-uncorrected": {"corrected": False},
                     "aedfl-no-staleness": {"staleness": False}, "aedfl-dense": {"sparse": False},
-                    "aedfl-mu-3": {"mu": 3.0}, "aedfl-mu-6": {"mu": 6.0},
-                    "aedfl-mu-6-fixed": {"mu": 6.0, "learned": False}}  # fmt: skip
+                    "aedfl-mu-6": {"mu": 6.0}}  # fmt: skip
         return {**unpaced, **variants.get(label, {})}
     own = {
         "local": {"epochs": rounds},
