@@ -116,8 +116,9 @@ SCALES = {
 }
 TUNING = {
     f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
-                             test=200, points=4, paradigms=("fedavg", "fedadam", "dpsgd", "adpsgd", "aedfl", "split"))
-    for lr in (0.03, 0.1, 0.3)
+                             test=200, points=4,
+                             paradigms=("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl", "split"))
+    for lr in (0.01, 0.03, 0.1, 0.3)
 }  # fmt: skip
 TUNING |= {
     f"tune-race-{lr}": replace(RACE, name=f"tune-race-{lr}", lr=lr, seeds=(100,), judge="heldout", for_s=60.0, points=6,
