@@ -181,7 +181,7 @@ def epoch_s(actor, plan):
 
 
 TUNED = {"fedavg": 0.03, "scaffold": 0.01, "fedadam": 0.3, "dpsgd": 0.1, "adpsgd": 0.1, "aedfl": 0.1, "split": 0.1}
-"""Learning rates of 0.03, 0.1 and 0.3 (FedAvg and SCAFFOLD: 0.01, too) that did best in `--group tune`: one paradigm of a family,
+"""Learning rates of 0.03, 0.1 and 0.3 (FedAvg and SCAFFOLD: 0.01, too) that did best in `--group tune`: one of a family,
 for all of it. Split is not tuned yet."""
 FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare": "adpsgd", "splitfed": "split",
           "centralised": "split"}  # fmt: skip
