@@ -14,12 +14,13 @@ import pytest
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
-from kuberml.worlds.live.asking import Door, Ways
+from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.blobs.answer import Busy, answer_of, refusal
 from kuberml.worlds.live.blobs.background import BEHIND
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.names import Presence
 from kuberml.worlds.live.ranges import Ranges
+from kuberml.worlds.live.ways import Ways
 
 URL = "http://127.0.0.1:1"
 DIGEST = Digest("0" * 64)

@@ -19,14 +19,13 @@ from kuberml.worlds.live.envelope import Answer, Voice, opened
 from kuberml.worlds.live.names import Presence
 from kuberml.worlds.live.presence import Gathering
 from kuberml.worlds.live.session import Link
+from kuberml.worlds.live.ways import Ways
 
 GRACE_S = 3.0
 """How long a node that is away is waited for, within the asker's patience."""
 
 AGAIN_S = 0.05
 """Before a request that nobody answered is sent again."""
-
-MOST_WAYS = 65536
 
 Hook = Callable[[NodeId, str, bytes], None]
 Outcome = Callable[[NodeId, str, bytes, KuberError | None], None]
@@ -41,32 +40,6 @@ class Door(msgspec.Struct, frozen=True):
     urls: tuple[str, ...] = ()
     protocol: int = names.PROTOCOL
     software: str = ""
-
-
-class Ways:
-    """HTTP doors over which something came of late."""
-
-    def __init__(self) -> None:
-        self._open: set[str] = set()
-        self._deaf: set[str] = set()
-
-    def __contains__(self, url: str) -> bool:
-        return url in self._open
-
-    def came(self, url: str) -> None:
-        """It can be dialled from here."""
-        if url not in self._deaf and len(self._open) < MOST_WAYS:
-            self._open.add(url)
-
-    def failed(self, url: str) -> None:
-        """It cannot, at the moment."""
-        self._open.discard(url)
-
-    def is_deaf(self, url: str) -> None:
-        """Somebody is there who takes no requests: a web server in front of a vault, for instance."""
-        self._open.discard(url)
-        if len(self._deaf) < MOST_WAYS:
-            self._deaf.add(url)
 
 
 class Asking:
