@@ -16,8 +16,8 @@ COMMAND = [sys.executable, "-W", "error", "-m", "kuberml.cli"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """As a stranger's."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("KUBERML_")}
+    """As a stranger's: what is written to a pipe waits there until it is flushed."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("KUBERML_", "PYTHONUNBUFFERED"))}
     return {**clean, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
 
 

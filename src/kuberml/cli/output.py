@@ -39,10 +39,11 @@ def say(text: str) -> None:
 
 
 def json_out(tree: Any) -> None:
-    """A struct or plain tree as JSON to stdout."""
+    """A struct or plain tree as JSON to stdout, at once: a hub says where it is, and then runs for weeks."""
     import msgspec
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(tree), indent=1).decode() + "\n")
+    sys.stdout.flush()
 
 
 def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> None:
