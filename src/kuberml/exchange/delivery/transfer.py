@@ -18,6 +18,8 @@ from kuberml.knowledge.pieces import span
 
 BESIDE_MIN_BYTES = 128 * 1024
 """Less is hashed and written at once: a thread would cost more."""
+REPORT_S = 0.25
+"""Between words of progress while reads are under way: over a slow link one may take minutes."""
 
 
 class _Came(NamedTuple):
@@ -57,6 +59,7 @@ class Transfer:
         plan.streams = self._streaming is not None
         self._on_bytes, self._watch, self._liars, self._proven = on_bytes, watch, liars, proven
         self._tasks: dict[asyncio.Task[_Came], Job] = {}
+        self._intakes: dict[Job, Pieces] = {}
         self._buffers = Buffers()
         self._progress_s = float("-inf")
         self.by_source: dict[NodeId, int] = {}
@@ -92,7 +95,11 @@ class Transfer:
     async def _settle_next(self) -> None:
         """Wait until a read ends, or is late."""
         wait_s = self._plan.wait_s(self._now_s())
+        if self._streaming is not None:
+            wait_s = REPORT_S if wait_s is None else min(wait_s, REPORT_S)
         ended, _ = await asyncio.wait(self._tasks, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if not ended and self._streaming is not None:
+            self._report()
         for task in [task for task in self._tasks if task in ended]:
             job = self._tasks.pop(task, None)
             if job is not None and not task.cancelled():
@@ -105,11 +112,14 @@ class Transfer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
-            self._plan.ended(self._tasks.pop(task), self._now_s(), gave_bytes=0)
+            job = self._tasks.pop(task)
+            self._intakes.pop(job, None)
+            self._plan.ended(job, self._now_s(), gave_bytes=0)
 
     async def _read(self, job: Job) -> _Came:
         """Read a window, and write what is right of it."""
         intake, refusal, silence = Pieces(self._plan.ref, job, self._part, self._buffers), "", ""
+        self._intakes[job] = intake
         try:
             await self._take(job, intake)
         except OverBudget:
@@ -140,6 +150,7 @@ class Transfer:
     def _settle(self, job: Job, came: _Came) -> list[Job]:
         """Take a result into account. Returns the reads that are in vain now."""
         now_s, source = self._now_s(), job.source
+        self._intakes.pop(job, None)
         gained_bytes = sum(stop - start for start, stop in (span(self._plan.ref, i) for i in came.pieces if self._plan.has(i)))
         if came.pieces and not came.lie:
             source.is_proven = True
@@ -166,7 +177,9 @@ class Transfer:
     def _report(self) -> None:
         ref, plan = self._plan.ref, self._plan
         total_bytes = ref.cuts[plan.count - 1]
-        self._watch(Progress(ref.digest, total_bytes - plan.left_bytes, total_bytes, dict(self.by_source)))
+        arrived = {i for intake in self._intakes.values() for i in tuple(intake.good) if not plan.here[i]}
+        left_bytes = plan.left_bytes - sum(stop - start for start, stop in (span(ref, i) for i in arrived))
+        self._watch(Progress(ref.digest, total_bytes - left_bytes, total_bytes, dict(self.by_source)))
 
     def _failure(self) -> Unreachable:
         ref, sources = self._plan.ref, self._plan.sources.all
