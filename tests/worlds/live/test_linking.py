@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kuberml.core import canonical
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.exchange import wire
 from kuberml.exchange.node import Node
@@ -172,6 +172,41 @@ def test_what_is_offered_over_a_link_can_be_fetched_at_once(tmp_path: Path) -> N
                 boris = node(world_b, "digits")
                 assert len(offers := await found(boris, "digits", 1)) == 1
                 assert np.array_equal((await boris.fetch(offers[0])).tensors["w"], weights().tensors["w"])
+
+    asyncio.run(main())
+
+
+def test_what_cannot_come_does_not_keep_withdrawals_and_other_cards_out(tmp_path: Path) -> None:
+    """One package cannot be read at the giving hub: the rest comes, goes when it is withdrawn, and that one is tried again."""
+
+    async def main() -> None:
+        async with hub(tmp_path / "a") as a, hub(tmp_path / "b") as b, member(a, "anna", tmp_path) as anna:
+            await anna.enter(PATIENCE_S)
+            good = await node(anna, "digits").publish(weights(), slot="good", version=0)
+            bad = await node(anna, "digits").publish(weights(1000, 2.0), slot="bad", version=0)
+            read, tries = a.transport.answering.handlers, 0
+            for offer in (good, bad):
+                await anna.transport.ask(HUB, "keep", offer.signed.digest.encode(), timeout_s=PATIENCE_S)
+
+            serve = read["linked_read"]
+
+            async def broken(asker: NodeId, body: bytes) -> bytes:
+                nonlocal tries
+                if wire.read(body, LinkRead).card == bad.signed.digest:
+                    tries += 1
+                    raise Unreachable("it is not here yet")
+                return await serve(asker, body)
+
+            a.transport.serve("linked_read", broken)
+            link(a, b, Rule("first"))
+            async with member(b, "boris", tmp_path) as boris:
+                await boris.enter(PATIENCE_S)
+                offers = await found(node(boris, "digits"), "digits", 1)
+                assert [offer.signed.digest for offer in offers] == [good.signed.digest]
+                withdrawn = Withdrawal(keys_of("anna").public, "digits", "good", 0)
+                await anna.transport.ask(HUB, "withdraw", wire.write(sign_withdrawal(withdrawn, keys_of("anna"))), timeout_s=5)
+                assert await found(node(boris, "digits"), "digits", 0) == []
+                assert tries > 1
 
     asyncio.run(main())
 

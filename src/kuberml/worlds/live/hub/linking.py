@@ -102,18 +102,21 @@ class Links:
 
             self._transport.proxies[node] = read
             try:
-                era, since = "", 0
+                era, since, missing = "", 0, ""
                 while True:
                     body = await there.transport.ask(HUB, "linked", wire.write(LinkAsk(era, since)), timeout_s=TIMEOUT_S)
                     news = wire.read(body, LinkNews)
-                    await self._take(agreement, node, news, held)
+                    missing = await self._take(agreement, node, news, held) or missing
                     era, since = news.era, news.since
+                    if news.is_all and missing:  # whatever else there was is in, and what was withdrawn is out
+                        raise Unreachable(missing)
                     if news.is_all:
                         await asyncio.sleep(LOOK_S)
             finally:
                 self._transport.proxies.pop(node, None)
 
-    async def _take(self, agreement: Agreement, node: NodeId, news: LinkNews, held: dict[Digest, Digest]) -> None:
+    async def _take(self, agreement: Agreement, node: NodeId, news: LinkNews, held: dict[Digest, Digest]) -> str:
+        """Mirror what is new. Returns why something has to be tried again, "" where nothing has."""
         turns = asyncio.Semaphore(PARALLEL)
         source = agreement.side_of(agreement.partner_of(self._agreements.owner).owner)
 
@@ -128,17 +131,20 @@ class Links:
                 await self._keeper.mirror(signed, node)
             await self._at_home("announce", wire.Announcement(signed, HUB))
 
-        came = await asyncio.gather(*(mirror(signed) for signed in news.cards), return_exceptions=True)
+        came, missing = await asyncio.gather(*(mirror(signed) for signed in news.cards), return_exceptions=True), ""
         for signed, error in zip(news.cards, came, strict=True):
             if isinstance(error, RemoteError):
                 log.info("%s is not mirrored: %s", signed.digest[:12], error)
-            elif error is not None:  # the link is down, or our disk is full: all of it again, once the link is back
+            elif isinstance(error, (Unreachable, OSError)):  # the link is down, or our disk is full
+                missing = f"{signed.digest[:12]} has not come: {error}"
+            elif error is not None:
                 raise error
         for withdrawal in news.withdrawals:
             try:
                 await self._at_home("withdraw", withdrawal)
             except RemoteError as error:
                 log.info("a withdrawal is not taken over: %s", error)
+        return missing
 
     async def _at_home(self, request: str, message: wire.Announcement | SignedWithdrawal) -> None:
         await self._transport.answering.handlers[request](HUB, wire.write(message))
