@@ -39,6 +39,12 @@ class Standing:
             self._trust.clear()
             self._credit.clear()
 
+    def forget(self, card: Digest) -> None:
+        """What was said of a card no longer counts."""
+        if self._verdicts.pop(card, None) is not None:
+            self._trust.clear()
+            self._credit.clear()
+
     def trust_ppm(self, witness: str) -> int:
         """How far a witness's word counts, 0 to PPM: agreements less contradictions, as a share of what could be compared.
 

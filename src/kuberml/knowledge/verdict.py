@@ -29,6 +29,7 @@ FRAUD_WEIGHT = 20
 """A proven lie weighs as much as this many statements that held."""
 
 
+@value
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Right answers on the witness's own held-out samples, per label.
 

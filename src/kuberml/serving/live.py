@@ -148,7 +148,7 @@ class Serving:
     def history(self) -> dict[str, Any]:
         """As plain data: versions served, oldest first; why packages are not in the model, by card; what was forgotten.
 
-        And whose word counts: of members who have tried versions since the start, by public key, in parts per million.
+        And whose word counts: of members who have tried versions of lately, by public key, in parts per million.
         """
         if self.cloud is None:
             return {"versions": [], "refused": {}, "witnesses": {}, "forgetting": []}

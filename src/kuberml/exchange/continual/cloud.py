@@ -91,7 +91,7 @@ class Cloud:
 
     @property
     def witnesses(self) -> dict[str, int]:
-        """Edges that have tried versions since the start, by public key: how far each's word counts, in parts per million."""
+        """Edges that have tried versions of lately, by public key: how far each's word counts, in parts per million."""
         return self._review.examination.witnesses
 
     async def open(self) -> Served | None:

@@ -21,6 +21,7 @@ from kuberml.exchange.continual import gate
 from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
+from kuberml.exchange.continual.words import Heard
 from kuberml.exchange.node import Node
 from kuberml.exchange.standing import Standing
 from kuberml.knowledge.card import SignedCard
@@ -46,9 +47,9 @@ class Examination:
         """`counts`: labelled public samples; {}: none, and the majority is the yardstick."""
         self._node, self._rules, self._counts = node, rules, counts
         self._standing = Standing(self_witness=node.author if counts else None)
+        self._heard = Heard(node.memory, self._standing)
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
         self._heard_ms = 0
-        self._witnesses: set[str] = set()
         self.said: dict[str, tuple[int, int]] = {}
         """Of the version that was tried last: (held-out samples, right answers) by public key."""
 
@@ -61,14 +62,12 @@ class Examination:
         content = packed(head, fair, counts)
         offer = await self._node.publish(content, slot=SLOT, version=served.number, keep=2, parents=parents)
         card = offer.signed.digest
-        mine = {label: n for label, n in self._counts.items() if label in head.labels}
-        if mine:
-            right = {label: round(entry.fair.get(label, 0.0) * n) for label, n in mine.items()}
-            self._standing.heard(Verdict(card, self._node.author, self._node.author, mine, right, self._node.now_ms))
         edges = [edge for role in EXAMINERS for edge in self._node.peers(role)]
         async for _ in self._node.ask(edges, ASK, offer, timeout_s=self._rules.patience_s):
             pass
-        return await self._judge(card)
+        on_card = await self._said(card)
+        self._heard.hear(served.number, [*self._shown(card, head, entry), *on_card.values()])
+        return self._judge(on_card)
 
     def trust_ppm(self, witness: str) -> int:
         """How far an edge's word counts; see `exchange.standing`."""
@@ -76,21 +75,28 @@ class Examination:
 
     @property
     def witnesses(self) -> dict[str, int]:
-        """Who has tried versions since the start, by public key, and how far each's word counts."""
-        return {witness: self.trust_ppm(witness) for witness in sorted(self._witnesses)}
+        """Who has tried versions of lately, by public key, and how far each's word counts."""
+        return {witness: self.trust_ppm(witness) for witness in sorted(self._heard.witnesses - {self._node.author})}
 
-    async def _judge(self, card: Digest) -> str:
+    def _shown(self, card: Digest, head: Head, entry: Entry) -> list[Verdict]:
+        """What labelled public samples show of a version, if there are any: the yardstick."""
+        mine = {label: n for label, n in self._counts.items() if label in head.labels}
+        right = {label: round(entry.fair.get(label, 0.0) * n) for label, n in mine.items()}
+        return [Verdict(card, self._node.author, self._node.author, mine, right, self._node.now_ms)] if mine else []
+
+    async def _said(self, card: Digest) -> dict[str, Verdict]:
+        """What edges found of a version so far, by public key."""
         found, self._heard_ms = await self._node.verdicts([card], self._heard_ms)
         on_card = self._verdicts.setdefault(card, {})
-        for signed in found:
-            self._standing.heard(signed.verdict)
-            on_card[signed.verdict.witness] = signed.verdict
-            self._witnesses.add(signed.verdict.witness)
+        on_card.update((signed.verdict.witness, signed.verdict) for signed in found)
+        self._verdicts = {card: on_card}
         self.said = {who: (sum(one.tested.values()), sum(one.correct.values())) for who, one in sorted(on_card.items())}
+        return on_card
+
+    def _judge(self, on_card: dict[str, Verdict]) -> str:
         compared = [one for one in on_card.values() if one.before]
         ranks = {one.witness: self._standing.trust_ppm(one.witness) for one in compared}
         heard = sum(rank > 0 for rank in ranks.values())
-        self._verdicts = {card: on_card}  # what was said of older versions has counted
         return gate.testimony(aggregate(compared, ranks), heard, self._rules)
 
 
