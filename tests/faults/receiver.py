@@ -16,7 +16,7 @@ from kuberml.exchange.node import Node
 from kuberml.knowledge.card import decode_card
 from kuberml.knowledge.contributions import Contributions, Plan, apply, plan
 from kuberml.knowledge.kinds.statistics import Statistics
-from kuberml.knowledge.manifest import content_of, single
+from kuberml.knowledge.manifest import single
 from kuberml.knowledge.want import Offer, Want
 from kuberml.worlds.live.world import LiveWorld
 from tests.faults.controls import Controls
@@ -66,7 +66,7 @@ class Receiver:
         self.node.place.store.card(card.digest)  # on a full disk it is not held, and what is not at hand cannot be replaced
         for known in self.node.place.store.cards():
             one = decode_card(self.node.place.store.card(known)).card
-            held[content_of(one)] = known
+            held[one.content] = known
         step = plan(self.made_of, (single(card),), {each: frozenset({each}) for each in held})
         if not isinstance(step, Plan):
             raise RemoteError(step.reason)

@@ -22,7 +22,7 @@ from kuberml.knowledge.contributions import (
     plan_removal,
 )
 from kuberml.knowledge.kinds.statistics import Statistics, merge_all, prefix, sums_of
-from kuberml.knowledge.manifest import Contribution, content_of, decode_manifest, encode_manifest
+from kuberml.knowledge.manifest import Contribution, decode_manifest, encode_manifest
 from kuberml.knowledge.pack import open_value
 
 from .packets import keys, packet, publish
@@ -38,7 +38,7 @@ class Hub:
         self.sums: dict[Digest, Statistics] = {}
 
     def keep(self, knowledge: Knowledge) -> None:
-        content = content_of(knowledge.card)
+        content = knowledge.card.content
         self.held[content] = frozenset(each.content for each in contributions_of(knowledge))
         self.sums[content] = sums_of(open_value(knowledge))
 
@@ -129,7 +129,7 @@ def test_a_new_version_replaces_the_old_one() -> None:
     hub = hub_with(package(1), package(2), keep=True)
     step = hub.take(package(1, version=3))
     assert isinstance(step, Plan)
-    assert step.subtract == (content_of(package(1).card),)
+    assert step.subtract == (package(1).card.content,)
     assert digest(hub) == expected({1: 3, 2: 1})
 
 
@@ -142,7 +142,7 @@ def test_a_new_version_is_refused_while_the_old_one_cannot_be_subtracted() -> No
     hub = hub_with(package(1), package(2))
     step = hub.take(package(1, version=2))
     assert isinstance(step, Refused)
-    assert step.missing == (content_of(package(1).card),)
+    assert step.missing == (package(1).card.content,)
     hub.keep(package(1))
     assert isinstance(hub.take(package(1, version=2)), Plan)
     assert digest(hub) == expected({1: 2, 2: 1})
@@ -177,7 +177,7 @@ def test_an_overlap_is_subtracted_if_it_is_at_hand() -> None:
     hub = hub_with(package(1), package(2), keep=True)
     step = hub.take(merge_of([package(2), package(3)]))
     assert isinstance(step, Plan)
-    assert step.subtract == (content_of(package(2).card),)
+    assert step.subtract == (package(2).card.content,)
     assert digest(hub) == expected({1: 1, 2: 1, 3: 1})
 
 
@@ -185,7 +185,7 @@ def test_an_overlap_that_is_not_at_hand_is_refused_and_named() -> None:
     hub = hub_with(merge_of([package(1), package(2)]))
     step = hub.take(merge_of([package(2), package(3)]))
     assert isinstance(step, Refused)
-    assert step.missing == (content_of(package(2).card),)
+    assert step.missing == (package(2).card.content,)
     assert digest(hub) == expected({1: 1, 2: 1})
 
 
@@ -281,7 +281,7 @@ def test_what_cannot_be_subtracted_cannot_be_forgotten() -> None:
     hub = hub_with(merge_of([package(1), package(2)]))
     step = hub.forget(1)
     assert isinstance(step, Refused)
-    assert set(step.missing) == {content_of(package(1).card)}
+    assert set(step.missing) == {package(1).card.content}
     assert digest(hub) == expected({1: 1, 2: 1})
 
 
@@ -289,7 +289,7 @@ def test_what_cannot_be_subtracted_cannot_be_forgotten() -> None:
 
 AUTHORS, VERSIONS = range(1, 5), range(1, 4)
 ALL = {(author, version): package(author, version) for author in AUTHORS for version in VERSIONS}
-SUMS = {content_of(each.card): packet_of(*which) for which, each in ALL.items()}
+SUMS = {each.card.content: packet_of(*which) for which, each in ALL.items()}
 
 
 def check(hub: Hub) -> None:
@@ -376,9 +376,7 @@ def test_a_manifest_that_cannot_be_is_refused() -> None:
 
 def test_the_content_is_what_it_is_and_not_who_signed_it() -> None:
     card = package(1).card
-    assert content_of(card) == content_of(msgspec.structs.replace(card, author=keys(2).public, slot="x", version=9))
+    assert card.content == msgspec.structs.replace(card, author=keys(2).public, slot="x", version=9).content
     for changes in ({"labels": {"a": 6, "b": 5, "c": 5}}, {"basis": None}, {"blobs": ()}, {"facts": {}}):
-        assert content_of(card) != content_of(msgspec.structs.replace(card, **changes))
-    assert contributions_of(package(1)) == (
-        Contribution(keys(1).public, "shard", 1, content_of(card), {"a": 5, "b": 5, "c": 5}),
-    )
+        assert card.content != msgspec.structs.replace(card, **changes).content
+    assert contributions_of(package(1)) == (Contribution(keys(1).public, "shard", 1, card.content, {"a": 5, "b": 5, "c": 5}),)

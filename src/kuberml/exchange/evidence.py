@@ -15,7 +15,7 @@ from kuberml.learning.types import Array, DataRef, IntArray, Samples
 
 def _flops(*values: Any) -> int:
     data = next(item for item in values if isinstance(item, DataRef))
-    return sum(int(item.flops_per_sample) for item in values if hasattr(item, "flops_per_sample")) * len(data)
+    return sum(int(getattr(item, "flops_per_sample", 0)) for item in values) * len(data)
 
 
 @job(flops=_flops)

@@ -8,22 +8,21 @@ own packet changes nothing or replaces what it must: nobody's data count twice. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange import heads
+from kuberml.exchange.exact_sum import ExactSum
 from kuberml.exchange.node import Node
 from kuberml.exchange.parcel import Parcel
 from kuberml.knowledge.card import SignedCard
-from kuberml.knowledge.contributions import Contributions, Refused, apply, plan
+from kuberml.knowledge.contributions import Contributions
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.statistics import Head, Merged, Statistics, StatisticsKind, merge, sums_of
 from kuberml.knowledge.kinds.weights import Weights
-from kuberml.knowledge.manifest import Contribution, content_of, single
+from kuberml.knowledge.manifest import Contribution, single
 from kuberml.knowledge.pack import make
-from kuberml.knowledge.screening import version_problem
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
 
@@ -39,7 +38,7 @@ class ExactHead:
         """`shared` may be published, `private` is the rest of one's own samples; `ridge`: see `knowledge.ridge.solve`."""
         self._node, self.extractor, self.shared, self._private, self._ridge = node, extractor, shared, private, ridge
         self.basis: Digest = basis_of(extractor)
-        self._mine = _contribution(node, shared) if shared.samples else None
+        self._sums = ExactSum(_contribution(node, shared) if shared.samples else None, shared)
 
     @classmethod
     async def describe(
@@ -54,7 +53,7 @@ class ExactHead:
 
     def published(self, signed: SignedCard) -> None:
         """One's own packet is out under this card: what comes back and contains it names it so."""
-        self._mine = single(signed.card)
+        self._sums.published(signed.card)
 
     async def read(self, content: Any) -> HeadOn:
         """The head of one package alone.
@@ -87,23 +86,8 @@ class ExactHead:
 
     def _sum(self, parcels: Iterable[Parcel]) -> tuple[Contributions, Statistics]:
         """What these packages and one's own are made of, each contribution once; and the sums of that, with what is private."""
-        packages = [parcel for parcel in parcels if not isinstance(parcel.content, Weights)]
-        _check_versions(packages)
-        packages.sort(key=lambda one: one.signed.card.version)
-        sums = {content_of(parcel.signed.card): sums_of(parcel.content) for parcel in packages}
-        made_of = {content_of(parcel.signed.card): _contributions(parcel) for parcel in packages}
-        have, total = Contributions(), None
-        if self._mine is not None:
-            have, total = Contributions((self._mine,)), self.shared
-            sums[self._mine.content], made_of[self._mine.content] = self.shared, (self._mine,)
-        held = {name: frozenset(each.content for each in parts) for name, parts in made_of.items()}
-        for parcel in packages:
-            name = content_of(parcel.signed.card)
-            step = plan(have, _contributions(parcel), held)
-            if isinstance(step, Refused):
-                raise RemoteError(step.reason)
-            have, total = step.after, apply(step, total, sums[name], sums.__getitem__)
-        own = self._private if self._mine is not None else merge(self.shared, self._private)
+        have, total = self._sums.of(parcel for parcel in parcels if not isinstance(parcel.content, Weights))
+        own = self._private if self._sums.counts_mine else merge(self.shared, self._private)
         return have, own if total is None else merge(total, own)
 
     def _ready(self, content: Weights) -> HeadOn:
@@ -114,14 +98,6 @@ class ExactHead:
 
     def _on(self, head: Head) -> HeadOn:
         return HeadOn(self.extractor, head, self._node.place.shape)
-
-
-def _check_versions(parcels: Sequence[Parcel]) -> None:
-    """Whoever has two versions of a slot can subtract them: the difference must stand on as many samples as a packet."""
-    versions = sorted(parcels, key=lambda one: (one.place, one.signed.card.version))
-    for old, new in pairwise(versions):
-        if old.place == new.place and (problem := version_problem(sums_of(old.content), sums_of(new.content))):
-            raise RemoteError(f"version {new.signed.card.version} of {new.place[1]!r}: {problem}")
 
 
 def _contribution(node: Node, shared: Statistics) -> Contribution:
@@ -139,8 +115,3 @@ def _features(sums: Statistics) -> tuple[Any, ...]:
 
 def _samples(parcel: Parcel) -> int:
     return sum(parcel.signed.card.labels.values())
-
-
-def _contributions(parcel: Parcel) -> tuple[Contribution, ...]:
-    """Of the delivered value, not of a card alone: what of it stands in a manifest was checked when it was opened."""
-    return parcel.content.contributions if isinstance(parcel.content, Merged) else (single(parcel.signed.card),)

@@ -15,7 +15,7 @@ from kuberml.exchange.node import Node
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.contributions import Contributions, Refused, apply, as_merge, plan
 from kuberml.knowledge.kinds.statistics import Statistics
-from kuberml.knowledge.manifest import content_of, single
+from kuberml.knowledge.manifest import single
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.jobs import solve_head
 
@@ -72,7 +72,7 @@ class Gatherer:
         card = offer.signed.card
         try:
             packet = await self._node.fetch(offer)
-            name = content_of(card)
+            name = card.content
             self._packets[name] = packet
             step = plan(self.made_of, (single(card),), {each: frozenset({each}) for each in self._packets})
             if isinstance(step, Refused):

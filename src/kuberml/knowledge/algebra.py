@@ -110,10 +110,12 @@ def _select(stats: Statistics, labels: tuple[LabelId, ...]) -> Statistics:
     """Columns in the order of `labels`; zeros for a label that it does not have."""
     if stats.labels == labels:
         return stats
-    place = {label: position for position, label in enumerate(stats.labels)}
-    at = [place.get(label, -1) for label in labels]
-    counts_C = np.append(stats.counts_C, 0)[at]
-    sums_dC = np.ascontiguousarray(np.pad(stats.sums_dC, ((0, 0), (0, 1)))[:, at])
+    place = {label: position for position, label in enumerate(labels)}
+    held = [position for position, label in enumerate(stats.labels) if label in place]
+    at = [place[stats.labels[position]] for position in held]
+    counts_C = np.zeros(len(labels), stats.counts_C.dtype)
+    sums_dC = np.zeros((len(stats.sums_dC), len(labels)), stats.sums_dC.dtype)
+    counts_C[at], sums_dC[:, at] = stats.counts_C[held], stats.sums_dC[:, held]
     return msgspec.structs.replace(stats, labels=labels, counts_C=counts_C, sums_dC=sums_dC)
 
 

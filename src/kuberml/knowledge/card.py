@@ -17,6 +17,7 @@ from kuberml.core.ids import Digest, LabelId, digest_of
 
 SCHEMA = "kuberml.card/1"
 DOMAIN = b"kuberml.card/1\0"
+CONTENT_DOMAIN = b"kuberml.content/1\0"
 PPM = 1_000_000
 """Scores are integers from 0 to PPM."""
 
@@ -87,6 +88,12 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         Reckoned once: cards are frozen.
         """
         return digest_of(DOMAIN + canonical.encode(self))
+
+    @functools.cached_property
+    def content(self) -> Digest:
+        """What it is, whoever signed it: digest of kind, basis, labels with counts, facts and blobs. Reckoned once."""
+        blobs = [ref.digest for ref in self.blobs]
+        return digest_of(CONTENT_DOMAIN + canonical.encode([self.kind, self.basis, self.labels, self.facts, blobs]))
 
 
 class SignedCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):

@@ -1,6 +1,6 @@
 """Whose data stand behind a package, named so that nobody's counts twice.
 
-A contribution is one author's packet in one slot. Its identity is the `content` digest, computed from the card without the
+A contribution is one author's packet in one slot. Its identity is the `content` of its card, a digest without the
 author, so a copy that somebody else signed is the same contribution. A merge carries the list of the contributions in it, down
 to single authors, as its second blob.
 """
@@ -13,11 +13,10 @@ import msgspec
 
 from kuberml.core import canonical
 from kuberml.core.errors import ConfigError, RemoteError
-from kuberml.core.ids import Digest, LabelId, check_digest, digest_of
+from kuberml.core.ids import Digest, LabelId, check_digest
 from kuberml.core.values import value
 from kuberml.knowledge.card import Card
 
-DOMAIN = b"kuberml.content/1\0"
 MANIFEST = "constituents"
 """The fact that says how many contributions a merge holds; absent from a single author's packet."""
 
@@ -44,15 +43,9 @@ class Contribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.author, self.slot
 
 
-def content_of(card: Card) -> Digest:
-    """What a package is, whoever signed it: digest of kind, basis, labels with counts, facts and blobs."""
-    blobs = [ref.digest for ref in card.blobs]
-    return digest_of(DOMAIN + canonical.encode([card.kind, card.basis, card.labels, card.facts, blobs]))
-
-
 def single(card: Card) -> Contribution:
     """The contribution that a package of one author is."""
-    return Contribution(card.author, card.slot, card.version, content_of(card), dict(card.labels))
+    return Contribution(card.author, card.slot, card.version, card.content, dict(card.labels))
 
 
 def encode_manifest(contributions: Iterable[Contribution]) -> bytes:

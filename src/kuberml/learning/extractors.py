@@ -23,7 +23,7 @@ import numpy as np
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import digest_of
 from kuberml.core.plugins import Registry
-from kuberml.knowledge.kinds.extractor import Extractor, blob_of, from_blob
+from kuberml.knowledge.kinds.extractor import Extractor, basis_of, blob_of, from_blob
 from kuberml.learning.image_extractors import (
     PATCH_FILTERS,
     RANDOM,
@@ -130,7 +130,7 @@ def features(extractor: Extractor, x_N: Array) -> Array:
     if x_N.flags.writeable or not 0 < x_N.nbytes <= _ONE_BYTES:
         return _features(extractor, x_N)
     return _recent.get(
-        (digest_of(blob_of(extractor)), x_N.shape, digest_of(np.ascontiguousarray(x_N).data.cast("B"))),
+        (basis_of(extractor), x_N.shape, digest_of(np.ascontiguousarray(x_N).data.cast("B"))),
         lambda: _fixed(extractor, x_N),
     )
 

@@ -19,7 +19,7 @@ from kuberml.exchange.node import Node
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.contributions import Contributions, Refused, plan
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
-from kuberml.knowledge.manifest import content_of, single
+from kuberml.knowledge.manifest import single
 from kuberml.knowledge.moments import Statistics
 from kuberml.knowledge.screening import exchange_problem
 from kuberml.learning.extractors import built
@@ -41,7 +41,7 @@ class Admission:
         refused = state.refused.get(signed.digest)
         if refused is not None and (refused.final or refused.tries >= self._rules.tries or refused.number >= state.number):
             return False
-        content = content_of(card)
+        content = card.content
         if card.author in state.removed or content in state.barred or content in state.made_of.forgotten:
             return False
         return not any(
@@ -100,7 +100,7 @@ class Admission:
         refusal = Refusal(why[:REASON_CHARS], 1 + (before.tries if before else 0), state.number, final)
         others = {other: one for other, one in state.refused.items() if other != card}
         self._history.commit(msgspec.structs.replace(state, refused={**others, card: refusal}))
-        if not self._history.knows(content_of(signed.card)):
+        if not self._history.knows(signed.card.content):
             self.intake.drop(signed)
         self._node.record("refused", card=card, author=signed.card.author, why=refusal.why)
 

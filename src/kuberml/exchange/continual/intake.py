@@ -17,7 +17,7 @@ from kuberml.exchange.node import Node
 from kuberml.knowledge.card import Knowledge, SignedCard, decode_card, encode_card
 from kuberml.knowledge.grid import Grid
 from kuberml.knowledge.kinds.statistics import Statistics
-from kuberml.knowledge.manifest import MANIFEST, content_of
+from kuberml.knowledge.manifest import MANIFEST
 from kuberml.knowledge.pack import open_value
 from kuberml.knowledge.want import Offer, Want
 from kuberml.knowledge.withdrawal import Withdrawal
@@ -38,7 +38,7 @@ class Arrival:
     @property
     def content(self) -> Digest:
         """What it is, whoever signed it."""
-        return content_of(self.signed.card)
+        return self.signed.card.content
 
 
 class Intake:

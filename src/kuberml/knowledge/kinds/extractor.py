@@ -8,6 +8,7 @@ installed here is only found out by whoever builds it.
 from __future__ import annotations
 
 import re
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -23,11 +24,13 @@ from kuberml.knowledge.tensors import AnyArray
 
 SCHEMA = "kuberml.extractor/1"
 MAX_FACTS = 256
+REMEMBERED_BYTES = 1 << 20
+"""Blobs up to this size are made once for each extractor whose tensors nobody can change: every trial asks for its name."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 
 
 @value
-class Extractor(msgspec.Struct, frozen=True, eq=False):
+class Extractor(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """x -> z by a registered architecture.
 
     Attributes:
@@ -39,6 +42,9 @@ class Extractor(msgspec.Struct, frozen=True, eq=False):
     architecture: str
     facts: dict[str, Fact] = {}
     tensors: dict[str, AnyArray] = {}
+
+
+_blobs: WeakKeyDictionary[Extractor, bytes] = WeakKeyDictionary()
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,9 +80,15 @@ class ExtractorKind:
 
 def blob_of(extractor: Extractor) -> bytes:
     """Canonical bytes of everything that decides the features. Raises ConfigError: see `ExtractorKind.pack`."""
+    known = _blobs.get(extractor)
+    if known is not None:
+        return known
     _check(extractor, ConfigError)
     arrays = wire_tensors.encode(extractor.tensors) if extractor.tensors else b""
-    return canonical.encode(_Body(extractor.architecture, extractor.facts, arrays, SCHEMA))
+    blob = canonical.encode(_Body(extractor.architecture, extractor.facts, arrays, SCHEMA))
+    if len(blob) <= REMEMBERED_BYTES and not any(array.flags.writeable for array in extractor.tensors.values()):
+        _blobs[extractor] = blob
+    return blob
 
 
 def from_blob(blob: bytes) -> Extractor:
