@@ -1,5 +1,6 @@
 """The one way in and the one way out: cuts, limits, and every way in which a package can be wrong."""
 
+import gc
 from itertools import pairwise
 
 import msgspec
@@ -230,3 +231,21 @@ def test_a_blob_of_a_kind_that_is_not_nested_must_be_whole() -> None:
     assert isinstance(package.card.blobs[0], BlobRef)
     with pytest.raises(RemoteError, match="16384 bytes, not 20000"):
         open_value(Knowledge(package.signed, (package.blobs[0][:16384],)), using=careless)
+
+
+def test_who_opens_a_package_that_is_open_already_shares_its_value_after_every_check() -> None:
+    knowledge = publish(packet(7, count=15, dims=3))
+    first = open_value(knowledge)
+    assert open_value(Knowledge(decode_card(encode_card(knowledge.signed)), knowledge.blobs)) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first.gram_dd[0, 0] = 1
+    damaged = bytes([knowledge.blobs[0][0] ^ 1]) + knowledge.blobs[0][1:]
+    with pytest.raises(RemoteError):
+        open_value(Knowledge(knowledge.signed, (damaged,)))
+    forged = msgspec.structs.replace(knowledge.signed, signature=bytes(64))
+    with pytest.raises(RemoteError):
+        open_value(Knowledge(forged, knowledge.blobs))
+    name = first.digest
+    del first
+    gc.collect()
+    assert open_value(knowledge).digest == name

@@ -28,7 +28,7 @@ FP16_LOG2 = 24
 
 
 @value
-class Statistics(msgspec.Struct, frozen=True, eq=False):
+class Statistics(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """Counts, class sums and Gram matrix of quantised features.
 
     Attributes:

@@ -7,6 +7,7 @@ kind then checks what it reads. Nothing from a package is executed, and what fai
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -18,6 +19,10 @@ from kuberml.knowledge.checks import MAX_NAME_CHARS
 from kuberml.knowledge.kind import KINDS, Kind
 from kuberml.knowledge.pieces import check_blob, check_piece, check_ref, refer
 from kuberml.knowledge.signing import Keys, check_card, sign_card
+
+_opened: WeakValueDictionary[tuple[Digest, tuple[int, ...]], Any] = WeakValueDictionary()
+"""Values in use, where their struct allows weak references: many nodes of one process (a simulated world) share one, and its
+costly checks. Such a value must be one that nobody can change."""
 
 __all__ = ["Limits", "check_blob", "check_limits", "check_piece", "make", "open_value", "sealed"]
 
@@ -130,7 +135,15 @@ def open_value(
         raise RemoteError(f"{len(knowledge.blobs)} blobs came, the card names {len(card.blobs)}")
     for ref, blob in zip(card.blobs, knowledge.blobs, strict=True):
         check_blob(ref, blob, prefix=getattr(kind, "nested", False))
-    return _unpack(kind, card, knowledge.blobs)
+    if using is not None:
+        return _unpack(kind, card, knowledge.blobs)
+    opened = card.digest, tuple(len(blob) for blob in knowledge.blobs)  # with the checks above, this says what the bytes are
+    found = _opened.get(opened)
+    if found is None:
+        found = _unpack(kind, card, knowledge.blobs)
+        if isinstance(found, msgspec.Struct) and found.__struct_config__.weakref:
+            _opened[opened] = found
+    return found
 
 
 def _unpack(kind: Kind, card: Card, blobs: tuple[bytes, ...]) -> Any:

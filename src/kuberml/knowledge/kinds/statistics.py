@@ -51,7 +51,7 @@ DIMS_MAX = 16384
 
 
 @value
-class Merged(msgspec.Struct, frozen=True, eq=False):
+class Merged(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """The sum of several contributions, and which: what a hub publishes. Opens from a package with a manifest."""
 
     KIND: ClassVar[str] = "statistics"
@@ -114,7 +114,7 @@ class StatisticsKind:
         check_counts(card.labels, self.min_class_count, RemoteError)
         frame = _frame(card, facts)
         check_frame(frame)
-        stats = decode(blobs[0], frame, facts.dims, facts.coding)
+        stats = _fixed(decode(blobs[0], frame, facts.dims, facts.coding))
         if bytes_at(card).get(stats.dims) != len(blobs[0]):
             raise RemoteError(f"{len(blobs[0])} bytes hold {stats.dims} of {facts.dims} dimensions: the cuts are wrong")
         check_scatter(stats)
@@ -143,6 +143,13 @@ def reopened(card: Card, blob: bytes) -> Statistics:
     if facts.constituents or len(blob) != card.blobs[0].size_bytes:
         raise RemoteError("not all of a single packet")
     return decode(blob, _frame(card, facts), facts.dims, facts.coding)
+
+
+def _fixed(stats: Statistics) -> Statistics:
+    """The same, and nobody can change it: it may be shared."""
+    for array in (stats.counts_C, stats.sums_dC, stats.gram_dd):
+        array.flags.writeable = False
+    return stats
 
 
 def sums_of(value: Statistics | Merged) -> Statistics:
