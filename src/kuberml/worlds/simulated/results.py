@@ -18,6 +18,8 @@ from kuberml.worlds.simulated.workers import Ticket, Workers, succeeded
 MEMORY_BYTES = 64 * 1024 * 1024
 LINGER_S = 0.25
 """A transaction takes as long as a small job: several go into one."""
+PAGE_BYTES = 1 << 16
+"""SQLite's largest: a state of 7 MB is written in a third of the time that its usual pages take."""
 
 
 class JobCache:
@@ -27,9 +29,10 @@ class JobCache:
         """Raises ConfigError: not a file that we can keep results in."""
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last few transactions
-            self._database.execute("CREATE TABLE IF NOT EXISTS job (task BLOB PRIMARY KEY, reply BLOB NOT NULL) WITHOUT ROWID")
+            self._database.execute("CREATE TABLE IF NOT EXISTS job (task BLOB PRIMARY KEY, reply BLOB NOT NULL)")
             self._written: set[bytes] = {task for (task,) in self._database.execute("SELECT task FROM job")}
         except sqlite3.Error as error:
             raise ConfigError(f"job cache {path}: {error}; give a new file or one of an earlier run") from error
