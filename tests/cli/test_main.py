@@ -19,6 +19,11 @@ def test_help_teaches_with_an_example(cli, command):
     assert f"kuberml {command}" in out.split("Example", 1)[1]
 
 
+def test_the_package_runs_as_the_command_does():
+    done = subprocess.run([sys.executable, "-m", "kuberml", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("kuberml")
+
+
 def test_version_and_no_arguments(cli):
     assert cli("--version")[1].startswith("kuberml")
     assert "Learned knowledge, delivered" in cli("--help")[1]
