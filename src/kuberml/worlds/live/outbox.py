@@ -74,10 +74,16 @@ class Outbox:
 
     async def _say(self, items: list[tuple[str, _Item]], send: Send) -> None:
         for key, item in items:
+            if not self._still(key, item):
+                continue  # something newer was said there meanwhile: this would take its place, and be all that is said again
             try:
                 await send(item.name, item.body)
             except RemoteError:
-                self._drop(key)
+                if self._still(key, item):
+                    self._drop(key)
+
+    def _still(self, key: str, item: _Item) -> bool:
+        return key in self._items and self._items[key].body == item.body
 
     @property
     def due(self) -> int:
