@@ -68,13 +68,17 @@ def test_a_version_that_is_tried_again_keeps_what_was_said(tmp_path: Path) -> No
         assert standing.trust_ppm(EDGE) == PPM
 
 
-def test_a_disk_that_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FolderStore(tmp_path) as store:
-        heard = Heard(Memory(store), Standing(ME))
+        standing = Standing(ME)
+        heard = Heard(Memory(store), standing)
+        heard.hear(1, [word(1, ME, 10), word(1, EDGE, 10)])
 
         def full(entries: object) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(store, "remember", full)
         with pytest.raises(OSError, match="No space"):
-            heard.hear(1, [word(1, EDGE, 9)])
+            heard.hear(1 + LATEST, [word(1 + LATEST, ME, 10), word(1 + LATEST, LIAR, 10)])
+        assert (standing.trust_ppm(EDGE), standing.trust_ppm(LIAR)) == (PPM, 0)
+        assert heard.witnesses == {ME, EDGE}

@@ -37,16 +37,16 @@ class Heard:
         """Everything that was said so far of a version. What was said of the one in its place is forgotten.
 
         Raises:
-            OSError: the disk is full or broken.
+            OSError: the disk is full or broken; nothing changed then.
         """
         words, place = tuple(verdicts), number % LATEST
         before, old = self._at(place)
+        self._memory.update(**{f"{_PLACE}{place}": (number, words)})
         if before != number:
             for card in {verdict.card for verdict in old}:
                 self._standing.forget(card)
         for verdict in words:
             self._standing.heard(verdict)
-        self._memory.update(**{f"{_PLACE}{place}": (number, words)})
 
     def _at(self, place: int) -> tuple[int, Words]:
         found: tuple[int, Words] = self._memory.get(f"{_PLACE}{place}", (0, ()))
