@@ -67,10 +67,10 @@ class Sampled(Play):
         if node in self._names and event in KEPT:
             self.notes.all.append(Note(self._now_ns(), node, event, fields))
 
-    def deployed(self, node, predictor, learned_at_ms):
+    def deployed(self, node, model, predictor, learned_at_ms):
         """See `exchange.place.Observer`."""
         if node in self._names:
-            self.watch.deployed(node, predictor, learned_at_ms)
+            self.watch.deployed(node, model, predictor, learned_at_ms)
 
     def thin(self, test):
         """Measure the sample alone, each learner on part of the test set; the whole of it, for the mean model."""

@@ -7,7 +7,7 @@ become text (dates, enumerations, numpy scalars).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from kuberml.core.errors import InternalError, RemoteError
 
 MAX_DEPTH = 16
 _PLAIN, _LISTS = frozenset({type(None), bool, str, bytes}), (list, tuple)
+_LEAST, _MOST = -(2**63), 2**64 - 1
 _encoder = msgspec.msgpack.Encoder(order="sorted")
 
 
@@ -28,7 +29,7 @@ def encode(value: object) -> bytes:
         InternalError: a float, a set or another type is inside, an integer outside -2^63 .. 2^64 - 1, text that is not
             Unicode (a lone surrogate), or more than MAX_DEPTH levels.
     """
-    _check(value, 0)
+    _check_all((value,), 0)
     try:
         return _encoder.encode(value)
     except UnicodeEncodeError as error:
@@ -52,15 +53,7 @@ def decode(data: bytes) -> Any:
 
 
 def _check(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise InternalError(f"nested deeper than {MAX_DEPTH}: not canonical")
-    sort = type(value)
-    if sort in _PLAIN:
-        return
-    if type(value) is int:
-        if not -(2**63) <= value < 2**64:
-            raise InternalError(f"an integer of {value.bit_length()} bits has no canonical form")
-    elif isinstance(value, _LISTS):
+    if isinstance(value, _LISTS):
         _check_all(value, depth + 1)
     elif isinstance(value, dict):
         for key in value:
@@ -68,13 +61,19 @@ def _check(value: object, depth: int) -> None:
                 raise InternalError(f"canonical maps have text keys, not {key!r}")
         _check_all(value.values(), depth + 1)
     elif isinstance(value, msgspec.Struct):
-        _check_all([getattr(value, name) for name in value.__struct_fields__], depth + 1)
+        _check_all(msgspec.structs.astuple(value), depth + 1)
     else:
-        raise InternalError(f"{sort.__name__} has no canonical form: {value!r:.60}")
+        raise InternalError(f"{type(value).__name__} has no canonical form: {value!r:.60}")
 
 
-def _check_all(items: Iterable[object], depth: int) -> None:
-    """Most of what a card holds is text: a call for each would take longer than encoding it."""
+def _check_all(items: Collection[object], depth: int) -> None:
+    """Most of what a card holds is text and numbers: a call for each would take longer than encoding it."""
+    if items and depth > MAX_DEPTH:
+        raise InternalError(f"nested deeper than {MAX_DEPTH}: not canonical")
     for item in items:
-        if type(item) not in _PLAIN or depth > MAX_DEPTH:
+        sort = type(item)
+        if sort is int:
+            if not _LEAST <= item <= _MOST:  # type: ignore[operator]
+                raise InternalError(f"an integer of {item.bit_length()} bits has no canonical form")  # type: ignore[attr-defined]
+        elif sort not in _PLAIN:
             _check(item, depth)

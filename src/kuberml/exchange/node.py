@@ -154,7 +154,7 @@ class Node(Oneself):
         came = await self.delivery.collect(signed.card, self._others(offer), watch=self._watch(signed))
         knowledge = Knowledge(signed, came.blobs)
         try:
-            content = await self.beside(lambda: open_value(knowledge))
+            content = await self.beside(lambda: open_value(knowledge, verified=True))
         except BaseException:
             came.drop()
             raise

@@ -126,9 +126,10 @@ class Oneself:
         """Serve this predictor from now on; `learned` are the cards whose knowledge is new in it."""
         cards = list(learned)
         learned_at_ms = tuple(signed.card.learned_at_ms for signed in cards)
-        self.record("deployed", model=digest(predictor), sources=[s.digest for s in cards], learned_at_ms=list(learned_at_ms))
+        model = digest(predictor)
+        self.record("deployed", model=model, sources=[s.digest for s in cards], learned_at_ms=list(learned_at_ms))
         if self.place.observer is not None:
-            self.place.observer.deployed(self.id, predictor, learned_at_ms)
+            self.place.observer.deployed(self.id, model, predictor, learned_at_ms)
 
     @property
     def done(self) -> bool:

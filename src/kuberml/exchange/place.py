@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from kuberml.core.errors import Unreachable
-from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.ids import Digest, LabelId, NodeId
 from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
 from kuberml.core.values import value
 from kuberml.knowledge.card import Card
@@ -62,8 +62,8 @@ class Stage:
 class Observer(Protocol):
     """Looks on without taking part: what it does costs the world no time and no bytes."""
 
-    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
-        """`node` serves this predictor from now on; the times are when the knowledge that is new in it was learned."""
+    def deployed(self, node: NodeId, model: Digest, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+        """`node` serves this predictor from now on. `model`: its digest; the times: when what is new in it was learned."""
         ...
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kuberml.core.ids import Digest, LabelId, NodeId, digest_of
+from kuberml.core.ids import Digest, LabelId, NodeId
 from kuberml.core.shelf import Shelf
 from kuberml.core.values import digest, dumps, loads
 from kuberml.learning.types import DataRef, Scores
@@ -47,13 +47,10 @@ class Predictors(Mapping[Digest, Any]):
     def __init__(self) -> None:
         self._shelf = Shelf()
 
-    def add(self, predictor: Any) -> Digest:
-        """Keep one, unless it is here."""
-        content = dumps(predictor)
-        model = digest_of(content)
+    def add(self, model: Digest, predictor: Any) -> None:
+        """Keep one under its digest, unless it is here."""
         if model not in self._shelf:
-            self._shelf[model] = content
-        return model
+            self._shelf[model] = dumps(predictor)
 
     def __getitem__(self, model: Digest) -> Any:
         return loads(self._shelf[model])
@@ -74,9 +71,9 @@ class Watch:
         self._of: dict[NodeId, list[Deployment]] = {}
         self.predictors = Predictors()
 
-    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+    def deployed(self, node: NodeId, model: Digest, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
         """See `Observer`."""
-        model = self.predictors.add(predictor)
+        self.predictors.add(model, predictor)
         now_ns = self._now_ns()
         ages = tuple(now_ns // 1_000_000 - learned for learned in learned_at_ms)
         self.deployments.append(Deployment(now_ns, node, model, self._spent(), ages))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from kuberml.core.ids import NodeId
+from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Recorder
 from kuberml.core.units import NS
 from kuberml.scenario.config import Config
@@ -80,9 +80,9 @@ class Play:
 
         return main
 
-    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+    def deployed(self, node: NodeId, model: Digest, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
         """See `exchange.place.Observer`."""
-        self.watch.deployed(node, predictor, learned_at_ms)
+        self.watch.deployed(node, model, predictor, learned_at_ms)
         self.tell(self._now_ns() / NS, self.moved_bytes())
 
     def _spent(self) -> Spent:

@@ -122,6 +122,7 @@ class Delivery:
         own = self._own(ref)
         if own is not None:
             done.local_bytes += len(own)
+            done.found.append(own)
             return own
         part = self._part(ref, or_in_memory=True)
         done.parts.append(part)

@@ -38,7 +38,10 @@ class Delivered:
     """Verified bytes that came from each source, the largest first."""
     local_bytes: int = 0
     """Bytes that were here already: whole blobs, pieces of others, what an earlier try had left."""
+    found: list[bytes] = field(default_factory=list)
+    """Whole blobs of the own store: it may drop them before the package is kept."""
     parts: list[Part] = field(default_factory=list)
+    """What the other blobs came through."""
 
     @property
     def sources(self) -> tuple[NodeId, ...]:
@@ -56,7 +59,7 @@ class Delivered:
         try:
             for part in self.parts:
                 part.finish()
-            for blob in self.blobs:
+            for blob in self.found:
                 store.put(blob)
         finally:
             self.close()

@@ -111,7 +111,7 @@ class LivePlay:
             if event.event == "deployed" and models[event.fields["model"]] is not None:
                 began_ms = self._run.began_ns // 1_000_000
                 ages = tuple(learned - began_ms for learned in event.fields["learned_at_ms"])
-                self.watch.deployed(event.node, models[event.fields["model"]], ages)
+                self.watch.deployed(event.node, event.fields["model"], models[event.fields["model"]], ages)
             self.notes.add(event.node, event.event, event.fields)
             yield event
         self._now_ns = self._run.ended_ns - self._run.began_ns

@@ -17,7 +17,7 @@ from typing import Any
 
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.seam import Recorder
-from kuberml.core.values import digest, dumps
+from kuberml.core.values import dumps
 from kuberml.learning.jobs import score
 from kuberml.learning.types import DataRef
 from kuberml.ledger.ledger import Ledger
@@ -73,9 +73,9 @@ class Standing:
         elif event == "published":
             self.step = max(self.step, fields["version"] + 1 if fields["version"] else 0)
 
-    def deployed(self, node: NodeId, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
+    def deployed(self, node: NodeId, model: Digest, predictor: Any, learned_at_ms: tuple[int, ...]) -> None:
         """See `exchange.place.Observer`."""
-        self._keep(digest(predictor), predictor)
+        self._keep(model, predictor)
         self.use()
         if self._heldout is not None and predictor.flops_per_sample * len(self._heldout) <= CHEAP_FLOPS:
             threading.Thread(target=self._score, args=(predictor, self._heldout), daemon=True).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 
 from kuberml.core.errors import InternalError
 from kuberml.core.ids import Digest, digest_of
@@ -30,13 +31,11 @@ class SharedBlobs:
     def __len__(self) -> int:
         return len(self._blobs)
 
-    def hold(self, blob: bytes) -> Digest:
-        """One more holder."""
-        digest = digest_of(blob)
+    def hold(self, digest: Digest, blob: bytes) -> None:
+        """One more holder of a blob with this digest."""
         if digest not in self._blobs:
             self._blobs[digest] = blob
         self._holders[digest] = self._holders.get(digest, 0) + 1
-        return digest
 
     def drop(self, digest: Digest) -> None:
         """One holder less; the last takes the content with it."""
@@ -74,13 +73,16 @@ class SimulatedStore:
 
     def put(self, blob: bytes) -> Digest:
         """See the seam. Raises OSError: the disk is full, or the node is down."""
-        self._check_writable()
-        digest = self._shared.hold(blob)
-        if digest in self._held:
-            self._shared.drop(digest)
-        self._held.add(digest)
-        self._corrupt.discard(digest)
+        digest = digest_of(blob)
+        self._keep(digest, blob)
         return digest
+
+    def _keep(self, digest: Digest, blob: bytes) -> None:
+        self._check_writable()
+        if digest not in self._held:
+            self._shared.hold(digest, blob)
+            self._held.add(digest)
+        self._corrupt.discard(digest)
 
     def get(self, digest: Digest) -> bytes:
         """See the seam. Content was hashed when it was put and cannot change, so only injected damage is looked for."""
@@ -109,7 +111,8 @@ class SimulatedStore:
         left = self._parts.get(digest)
         if left is not None and not left.is_open and left.size_bytes == size_bytes:
             return left.reopen()
-        part = MemoryPart(digest, size_bytes, self.put, check_writable=self._check_writable, forget=self._forget)
+        part = MemoryPart(digest, size_bytes, partial(self._keep, digest),
+                          check_writable=self._check_writable, forget=self._forget)  # fmt: skip
         if left is None:
             self._parts[digest] = part
         return part
@@ -163,7 +166,8 @@ class SimulatedStore:
             if key in self._models:
                 self._shared.drop(self._models.pop(key))
             if content is not None and len(content) >= LARGE_BYTES:
-                self._models[key] = self._shared.hold(content)
+                self._models[key] = digest_of(content)
+                self._shared.hold(self._models[key], content)
             elif content is not None:
                 self._memory[key] = bytes(content)
 
