@@ -7,7 +7,6 @@ kind then checks what it reads. Nothing from a package is executed, and what fai
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -17,12 +16,9 @@ from kuberml.core.ids import Digest, check_digest
 from kuberml.knowledge.card import PPM, SCHEMA, Card, Claim, Knowledge, SignedCard, Terms, encode_card
 from kuberml.knowledge.checks import MAX_NAME_CHARS
 from kuberml.knowledge.kind import KINDS, Kind
+from kuberml.knowledge.opened import shared
 from kuberml.knowledge.pieces import check_blob, check_piece, check_ref, refer
 from kuberml.knowledge.signing import Keys, check_card, sign_card
-
-_opened: WeakValueDictionary[tuple[Digest, tuple[int, ...]], Any] = WeakValueDictionary()
-"""Values in use, where their struct allows weak references: many nodes of one process (a simulated world) share one, and its
-costly checks. Such a value must be one that nobody can change."""
 
 __all__ = ["Limits", "check_blob", "check_limits", "check_piece", "make", "open_value", "sealed"]
 
@@ -140,13 +136,7 @@ def open_value(
             check_blob(ref, blob, prefix=getattr(kind, "nested", False))
     if using is not None:
         return _unpack(kind, card, knowledge.blobs)
-    opened = card.digest, tuple(len(blob) for blob in knowledge.blobs)  # with the checks above, this says what the bytes are
-    found = _opened.get(opened)
-    if found is None:
-        found = _unpack(kind, card, knowledge.blobs)
-        if isinstance(found, msgspec.Struct) and found.__struct_config__.weakref:
-            _opened[opened] = found
-    return found
+    return shared(card.digest, knowledge.blobs, lambda: _unpack(kind, card, knowledge.blobs))
 
 
 def _unpack(kind: Kind, card: Card, blobs: tuple[bytes, ...]) -> Any:

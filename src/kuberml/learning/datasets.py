@@ -16,8 +16,8 @@ import numpy.typing as npt
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.ids import LabelId
 from kuberml.core.plugins import Registry
+from kuberml.core.recent import Recent
 from kuberml.learning.datafiles import AnyArray, data_root, set_data_root
-from kuberml.learning.recent import Recent
 from kuberml.learning.types import DataRef, IntArray, Samples
 from kuberml.learning.views import VIEWS, viewed
 

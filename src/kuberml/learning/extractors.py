@@ -23,6 +23,7 @@ import numpy as np
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import digest_of
 from kuberml.core.plugins import Registry
+from kuberml.core.recent import Recent
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of, blob_of, from_blob
 from kuberml.learning.image_extractors import (
     PATCH_FILTERS,
@@ -32,7 +33,6 @@ from kuberml.learning.image_extractors import (
     patch_filters,
     random_convolutions,
 )
-from kuberml.learning.recent import Recent
 from kuberml.learning.torch_extractor import TORCH, build_torch_module, make_torch_module, torch_module
 from kuberml.learning.types import Array
 

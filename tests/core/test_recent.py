@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kuberml.core.recent import Recent
 from kuberml.learning.datasets import samples
 from kuberml.learning.extractors import features, random_convolutions
-from kuberml.learning.recent import Recent
 from kuberml.learning.types import DataRef
 
 
