@@ -39,6 +39,7 @@ _DAMAGE = (msgspec.DecodeError, ValueError, TypeError, OverflowError, RecursionE
 _Array: TypeAlias = np.ndarray[Any, Any]
 
 _structs: dict[str, type[msgspec.Struct]] = {}
+_names: dict[type, str] = {}  # the same, the other way round
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 S = TypeVar("S", bound=type[msgspec.Struct])
@@ -54,7 +55,9 @@ def value(cls: S) -> S:
         raise ConfigError(f"{cls.__qualname__} travels as a value, so it must be declared with frozen=True")
     if "<locals>" in cls.__qualname__:
         raise ConfigError(f"{cls.__qualname__} must be a top-level class: other processes import it by name")
-    _structs[_name(cls)] = cls
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    _names.pop(_structs.get(name, cls), None)  # of a module that is loaded anew, only the new one travels
+    _structs[name], _names[cls] = cls, name
     return cls
 
 
@@ -114,10 +117,6 @@ def frozen(item: Any) -> Any:
         raise InternalError(f"cannot travel between jobs: {error}") from error
 
 
-def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
 def _lower(item: Any, depth: int, held: list[_Array | bytes] | None = None) -> Any:  # noqa: PLR0911 - one return for each form
     """Plain data and `Ext`. Arrays go into `held`, if that is given, and only their places into the data."""
     if held is not None and type(item) is bytes and len(item) > _LARGE:
@@ -138,9 +137,9 @@ def _lower(item: Any, depth: int, held: list[_Array | bytes] | None = None) -> A
         return [_lower(part, depth + 1, held) for part in item]
     if isinstance(item, dict):
         return {_text(key): _lower(part, depth + 1, held) for key, part in item.items()}
-    if isinstance(item, msgspec.Struct) and _structs.get(_name(type(item))) is type(item):
+    if type(item) in _names:
         fields = {name: _lower(getattr(item, name), depth + 1, held) for name in item.__struct_fields__}
-        return msgspec.msgpack.Ext(_STRUCT, _encoder.encode([_name(type(item)), fields]))
+        return msgspec.msgpack.Ext(_STRUCT, _encoder.encode([_names[type(item)], fields]))
     raise InternalError(f"a {type(item).__name__} cannot travel between jobs: use plain data, arrays or an @value struct")
 
 
@@ -157,12 +156,12 @@ def _text(key: object) -> str:
 
 def _pieces(item: Any) -> list[Any]:
     """The bytes of `dumps`, in pieces: an array of a struct is one."""
-    if not isinstance(item, msgspec.Struct) or _structs.get(_name(type(item))) is not type(item):
+    if type(item) not in _names:
         return [dumps(item)]
     fields = sorted(item.__struct_fields__)
     if len(fields) > _FEW:
         return [dumps(item)]
-    pieces: list[Any] = [b"\x92", _encoder.encode(_name(type(item))), bytes([0x80 | len(fields)])]
+    pieces: list[Any] = [b"\x92", _encoder.encode(_names[type(item)]), bytes([0x80 | len(fields)])]
     for name in fields:
         pieces.append(_encoder.encode(name))
         part = getattr(item, name)

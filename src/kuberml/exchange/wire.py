@@ -10,6 +10,7 @@ import zstandard
 from kuberml.core import canonical
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, NodeId
+from kuberml.core.recent import Recent
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.want import Offer, Want
@@ -95,6 +96,8 @@ M = TypeVar("M")
 PLAIN, PACKED = b"\0", b"\1"
 COMPRESS_FROM_BYTES = 512
 LIMIT_BYTES = 4 << 20
+RECENT_BYTES, OBJECT_FACTOR = 8 << 20, 8
+_recent: Recent[tuple[Any, int]] = Recent(RECENT_BYTES, lambda kept: kept[1])
 
 
 def write(message: msgspec.Struct) -> bytes:
@@ -107,12 +110,21 @@ def write(message: msgspec.Struct) -> bytes:
 def read(data: bytes, sort: type[M]) -> M:
     """The message in `data`.
 
+    The same bytes are read once by the nodes of a process (a cohort is asked with one request): a message does not change.
+
     Raises:
         RemoteError: not canonical, or not a message of that sort.
     """
-    plain: Any = canonical.decode(_unpacked(data))
+    message: M = _recent.get((sort, data), lambda: _read(data, sort))[0]
+    return message
+
+
+def _read(data: bytes, sort: type[M]) -> tuple[M, int]:
+    """The message, and about how many bytes of memory it takes: packed, a few may hold a thousand times as many."""
+    unpacked = _unpacked(data)
+    plain: Any = canonical.decode(unpacked)
     try:
-        return msgspec.convert(plain, sort, builtin_types=(bytes,))
+        return msgspec.convert(plain, sort, builtin_types=(bytes,)), len(data) + OBJECT_FACTOR * len(unpacked)
     except (msgspec.ValidationError, OverflowError) as error:
         raise RemoteError(f"not a {sort.__name__}: {error}") from error
 

@@ -23,6 +23,10 @@ from kuberml.knowledge.signing import Keys, check_card, sign_card
 __all__ = ["Limits", "check_blob", "check_limits", "check_piece", "make", "open_value", "sealed"]
 
 
+_WITHIN = "within"
+"""Under this name a signed card remembers the limits that it was last found to keep, as it remembers its digest."""
+
+
 class Limits(msgspec.Struct, frozen=True):
     """What a receiver is willing to look at. Sizes in bytes."""
 
@@ -155,6 +159,12 @@ def check_limits(signed: SignedCard, limits: Limits = Limits()) -> None:  # noqa
     Raises:
         RemoteError: it is not, and what is wrong.
     """
+    if signed.__dict__.get(_WITHIN) != limits:  # cards are frozen: what holds of one goes on to hold
+        _check_limits(signed, limits)
+        signed.__dict__[_WITHIN] = limits
+
+
+def _check_limits(signed: SignedCard, limits: Limits) -> None:
     card = signed.card
     if card.schema != SCHEMA:
         raise RemoteError(f"a card of schema {card.schema!r:.40}, not {SCHEMA!r}")
