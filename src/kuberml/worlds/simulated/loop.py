@@ -116,8 +116,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Timer:
         """See asyncio. A delay is rounded to whole nanoseconds."""
-        context = contextvars.copy_context() if context is None else context
-        return self._push(self.now_ns + to_ns(max(delay, 0)), self.next_number(), callback, args, context)
+        if context is None:
+            context = contextvars.copy_context()
+        self._number += 1
+        return self._push(self.now_ns + to_ns(max(delay, 0)), self._number, callback, args, context)
 
     def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
@@ -226,24 +228,35 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._dead_timers = 0
 
     def _take_turns(self, just_one: bool) -> None:
-        """What asyncio's own loop does between two looks at its sockets, until it is stopped: here nothing ever comes in."""
+        """What asyncio's own loop does between two looks at its sockets, until it is stopped: here nothing ever comes in.
+
+        Every event of a simulation comes through here, some microseconds each: it calls nothing that it can say itself.
+        """
         soon, self._is_stopped = self._soon, False
         while not self._is_stopped:
-            if not soon and not just_one:
-                self._fire_next()
+            if soon or just_one:
+                count = len(soon)  # what is added meanwhile belongs to the next turn
+            else:
+                soon.append(self._next_due())  # at once: nothing else is ready, so it is the same as a turn of the loop later
+                count = 1
             self._turns += 1
             if self._turns > MAX_TURNS:
                 self._turns = 0
                 raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
-            for _ in range(len(soon)):  # what is added meanwhile belongs to the next turn
+            for _ in range(count):
                 call = soon.popleft()
                 if not call.is_cancelled:
-                    self._call(call)
+                    try:
+                        call.context.run(call.callback, *call.args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:
+                        self.call_exception_handler({"message": f"{call.callback!r} failed", "exception": error})
             if just_one:
                 return
 
-    def _fire_next(self) -> None:
-        """Call the next timer back at once: nothing else is ready, so it is the same as a turn of the loop later."""
+    def _next_due(self) -> Timer:
+        """The next timer; the clock moves to its deadline. Raises InternalError: there is none."""
         timers = self._timers
         while timers:
             when_ns, _, timer = heapq.heappop(timers)
@@ -254,17 +267,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if when_ns > self.now_ns:
                 self.now_ns, self._turns = when_ns, 0
             self.events += 1
-            self._call(timer)
-            return
+            return timer
         raise InternalError(f"deadlock at {self.time()} s: nothing is scheduled. {self._waiting()}")
-
-    def _call(self, call: Call) -> None:
-        try:
-            call.context.run(call.callback, *call.args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self.call_exception_handler({"message": f"{call.callback!r} failed", "exception": error})
 
     def _waiting(self) -> str:
         tasks = self.tasks()
