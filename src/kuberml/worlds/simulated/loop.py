@@ -234,16 +234,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """
         soon, self._is_stopped = self._soon, False
         while not self._is_stopped:
-            if soon or just_one:
-                count = len(soon)  # what is added meanwhile belongs to the next turn
-            else:
-                soon.append(self._next_due())  # at once: nothing else is ready, so it is the same as a turn of the loop later
-                count = 1
+            if not soon and not just_one and (due := self._next_due()) is not None:
+                soon.append(due)  # at once: nothing else is ready, so it is the same as a turn of the loop later
             self._turns += 1
             if self._turns > MAX_TURNS:
                 self._turns = 0
                 raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
-            for _ in range(count):
+            for _ in range(len(soon)):  # what is added meanwhile belongs to the next turn
                 call = soon.popleft()
                 if not call.is_cancelled:
                     try:
@@ -255,8 +252,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if just_one:
                 return
 
-    def _next_due(self) -> Timer:
-        """The next timer; the clock moves to its deadline. Raises InternalError: there is none."""
+    def _next_due(self) -> Timer | None:
+        """The next timer; the clock moves to its deadline. None: something else is next. Raises InternalError: nothing is."""
         timers = self._timers
         while timers:
             when_ns, _, timer = heapq.heappop(timers)

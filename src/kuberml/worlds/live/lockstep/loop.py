@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from kuberml.worlds.simulated.calls import Timer
 from kuberml.worlds.simulated.lockstep_loop import LETTERS, LockstepLoop
 
 
@@ -37,7 +38,7 @@ class BarrierLoop(LockstepLoop):
         self._is_over = True  # whatever ended the run: those who wait for us at the barrier are told by who runs the loop
         super()._cancel_all()
 
-    def _fire_next(self) -> None:
+    def _next_due(self) -> Timer | None:
         while not self._is_over:
             due_ns = self.next_due_ns()
             if due_ns is not None and due_ns < self._step_ends_ns:
@@ -46,9 +47,9 @@ class BarrierLoop(LockstepLoop):
             if following.step is None:
                 self._is_over, self.now_ns = True, following.time_ns
                 self.end()
-                return
+                return None
             begins_ns = following.step * self.step_ns
             self._step_ends_ns = begins_ns + self.step_ns
             for place, letter in enumerate(following.letters):
                 self.first_at_ns(begins_ns, LETTERS + place, self.receive, letter)
-        super()._fire_next()
+        return super()._next_due()
