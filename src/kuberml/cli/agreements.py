@@ -133,12 +133,13 @@ def _limits(rule: Any) -> list[tuple[str, tuple[str, ...]]]:
 def _party(path: Path) -> Party:
     import msgspec
 
+    from kuberml.core.damage import NOT_JSON
     from kuberml.core.errors import ConfigError
     from kuberml.worlds.live.trust.agreement import Party
 
     try:
         return msgspec.json.decode(path.read_bytes(), type=Party)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigError(f"{path} is not one side of an agreement (`kuberml keys party` writes it): {error}") from error
 
 
