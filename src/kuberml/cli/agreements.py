@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from kuberml.worlds.live.trust.agreement import Party
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+MAX_DAYS = 36_525
+"""A century."""
 Names = Annotated[list[str] | None, typer.Option(help="Repeatable. Default: any.")]
 
 
@@ -71,6 +73,8 @@ def agree(
     sides: dict[str, tuple[Any, ...]] = {"first": ("first",), "second": ("second",), "both": ("first", "second")}
     if gives not in sides:
         raise ConfigError(f"--gives is first, second or both, not {gives!r}")
+    if not 0 < days <= MAX_DAYS:
+        raise ConfigError(f"--days {days:g}: more than 0 and at most {MAX_DAYS}")
     tasks, kinds, licences, purposes = (tuple(chosen or ()) for chosen in (task, kind, licence, purpose))
     rules = tuple(Rule(source, tasks, kinds, licences, purposes) for source in sides[gives])
     now_ms = time.time_ns() // 1_000_000
