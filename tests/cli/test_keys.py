@@ -113,6 +113,13 @@ def test_whom_a_revoked_key_let_in_goes_with_it_if_asked(cli, home, tmp_path):
     assert roll_in(hub).roll.revoked == (KEY, "cd" * 32, "ef" * 32)
 
 
+@pytest.mark.parametrize("days", ["nan", "inf", "0", "-3", "1e300"])
+def test_an_agreement_holds_for_days_that_can_be(cli, home, tmp_path, days):
+    status, _, err = cli("keys", "agree", "a.party", "b.party", "--out", tmp_path / "x", "--days", days)
+    assert status == 2
+    assert f"--days {float(days):g}: more than 0" in err
+
+
 def test_certificates(cli, home, tmp_path):
     assert json.loads(cli("keys", "ca", "ward-7", "--out", tmp_path / "ca", "--json")[1])["ca"].endswith("ca.pem")
     certify = ("keys", "certify", "anna", "--key", KEY, "--ca", tmp_path / "ca", "--host", "ward.example")

@@ -72,6 +72,26 @@ def test_it_waits_for_those_who_are_missing_but_not_for_ever() -> None:
     assert town.roles["hub1"] == "library"
 
 
+def test_it_holds_no_packets_but_those_that_it_has_added() -> None:
+    held: list[tuple[int, int]] = []
+
+    async def refines(node: Node) -> None:
+        for version, train in enumerate((14, 19, 21)):  # the last changes too little to be shown
+            await node.publish(statistics(data("01", train=train)), slot="shard", version=version)
+            await node.sleep(20)
+
+    async def library(node: Node) -> None:
+        here = Gatherer(node, BASIS)
+        for _ in range(3):
+            await node.sleep(15)
+            await here.look()
+            held.append((sum(here.made_of.counts.values()), len(here._packets)))
+
+    town = Town("a", "hub1", roles=ROLES)
+    town.run(a=refines, hub1=library)
+    assert held == [(28, 1), (38, 1), (38, 1)]
+
+
 def test_a_receiver_fetches_the_head_and_nothing_else() -> None:
     async def receive(node: Node) -> tuple[set[str], int]:
         head = await ExactHead.describe(node, EXTRACTOR, 5)

@@ -177,6 +177,27 @@ def test_no_want_breaks_the_hub(want: Want) -> None:
     assert Town("a", "b").run(a=main, b=asks)["b"] == 2
 
 
+def test_large_cards_do_not_make_an_answer_too_long_to_be_read() -> None:
+    many = {f"{k:04d} {'x' * 20}": 5 for k in range(8000)}
+    large = [sign_card(msgspec.structs.replace(package().card, labels=many, slot=f"s{k}"), keys("a")) for k in range(20)]
+    assert sum(len(signed.encoded) for signed in large) > wire.LIMIT_BYTES
+
+    async def main(node: Node) -> None:
+        for signed in large:
+            await tell(node, "announce", announcement(signed, "a"))
+        await tell(node, "announce", announcement(package("b").signed, "a"))
+        holders = [holders for _, holders in await offered(node)]
+        assert holders == []
+
+    async def asks(node: Node) -> None:
+        await node.sleep(60)
+        answer = wire.read(await tell(node, "find", wire.write(wire.Query(ANY))), wire.Offers)
+        assert 10 < len(answer.offers) < len(large)
+        assert package("b").signed in [offer.signed for offer in answer.offers], "a small one still has room"
+
+    Town("a", "b").run(a=main, b=asks)
+
+
 @pytest.mark.parametrize("name", ["announce", "find", "verdict", "verdicts", "fraud"])
 @pytest.mark.parametrize("body", [b"", b"\0", b"noise", bytes(1000), b"\1" + bytes(1000)])
 def test_noise_is_refused(name: str, body: bytes) -> None:

@@ -1,6 +1,7 @@
 """The node over the real simulated world: asking, latest, subscribing, terms, budget."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -443,6 +444,27 @@ def test_a_subscription_yields_what_fits_the_want_and_nothing_else() -> None:
     here = Town("me", "a")
     assert here.run(me=me, a=noise)["me"] == ["agood", "agood2"]
     assert len(here.notes["me"].of("ignored")) == 3  # the noise, the forged card, the forbidden one
+
+
+def test_who_stops_listening_is_sent_nothing_any_more() -> None:
+    async def me(node: Node) -> list[int]:
+        received = []
+        for _ in range(3):
+            async with aclosing(node.subscribe(Want("digits"))) as heard:  # type: ignore[type-var]
+                async for _ in heard:
+                    break
+            before = here.world.traffic(node.id).received_control
+            await node.sleep(50)
+            received.append(here.world.traffic(node.id).received_control - before)
+        return received
+
+    async def other(node: Node) -> None:
+        for version in range(20):
+            await node.sleep(10)
+            await node.publish(STATS, slot="slot", version=version)
+
+    here = Town("me", "a")
+    assert here.run(me=me, a=other)["me"] == [0, 0, 0]
 
 
 # --- the hub is somebody else too ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kuberml.exchange import withdrawn
+from kuberml.exchange import wire, withdrawn
 from kuberml.exchange.withdrawn import Withdrawals
 from kuberml.knowledge.withdrawal import SignedWithdrawal, Withdrawal, sign_withdrawal
 from tests.exchange.town import keys
@@ -46,4 +46,13 @@ def test_it_is_bounded_and_told_by_pages(monkeypatch: pytest.MonkeyPatch) -> Non
         told.append([one.withdrawal.slot for one in page])
     assert told == [["slot-3", "slot-4"], ["slot-5", "slot-6"], ["slot-7"]]
     assert words.since("digits", "memory", -5).words[0].withdrawal.slot == "slot-3"
+    words.close()
+
+
+def test_a_page_of_the_longest_words_can_be_read() -> None:
+    long, words = "\U0001f9ea" * 250, Withdrawals()
+    for k in range(withdrawn.PAGE):
+        words.put(word("a", f"{k:06d}{long}", version=2**63 - 1, task=long + "123456"))
+    page = wire.read(wire.write(words.since(long + "123456", "memory", 0)), wire.Said)
+    assert len(page.words) == withdrawn.PAGE
     words.close()

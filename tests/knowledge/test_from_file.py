@@ -87,7 +87,17 @@ def test_what_may_not_travel_is_named_and_nothing_is_kept(tmp_path: Path, tensor
     assert os.listdir(tmp_path / "v" / "parts") == []
 
 
-@pytest.mark.parametrize("content", [b"", b"12345678", b"\x02" + bytes(7) + b"[]", bytes(100)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"12345678",
+        b"\x02" + bytes(7) + b"[]",
+        bytes(100),
+        b"\x06" + bytes(7) + b'{"\xff":',
+        b"\x09" + bytes(7) + b'{"x":"\xff"}',
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(ConfigError, match="not a safetensors file"):

@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load, save
 
+from kuberml.serving.http import app
 from kuberml.serving.http.bodies import RAW, SAFETENSORS, Form
 from kuberml.serving.http.problem import Refusal
 from kuberml.serving.service import Service, Settings
@@ -150,6 +151,22 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read_whether_it_says_s
             assert not answer or b" 413 " in answer.splitlines()[0]
             assert sent < 10 * limit_bytes + (8 << 20)  # what the sockets hold, not what it would have sent
             writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_body_counts_once_among_those_that_are_being_read_and_one_that_never_fits_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "IN_MEMORY_BYTES", 12_000)
+
+    async def main() -> None:
+        async with running(served()) as here:
+            for count, wanted in ((40, 200), (60, 413)):  # 10,240 and 15,360 bytes
+                body = rows(count)[0].astype("<f4").tobytes()
+                status, answer, _ = await here.post(data=body, headers={"Content-Type": RAW})
+                assert status == wanted, answer
+            assert "12000 bytes at most" in json.dumps(answer)
 
     asyncio.run(main())
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from kuberml.worlds.live.trust.agreement import Party
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+MAX_DAYS = 36_525
+"""A century."""
 Names = Annotated[list[str] | None, typer.Option(help="Repeatable. Default: any.")]
 
 
@@ -71,6 +73,8 @@ def agree(
     sides: dict[str, tuple[Any, ...]] = {"first": ("first",), "second": ("second",), "both": ("first", "second")}
     if gives not in sides:
         raise ConfigError(f"--gives is first, second or both, not {gives!r}")
+    if not 0 < days <= MAX_DAYS:
+        raise ConfigError(f"--days {days:g}: more than 0 and at most {MAX_DAYS}")
     tasks, kinds, licences, purposes = (tuple(chosen or ()) for chosen in (task, kind, licence, purpose))
     rules = tuple(Rule(source, tasks, kinds, licences, purposes) for source in sides[gives])
     now_ms = time.time_ns() // 1_000_000
@@ -133,12 +137,13 @@ def _limits(rule: Any) -> list[tuple[str, tuple[str, ...]]]:
 def _party(path: Path) -> Party:
     import msgspec
 
+    from kuberml.core.damage import NOT_JSON
     from kuberml.core.errors import ConfigError
     from kuberml.worlds.live.trust.agreement import Party
 
     try:
         return msgspec.json.decode(path.read_bytes(), type=Party)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigError(f"{path} is not one side of an agreement (`kuberml keys party` writes it): {error}") from error
 
 

@@ -28,11 +28,6 @@ def to_ns(seconds: float) -> int:
     return round(seconds * NS)
 
 
-def to_seconds(time_ns: int) -> float:
-    """Integer nanoseconds as seconds."""
-    return time_ns / NS
-
-
 def parse_size_bytes(text: str | int) -> int:
     """Bytes from 65536, "64 KB" (10^3) or "64 KiB" (2^10), rounded to whole bytes.
 

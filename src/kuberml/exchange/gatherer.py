@@ -31,7 +31,7 @@ class Gatherer:
         self._node, self._basis, self._ridge = node, basis, ridge
         self.made_of = Contributions()
         self._total: Statistics | None = None
-        self._packets: dict[Digest, Statistics] = {}  # by content
+        self._packets: dict[Digest, Statistics] = {}  # by content: of what the sum is made of
         self._parents: dict[tuple[str, str], Digest] = {}  # card, by author and slot
         self._settled: set[Digest] = set()
         self._since = 0
@@ -72,12 +72,11 @@ class Gatherer:
         card = offer.signed.card
         try:
             packet = await self._node.fetch(offer)
-            name = card.content
-            self._packets[name] = packet
-            step = plan(self.made_of, (single(card),), {each: frozenset({each}) for each in self._packets})
+            packets = {**self._packets, card.content: packet}
+            step = plan(self.made_of, (single(card),), {each: frozenset({each}) for each in packets})
             if isinstance(step, Refused):
                 raise RemoteError(step.reason)
-            self._total = apply(step, self._total, packet, self._packets.__getitem__)
+            self._total = apply(step, self._total, packet, packets.__getitem__)
         except Unreachable as error:
             self._node.record("undelivered", card=offer.signed.digest, why=str(error))
             self._since = 0
@@ -86,4 +85,5 @@ class Gatherer:
             self._node.record("refused", card=offer.signed.digest, author=card.author, why=str(error))
         else:
             self.made_of, self._parents[card.author, card.slot] = step.after, offer.signed.digest
+            self._packets = {name: packets[name] for name in step.after.contents}  # what was replaced is not needed again
         self._settled.add(offer.signed.digest)

@@ -29,8 +29,8 @@ from kuberml.knowledge.withdrawal import SignedWithdrawal, check_withdrawal
 from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 
-BOARD_ANSWER_BYTES = 3 << 20
-"""Verdicts in one answer, at most: below what a reader accepts. The rest comes when it asks again."""
+BOARD_ANSWER_BYTES = wire.ROOM_BYTES
+"""Verdicts in one answer, at most. The rest comes when it asks again."""
 
 
 NAMED = 8
@@ -112,7 +112,7 @@ class Hub:
         since = query.since if query.since is not None and 0 <= query.since <= upto else 0  # else of a catalog that is gone
         candidates = self._catalog.candidates(want, self._now_ms, since=since)
         others = [(signed, holders) for signed, holders in candidates if holders != (asker,)]
-        offers = rank(want, others, self._standing.outcomes, self._standing.rank_ppm)
+        offers = wire.with_room(rank(want, others, self._standing.outcomes, self._standing.rank_ppm))
         self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in offers])
         return wire.write(wire.Offers(tuple(offers), 0 if query.since is None else upto))
 

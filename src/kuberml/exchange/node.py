@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, TypeVar
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId, digest_of
@@ -129,16 +130,17 @@ class Node(Oneself):
         return await self._found(wire.Query(want, since))
 
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
-        """Whatever others publish from now on that fits a standing want, as it comes."""
-        async for _, body in self.place.transport.subscribe(f"cards/{want.task}"):
-            self._talk.received(len(body))
-            try:
-                news = wire.read(body, wire.Announcement)
-            except RemoteError as error:
-                self.record("ignored", why=str(error))
-                continue
-            if fits(want, news.signed) and news.signed.card.author != self.author and self._trustworthy(news.signed):
-                yield Offer(news.signed, (news.holder,), 0, 0, 0)
+        """Whatever others publish from now on that fits a standing want, as it comes. Close it (`aclosing`)."""
+        async with aclosing(cast(Any, self.place.transport.subscribe(f"cards/{want.task}"))) as heard:
+            async for _, body in heard:
+                self._talk.received(len(body))
+                try:
+                    news = wire.read(body, wire.Announcement)
+                except RemoteError as error:
+                    self.record("ignored", why=str(error))
+                    continue
+                if fits(want, news.signed) and news.signed.card.author != self.author and self._trustworthy(news.signed):
+                    yield Offer(news.signed, (news.holder,), 0, 0, 0)
 
     async def fetch(self, offer: Offer) -> Any:
         """Deliver a package and open it: the checked value. It is held here afterwards, for others too.

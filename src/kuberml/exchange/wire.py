@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -93,11 +94,27 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 M = TypeVar("M")
+S = TypeVar("S", bound=msgspec.Struct)
 PLAIN, PACKED = b"\0", b"\1"
 COMPRESS_FROM_BYTES = 512
 LIMIT_BYTES = 4 << 20
+ROOM_BYTES = 3 << 20
+"""What an answer lists at most: below what a reader accepts, with room for the rest of the message."""
 RECENT_BYTES, OBJECT_FACTOR = 8 << 20, 8
+"""Messages that were read last, and how much more memory one takes than its bytes."""
+
 _recent: Recent[tuple[Any, int]] = Recent(RECENT_BYTES, lambda kept: kept[1])
+
+
+def with_room(listed: Iterable[S], room_bytes: int = ROOM_BYTES) -> list[S]:
+    """Those that go into one answer, in their order; where a large one finds no room, smaller ones after it may."""
+    found = []
+    for one in listed:
+        size_bytes = len(canonical.encode(one))
+        if size_bytes <= room_bytes:
+            room_bytes -= size_bytes
+            found.append(one)
+    return found
 
 
 def write(message: msgspec.Struct) -> bytes:

@@ -19,8 +19,8 @@ from kuberml.knowledge.withdrawal import SignedWithdrawal
 WORDS_MAX = 262_144
 """About 400 bytes each on the disk; over that the oldest go."""
 
-PAGE = 2048
-"""Of words in one answer: below what a reader accepts. The rest comes when it asks again."""
+PAGE = 1024
+"""Of words in one answer: below what a reader accepts, however long the names. The rest comes when it asks again."""
 
 _SCHEMA = """
 CREATE TABLE words (

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import RemoteError
 
 MAX_HEADER_BYTES = 4 * 2**20
@@ -54,7 +55,7 @@ def read_header(header: bytes, data_bytes: int) -> dict[str, Entry]:
         plain = msgspec.json.decode(header[LENGTH_BYTES:], type=dict[str, msgspec.Raw])
         plain.pop("__metadata__", None)
         entries = {name: msgspec.json.decode(raw, type=Entry) for name, raw in plain.items()}
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise RemoteError(f"damaged header of tensors: {error}") from error
     reached = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):

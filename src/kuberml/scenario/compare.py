@@ -15,8 +15,6 @@ from kuberml.scenario.report import growth, page, ranking_section
 from kuberml.scenario.result import ParadigmResult, Rank, Result, RunSummary, Target, read_result, read_runs
 from kuberml.scenario.sentence import sentence
 
-COMPARE_FILE = "compare.html"
-
 
 class Comparison(msgspec.Struct, frozen=True):
     """Paradigms of several results under one roof.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError
 from kuberml.scenario.config import Config
 from kuberml.scenario.digests import scenario_digest
@@ -69,5 +70,5 @@ def _marker(out: Path) -> Marker | None:
         return msgspec.json.decode((out / SCENARIO_FILE).read_bytes(), type=Marker)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigError(f"{out / SCENARIO_FILE} cannot be read: {error}") from error

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError
 from kuberml.scenario.served_result import ServedResult, ServedRun
 
@@ -258,7 +259,7 @@ def _read(path: Path, struct: type[T], schema: str) -> T:
         read = msgspec.json.decode(path.read_bytes(), type=struct)
     except OSError as error:
         raise ConfigError(f"no {path.name} in {path.parent}: give the folder that `kuberml run --out` wrote") from error
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise ConfigError(f"{path} is not a {schema}: {error}") from error
     if read.schema != schema:
         raise ConfigError(f"{path} has schema {read.schema!r}, not {schema!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kuberml.core.ids import Digest, NodeId
+from kuberml.core.ids import Digest
 from kuberml.core.units import NS
 from kuberml.learning.types import DataRef, Scores
 from kuberml.learning.views import chosen
@@ -157,8 +157,3 @@ def _common(play: Played) -> str:
         common = play.config.common_model if chosen.adapter == "torch" else chosen.estimator
         return f"everybody has the common architecture {common!r}: the best case of an averaging paradigm"
     return ""
-
-
-def author_of(play: Played) -> dict[str, NodeId]:
-    """Node by public key."""
-    return {actor.keys.public: node for node, (_, actor) in play.cast.items()}

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError, KuberError, Unreachable
 from kuberml.core.ids import Digest
 from kuberml.exchange.continual.served import Served
@@ -100,7 +101,7 @@ class Admin:
             raise web.HTTPUnauthorized(text=f"the token in {FILE} of the service's folder is needed\n")
         try:
             return await handler(request)
-        except (KuberError, msgspec.DecodeError) as error:
+        except (KuberError, *NOT_JSON) as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
 
     async def _history(self, request: web.Request) -> web.StreamResponse:
@@ -155,7 +156,7 @@ def access_in(folder: Path) -> Access:
         raise ConfigError(f"no service runs in {folder}: give the --folder that `kuberml serve` was started with")
     try:
         return msgspec.json.decode(read_secret(file), type=Access)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise ConfigError(f"{file} is damaged: {error}; stop the service and start it again") from error
 
 

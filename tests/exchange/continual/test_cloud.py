@@ -13,6 +13,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import NodeId
 from kuberml.core.rng import rng
 from kuberml.exchange import wire
+from kuberml.exchange.continual import intake
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.served import Served
 from kuberml.exchange.node import Node
@@ -153,6 +154,23 @@ def test_what_an_error_lost_hold_of_is_looked_up_again() -> None:
         await running(here, 60)
 
     assert sums(run(cloud=cloud(0.0, then=interrupted), a=edge(A, C))).digest == merge_all([A, C]).digest
+
+
+def test_what_gives_way_to_newcomers_while_others_are_delivered_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def flooded(here: Cloud) -> None:
+        await here.node.sleep(30)
+        await here._intake.look()
+        first, second = here._intake._offers.values()
+        monkeypatch.setattr(intake, "WAITING_MAX", 1)
+        taking = asyncio.ensure_future(here._intake.take())
+        await here.node.sleep(0.001)
+        here._intake._add(first)
+        assert second.signed.digest not in here._intake._offers
+        assert [one.signed for one in await taking] == [first.signed]
+        monkeypatch.undo()
+        await running(here, 60)
+
+    assert sums(run(cloud=cloud(0.0, then=flooded), a=edge(A, C))).digest == merge_all([A, C]).digest
 
 
 def test_what_its_author_takes_back_leaves_the_model_exactly_and_only_its_author_can() -> None:

@@ -122,7 +122,8 @@ def test_those_who_answer_begin_before_those_who_ask() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b'{"phase": "dancing"}', b" " * (LIMIT_BYTES + 1), b'{"phase": "done", "step": -1}']
+    "body",
+    [b"", b"{}", b'{"phase": "dancing"}', b" " * (LIMIT_BYTES + 1), b'{"phase": "done", "step": -1}', b'{"phase": "\xff"}'],
 )
 def test_a_status_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(RemoteError):

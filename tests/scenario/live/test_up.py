@@ -71,6 +71,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     try:
         until(lambda: len(events(out / "live" / "steps.0" / "nodes" / "n0" / "ledger.sqlite", "stepped")) >= 2)
         running = processes_of(out)
+        assert {"hub", "n0"} <= running.keys()
     finally:
         up.kill()
         up.communicate()
@@ -100,6 +101,7 @@ def test_when_the_command_itself_is_killed_its_processes_leave(tmp_path: Path) -
     try:
         until(lambda: events(out / "live" / "steps.0" / "nodes" / "n0" / "ledger.sqlite", "stepped"))
         running = processes_of(out)
+        assert {"hub", "n0"} <= running.keys()
     finally:
         up.kill()
         up.communicate()

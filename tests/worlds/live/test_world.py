@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kuberml.core import canonical
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import Place
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Want
 from kuberml.worlds.live.names import HUB
+from kuberml.worlds.live.welcome import Hello
 from kuberml.worlds.live.world import LiveWorld
 from tests.worlds.live.town import hub, keys_of, member
 
@@ -59,6 +61,17 @@ def test_what_one_publishes_another_finds_and_fetches(tmp_path: Path, serve_http
             assert np.array_equal(got.tensors["w"], weights().tensors["w"])
             assert world_b.transport.alive("peer") == ("a",)
             assert world_b.transport.alive("hub") == (HUB,)
+
+    asyncio.run(main())
+
+
+def test_a_hub_remembers_little_of_what_a_newcomer_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at, member(at, "a", tmp_path) as world:
+            await world.enter(PATIENCE_S)
+            for large in (Hello("peer", software="x" * 100_000), Hello("peer", tuple(f"http://{k}" for k in range(10_000)))):
+                with pytest.raises(RemoteError, match="a hello of"):
+                    await world.transport.ask(HUB, "hello", canonical.encode(large), timeout_s=PATIENCE_S)
 
     asyncio.run(main())
 

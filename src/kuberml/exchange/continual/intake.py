@@ -85,7 +85,8 @@ class Intake:
     async def take(self) -> list[Arrival]:
         """Deliver what waits, a batch at most. What cannot be delivered now is looked up again later."""
         chosen = list(self._offers)[: self._rules.batch]
-        arrived = [await self._deliver(self._offers.pop(known)) for known in chosen]
+        # One that was chosen may have given way to a newcomer meanwhile (see `_add`): then it is looked up again.
+        arrived = [await self._deliver(offer) for known in chosen if (offer := self._offers.pop(known, None)) is not None]
         if not self._offers:
             self._news.clear()
         return [one for one in arrived if one is not None]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from contextlib import aclosing
+from typing import Any, cast
 
 from kuberml.core.ids import Digest, NodeId
 from kuberml.core.jobs import JobFunction, check_job
@@ -64,9 +65,10 @@ class CountedTransport:
         return self._heard(self._inner.subscribe(topic, limit=limit))
 
     async def _heard(self, news: AsyncIterator[tuple[NodeId, bytes]]) -> AsyncIterator[tuple[NodeId, bytes]]:
-        async for sender, body in news:
-            self._received(NEWS_BYTES + len(body))
-            yield sender, body
+        async with aclosing(cast(Any, news)) as heard:
+            async for sender, body in heard:
+                self._received(NEWS_BYTES + len(body))
+                yield sender, body
 
     def alive(self, role: str | None = None) -> tuple[NodeId, ...]:
         """See the seam."""

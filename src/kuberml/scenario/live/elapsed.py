@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError
 
 FILE = "elapsed.json"
@@ -43,7 +44,7 @@ def read_elapsed(folder: Path) -> Elapsed | None:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Elapsed)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigError(f"{folder / FILE} cannot be read: {error}; begin anew with another --out") from error
 
 

@@ -16,6 +16,7 @@ import blake3
 import msgspec
 
 from kuberml.core.canonical import encode
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.knowledge.signing import Keys
@@ -74,7 +75,7 @@ def whereabouts(folder: Path) -> Whereabouts | None:
     """Where the hub of a run is; None: it has not been ready yet."""
     try:
         return msgspec.json.decode((folder / WHERE).read_bytes(), type=Whereabouts)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *NOT_JSON):
         return None
 
 
@@ -136,5 +137,5 @@ def read_playbill(folder: Path) -> Playbill:
     """From a run's folder. Raises ConfigError: there is none."""
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Playbill)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigError(f"{folder} is not the folder of a live run: {error}") from error

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import RemoteError
 
 ASK = "cue"
@@ -56,5 +57,5 @@ def read_status(body: bytes) -> Status:
         raise RemoteError(f"a status of {len(body)} bytes; at most {LIMIT_BYTES} are read")
     try:
         return msgspec.json.decode(body, type=Status)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise RemoteError(f"not a status: {error}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError, MissingExtra
 from kuberml.core.ids import LabelId, digest_of
 from kuberml.learning.types import Array
@@ -62,7 +63,7 @@ def _read(path: Path) -> Checked:
         raise ConfigError(f"{path} has {path.stat().st_size} bytes; {MAX_BYTES} are the most")
     try:
         said = msgspec.json.decode(beside(path).read_bytes(), type=Checked)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise ConfigError(f"{beside(path)} is not what `kuberml export` writes: {error}") from error
     if (said.schema, said.format) != (SCHEMA, "onnx"):
         raise ConfigError(f"{beside(path)} is of {said.schema} for {said.format}; right is {SCHEMA} for onnx")

@@ -119,25 +119,25 @@ class Answering:
 
     async def _body(self, request: web.Request, max_bytes: int) -> bytes:
         """The whole body. Raises Refusal: 413, too large; known from its head, or as soon as it is; 429: too many at once."""
-        told = request.content_length
+        told_bytes, most_bytes = request.content_length or 0, min(max_bytes, IN_MEMORY_BYTES)
         parts: list[bytes] = []
         size_bytes = 0
         try:
-            self._bear(told or 0, max_bytes)
+            self._bear(told_bytes, most_bytes, to_come_bytes=told_bytes)
             async for part in request.content.iter_any():
                 parts.append(part)
                 size_bytes += len(part)
                 self._reading_bytes += len(part)
-                self._bear(size_bytes, max_bytes)
+                self._bear(size_bytes, most_bytes)
         finally:
             self._reading_bytes -= size_bytes
         return b"".join(parts)
 
-    def _bear(self, size_bytes: int, max_bytes: int) -> None:
+    def _bear(self, size_bytes: int, max_bytes: int, *, to_come_bytes: int = 0) -> None:
         if size_bytes > max_bytes:
             raise Refusal(413, "the body is too large; it was not read", field="body", value=f"{size_bytes} bytes or more",
                           right=f"{max_bytes} bytes at most: send several requests", closes=True)  # fmt: skip
-        if self._reading_bytes + size_bytes > IN_MEMORY_BYTES:
+        if self._reading_bytes + to_come_bytes > IN_MEMORY_BYTES:
             raise Refusal(429, "busy: too many bodies are being read", right="try again after Retry-After seconds", retry_s=1,
                           closes=True)  # fmt: skip
 

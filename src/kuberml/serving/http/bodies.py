@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
+from kuberml.core.damage import NOT_JSON
 from kuberml.learning.types import Array
 from kuberml.serving.http.problem import Refusal, shown
 
@@ -69,7 +70,7 @@ class Form:
         try:
             found = self._decoder.decode(body)
             x_N = np.array(found.inputs, np.float32)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise self._fault(body, error) from None
         return Inputs(x_N.reshape(len(x_N), *self.shape), found.log_probabilities)
 
@@ -127,7 +128,7 @@ class Form:
         """What is wrong with a JSON body, found again at leisure: which field, what is there, what would be right."""
         try:
             found = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as unreadable:
+        except NOT_JSON as unreadable:
             why = "nested too deeply" if isinstance(unreadable, RecursionError) else shown(str(unreadable))
             return Refusal(400, f"not JSON: {why}", field="body", value=body[:40].decode("utf-8", "replace"),
                            right='{"inputs": [...]}')  # fmt: skip

@@ -116,7 +116,12 @@ class LiveTransport:
 
     def subscribe(self, topic: str, *, limit: int = 1024) -> Subscription:
         """See the seam. What cannot be believed is not heard."""
-        subscription = Subscription(topic, limit, lambda ended: undo())
+        subscription = Subscription(topic, limit, lambda ended: end())
+
+        def end() -> None:
+            if undo in self._undo:
+                self._undo.remove(undo)
+                undo()
 
         def hear(data: bytes) -> None:
             with contextlib.suppress(RemoteError):

@@ -90,9 +90,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "rolls" / "ward-7.roll").write_bytes(b"?")
     with pytest.raises(ConfigError, match=r"is damaged .* remove it"):
         ring.trust_in("ward-7")
-    (tmp_path / "keyring.json").write_text("{")
-    with pytest.raises(ConfigError, match="is not a keyring"):
-        ring.trust(ANNA.public, "anna")
+    for content in (b"{", b'{"trusted": {"\xff": ""}}', b'{"x":' + 9999 * b"["):
+        (tmp_path / "keyring.json").write_bytes(content)
+        with pytest.raises(ConfigError, match="is not a keyring"):
+            ring.trust(ANNA.public, "anna")
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="name another one by \\$KUBERML_HOME"):
         Keyring(tmp_path / "file" / "ring").create("me")

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from kuberml import __version__
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.hub.saved_files import (
@@ -166,7 +167,7 @@ def make_consistent(folder: Path) -> tuple[int, int]:
 def _manifest(source: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((source / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise ConfigError(f"{source} is not a backup, or not a complete one: {error}") from error
     if manifest.format != FORMAT:
         raise ConfigError(f"{source} is a backup of form {manifest.format!r:.60}; this kuberml reads {FORMAT}")

@@ -208,9 +208,9 @@ class Keeper:
 
     def trim(self) -> None:
         """Forget copies of what is offered no more, and the oldest beyond the limit."""
-        offered = [self._catalog.card(digest) for digest in self._store.cards()]
-        gone = [digest for digest, signed in zip(self._store.cards(), offered, strict=True) if signed is None]
-        kept = sorted((one for one in offered if one is not None), key=lambda one: one.card.learned_at_ms)
+        offered = {digest: self._catalog.card(digest) for digest in self._store.cards()}
+        gone = [digest for digest, signed in offered.items() if signed is None]
+        kept = sorted((one for one in offered.values() if one is not None), key=lambda one: one.card.learned_at_ms)
         total = sum(one.card.size_bytes for one in kept)
         while kept and total > self._keep_bytes:
             total -= kept[0].card.size_bytes

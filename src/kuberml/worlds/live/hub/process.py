@@ -55,6 +55,10 @@ from kuberml.worlds.member.keyfile import keys_in
 KEEP_BYTES = 10 << 30
 """Of blobs that a hub keeps copies of, unless it is told otherwise."""
 
+HELLO_BYTES = 16 << 10
+MEMBERS_MAX = 100_000
+"""Whose hello is remembered; beyond it the oldest is forgotten."""
+
 
 class HubProcess:
     """See the module; made by `open`."""
@@ -178,11 +182,13 @@ class HubProcess:
         await self._closing.wait()
 
     async def _hello(self, asker: NodeId, body: bytes) -> bytes:
+        if len(body) > HELLO_BYTES:  # it is remembered
+            raise RemoteError(f"a hello of {len(body)} bytes; at most {HELLO_BYTES} are read")
         try:
             hello = msgspec.convert(canonical.decode(body), Hello, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             raise RemoteError(f"not a hello: {error}") from error
-        if len(self.members) >= 100_000:
+        if len(self.members) >= MEMBERS_MAX:
             self.members.pop(next(iter(self.members)))
         self.members[asker] = hello
         if hello.urls:

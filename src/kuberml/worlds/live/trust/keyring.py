@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from kuberml.core import canonical
+from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError, RemoteError, nearest
 from kuberml.core.ids import NodeId, check_digest, check_node
 from kuberml.knowledge.signing import Keys
@@ -84,7 +85,7 @@ class Keyring:
             return msgspec.json.decode(path.read_bytes(), type=Known)
         except FileNotFoundError:
             return Known()
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *NOT_JSON) as error:
             raise ConfigError(f"{path} is not a keyring: {error}") from error
 
     def change(self, edit: Callable[[Known], Known]) -> Known:
