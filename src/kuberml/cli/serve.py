@@ -256,7 +256,7 @@ def rollback(
 
 
 def remove(
-    author: Annotated[str, typer.Argument(help="Public key of the contributor, as /v1/origin tells it.")],
+    author: Annotated[str, typer.Argument(help="Public key of the contributor, as /v1/origin tells it, or how that begins.")],
     folder: FolderOption = FOLDER,
     json: AsJson = False,
 ) -> None:
@@ -267,7 +267,9 @@ def remove(
 
 
 def readmit(
-    names: Annotated[list[str] | None, typer.Argument(help="Contents, authors or cards; none: all that was kept out.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Contents, authors or cards, or how they begin; none: all that was kept out.")
+    ] = None,
     folder: FolderOption = FOLDER,
     json: AsJson = False,
 ) -> None:
@@ -278,7 +280,7 @@ def readmit(
     if json:
         json_out(found)
     else:
-        say("it is tried anew; `kuberml serve history` shows what comes of it")
+        say("what was kept out is tried anew at the next look at the hub; `kuberml serve history` shows what comes of it")
 
 
 def _now(found: dict[str, Any], *, json: bool) -> None:
