@@ -64,6 +64,8 @@ def test_weights_leave_as_openvino_ir_once_their_architecture_is_said(cli, tmp_p
     status, out, err = cli(*words, "--model", "linear")
     assert status == 0, err
     assert "256 samples drawn at random" in out
+    assert "model.xml, model.bin, model.xml.json" in " ".join(out.split())
+    assert not err.strip()
     assert (tmp_path / "model.bin").is_file()
 
 

@@ -60,14 +60,16 @@ def export(
     if json:
         json_out(found)
     else:
-        rows: list[tuple[str, Any]] = [("written", f"{out}, {beside(out)}"), ("labels", ", ".join(found.labels))]
+        files = [out, *([out.with_suffix(".bin")] if to == "openvino" else []), beside(out)]
+        rows: list[tuple[str, Any]] = [("written", ", ".join(map(str, files))), ("labels", ", ".join(found.labels))]
         drawn = "" if samples is not None else " drawn at random (--data compares on real ones)"
         rows += [("same first label", f"{found.agreement:.4f} of {found.samples} samples{drawn}")]
         rows += [("a probability is off by", f"{found.worst:.2g} at most")]
         if found.accuracy is not None:
             rows += [("accuracy", f"{found.accuracy:.4f}, the model's {found.reference:.4f}, of {found.labelled} samples")]
         table_out(("what", "here"), rows)
-        say(f"an edge serves it without torch: kuberml.serving.engines.light.load({str(out)!r})" if to == "onnx" else "")
+        if to == "onnx":
+            say(f"an edge serves it without torch: kuberml.serving.engines.light.load({str(out)!r})")
 
 
 def _checked_on(data: str, shape: str) -> tuple[Samples | None, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What was kept out and may come in again: contents that were rolled back, authors that were removed, cards that were refused."""
+"""What was kept out and may come in again: contents that were rolled back, authors that were removed, refused cards."""
 
 from __future__ import annotations
 
