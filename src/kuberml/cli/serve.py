@@ -182,13 +182,15 @@ async def _serve(hub: str, options: dict[str, Any], *, quiet: bool, json: bool) 
 def _ready(serving: Serving, hub: str, *, quiet: bool, json: bool) -> None:
     import os
 
-    me = serving.me
+    from kuberml.worlds.member.meeting import is_address
+
+    me, where = serving.me, hub if is_address(hub) else f"the shared folder {hub} (a hub would be host:port)"
     if json:
         json_out({"http": serving.url, "hub": hub, "task": serving.task, "folder": str(serving.folder), "name": me.node,
                   "key": me.keys.public, "pid": os.getpid()})  # fmt: skip
     elif not quiet:
         say(
-            f"{me.node} serves {serving.task!r} of {hub}, from {serving.folder}/\n"
+            f"{me.node} serves {serving.task!r} of {where}, from {serving.folder}/\n"
             f"  ask it       curl -H 'Content-Type: application/json' -d '{{\"inputs\": [...]}}' {serving.url}/v1/predict\n"
             f"  look at it   {serving.url}/v1/models  {serving.url}/metrics  {serving.url}/openapi.json\n"
             f"  go back      kuberml serve rollback --folder {serving.folder}\n"
