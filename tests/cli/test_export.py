@@ -29,10 +29,11 @@ def keep(folder, kind, content):
     return found.signed.digest
 
 
-def statistics():
+def statistics(among="0123456789"):
     taught = digits("train")
     names = [taught.labels[position] for position in taught.y_N]
-    return describe(features(EXTRACTOR, taught.x_N), names, basis=basis_of(EXTRACTOR))[0]
+    those = [position for position, name in enumerate(names) if name in among]
+    return describe(features(EXTRACTOR, taught.x_N[those]), [names[k] for k in those], basis=basis_of(EXTRACTOR))[0]
 
 
 def weights():
@@ -55,6 +56,28 @@ def test_statistics_and_their_extractor_leave_as_onnx_that_the_light_engine_serv
     assert np.isclose(right_N.mean(), said["accuracy"])
 
 
+def test_what_a_service_served_leaves_by_its_manifest(cli, tmp_path):
+    from kuberml.exchange.continual.cloud import Cloud
+    from tests.exchange.continual.edges import RULES, edge, running, town
+
+    async def serves(node):
+        here = Cloud(node, EXTRACTOR, RULES, None)
+        await here.open()
+        await running(here, 30)
+        return here
+
+    keep(tmp_path / "vault", "extractor", EXTRACTOR)
+    with FolderStore(tmp_path / "vault") as store:
+        here = town("a", cloud={"store": store}).run(cloud=serves, a=edge(statistics("01"), statistics("2345")))["cloud"]
+    for entry in here.history:
+        status, out, err = cli("export", "vault", entry.manifest[:10], "model.onnx", "--data", "digits", "--json")
+        assert status == 0, err
+        assert json.loads(out)["model"] == entry.model
+    assert len(here.history) == 2
+    status, _, err = cli("export", "vault", "zz", "model.onnx", "--data", "digits")
+    assert (status, "begins with 'zz'" in err) == (2, True)
+
+
 def test_weights_leave_as_openvino_ir_once_their_architecture_is_said(cli, tmp_path):
     pytest.importorskip("openvino", reason="extra 'openvino'")
     card = keep(tmp_path / "vault", "weights", weights())
@@ -64,6 +87,8 @@ def test_weights_leave_as_openvino_ir_once_their_architecture_is_said(cli, tmp_p
     status, out, err = cli(*words, "--model", "linear")
     assert status == 0, err
     assert "256 samples drawn at random" in out
+    assert "model.xml, model.bin, model.xml.json" in " ".join(out.split())
+    assert not err.strip()
     assert (tmp_path / "model.bin").is_file()
 
 

@@ -28,6 +28,7 @@ from tests.worlds.live.browser import needs_chromium, opened
 
 X, NAMES = rows(40)
 ZERO = np.zeros(SHAPE).tolist()
+ONES = json.dumps({"inputs": [np.ones(SHAPE).tolist()]}).encode()
 
 
 def test_json_raw_and_safetensors_give_the_predictor_s_answers_and_name_the_model() -> None:
@@ -76,7 +77,9 @@ WRONG: list[tuple[int, dict[str, Any], str, str]] = [
     (400, {"json": {"inputs": [[[[True]] * 8] * 8]}}, "inputs[0][0][0][0]", "a finite number"),
     (400, {"json": {"inputs": [[[[None]] * 8] * 8]}}, "inputs[0][0][0][0]", "a finite number"),
     (400, {"json": {"inputs": [[[[1e10]] * 8] * 8]}}, "inputs[0][0][0][0]", "from -1e+09 to 1e+09"),
-    (400, {"data": b'{"inputs": [[[[NaN]]]]}'}, "body", "inputs"),
+    (400, {"data": ONES.replace(b"1.0", b"NaN", 1)}, "inputs[0][0][0][0]", "a finite number"),  # as Python writes it
+    (400, {"data": ONES.replace(b"1.0", b"1e400", 1)}, "inputs[0][0][0][0]", "a finite number"),
+    (400, {"data": b"\xef\xbb\xbf" + ONES}, "body", '{"inputs"'),
     (400, {"json": {"inputs": [ZERO], "log_probabilities": 1}}, "log_probabilities", "true or false"),
     (400, {"json": {"inputs": [ZERO] * 9}}, "inputs", "8 at most"),
     (415, {"data": b"x", "headers": {"Content-Type": "text/csv"}}, "Content-Type", "application/json"),
@@ -336,6 +339,13 @@ def test_every_number_that_json_can_say_is_read_as_numpy_would() -> None:
         with pytest.raises(Refusal) as refused:
             form.read("application/json", b'{"inputs": [[0, %s]]}' % text.encode(), None)
         assert refused.value.problem.status == 400
+
+
+@pytest.mark.parametrize("text", ["null", "true", "NaN", "-Infinity", '[1, "a"]', '{"x": null}'])
+def test_what_was_found_is_told_back_as_json_spells_it(text: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        Form((2,), 4).read("application/json", b'{"inputs": [[0, 1], [0, %s]]}' % text.encode(), None)
+    assert (refused.value.problem.field, refused.value.problem.value) == ("inputs[1][1]", text)
 
 
 def test_the_description_is_one_and_says_the_shape_that_is_read() -> None:

@@ -204,6 +204,15 @@ def test_a_class_learned_at_an_edge_is_answered_within_two_seconds_and_survives_
         cloud.stop(signal.SIGINT)
 
 
+def test_a_hub_s_name_without_its_port_is_said_to_be_a_folder(tmp_path: Path) -> None:
+    running = start(tmp_path, "serve", "--hub", "localhost", "--task", "digits", "--http", "127.0.0.1:0", "--engine", "eager")
+    try:
+        assert "of the shared folder localhost (a hub would be host:port)" in running.stderr.readline()
+    finally:
+        running.kill()
+        running.communicate()
+
+
 def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -> None:
     """In a shared folder, so that few processes are needed; the commands are real ones."""
     shared, own = tmp_path / "shared", tmp_path / "kuberml-serve"

@@ -24,13 +24,20 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog="Examples: [bold]kuberml export my-vault 3f9c01 model.onnx --to onnx --data digits[/bold] ·"
+        " [bold]kuberml export kuberml-serve/vault a01b model.onnx --data digits[/bold] ·"
         " [bold]kuberml export my-vault 77ab model.xml --to openvino --model lenet --shape 28,28,1[/bold]"
     )(export)
 
 
 def export(
     vault: Annotated[Path, typer.Argument(help="A vault folder.")],
-    card: Annotated[str, typer.Argument(help="Weights or statistics in it: the first characters of the card's digest.")],
+    card: Annotated[
+        str,
+        typer.Argument(
+            help="Weights or statistics in it: the first characters of the card's digest. Or a version that was served:"
+            " of its manifest."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="The file: .onnx, or .xml with a .bin beside it.")],
     *,
     to: Annotated[str, typer.Option("--to", help="onnx or openvino.")] = "onnx",
@@ -43,7 +50,8 @@ def export(
     """Write a model as a graph that other runtimes serve, from samples to log-probabilities.
 
     Its answers are compared with the model's; a graph that is another model is not written. What was compared is in OUT.json.
-    Statistics need their extractor in the same vault.
+    Statistics need their extractor in the same vault. What a service serves is a version of its vault, as
+    [bold]kuberml serve history[/bold] names it.
     """
     from kuberml.cli.vaults import opened
     from kuberml.serving.engines.export import beside
@@ -60,14 +68,16 @@ def export(
     if json:
         json_out(found)
     else:
-        rows: list[tuple[str, Any]] = [("written", f"{out}, {beside(out)}"), ("labels", ", ".join(found.labels))]
+        files = [out, *([out.with_suffix(".bin")] if to == "openvino" else []), beside(out)]
+        rows: list[tuple[str, Any]] = [("written", ", ".join(map(str, files))), ("labels", ", ".join(found.labels))]
         drawn = "" if samples is not None else " drawn at random (--data compares on real ones)"
         rows += [("same first label", f"{found.agreement:.4f} of {found.samples} samples{drawn}")]
         rows += [("a probability is off by", f"{found.worst:.2g} at most")]
         if found.accuracy is not None:
             rows += [("accuracy", f"{found.accuracy:.4f}, the model's {found.reference:.4f}, of {found.labelled} samples")]
         table_out(("what", "here"), rows)
-        say(f"an edge serves it without torch: kuberml.serving.engines.light.load({str(out)!r})" if to == "onnx" else "")
+        if to == "onnx":
+            say(f"an edge serves it without torch: kuberml.serving.engines.light.load({str(out)!r})")
 
 
 def _checked_on(data: str, shape: str) -> tuple[Samples | None, tuple[int, ...]]:
@@ -90,14 +100,22 @@ def _checked_on(data: str, shape: str) -> tuple[Samples | None, tuple[int, ...]]
 
 
 def _predictor(store: FolderStore, start: str, shape: tuple[int, ...], model: str) -> Predictor:
-    """The predictor that a card's package is. Raises ConfigError: its kind is none, or something that it needs is missing."""
+    """The predictor that a card's package is, or a version that a service served.
+
+    Raises:
+        ConfigError: neither begins so, its kind is none, or something that it needs is missing.
+    """
     from kuberml.cli.vaults import knowledge, pick
+    from kuberml.exchange.continual.again import served_before
     from kuberml.knowledge.kinds.statistics import Merged, Statistics, solve, sums_of
     from kuberml.knowledge.kinds.weights import Weights
     from kuberml.knowledge.pack import open_value
     from kuberml.learning.predictor import HeadOn, Network
     from kuberml.learning.torch_learner import TorchLearner
 
+    if not any(card.startswith(start) for card in store.cards()) and store.memory().get("cloud"):
+        head = served_before(store, start)
+        return HeadOn(_extractor(store, head.basis), head, shape)
     package = knowledge(store, pick(store, start))
     value = open_value(package)
     if isinstance(value, Statistics | Merged):

@@ -182,13 +182,15 @@ async def _serve(hub: str, options: dict[str, Any], *, quiet: bool, json: bool) 
 def _ready(serving: Serving, hub: str, *, quiet: bool, json: bool) -> None:
     import os
 
-    me = serving.me
+    from kuberml.worlds.member.meeting import is_address
+
+    me, where = serving.me, hub if is_address(hub) else f"the shared folder {hub} (a hub would be host:port)"
     if json:
         json_out({"http": serving.url, "hub": hub, "task": serving.task, "folder": str(serving.folder), "name": me.node,
                   "key": me.keys.public, "pid": os.getpid()})  # fmt: skip
     elif not quiet:
         say(
-            f"{me.node} serves {serving.task!r} of {hub}, from {serving.folder}/\n"
+            f"{me.node} serves {serving.task!r} of {where}, from {serving.folder}/\n"
             f"  ask it       curl -H 'Content-Type: application/json' -d '{{\"inputs\": [...]}}' {serving.url}/v1/predict\n"
             f"  look at it   {serving.url}/v1/models  {serving.url}/metrics  {serving.url}/openapi.json\n"
             f"  go back      kuberml serve rollback --folder {serving.folder}\n"
@@ -256,7 +258,7 @@ def rollback(
 
 
 def remove(
-    author: Annotated[str, typer.Argument(help="Public key of the contributor, as /v1/origin tells it.")],
+    author: Annotated[str, typer.Argument(help="Public key of the contributor, as /v1/origin tells it, or how that begins.")],
     folder: FolderOption = FOLDER,
     json: AsJson = False,
 ) -> None:
@@ -267,7 +269,9 @@ def remove(
 
 
 def readmit(
-    names: Annotated[list[str] | None, typer.Argument(help="Contents, authors or cards; none: all that was kept out.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Contents, authors or cards, or how they begin; none: all that was kept out.")
+    ] = None,
     folder: FolderOption = FOLDER,
     json: AsJson = False,
 ) -> None:
@@ -278,7 +282,7 @@ def readmit(
     if json:
         json_out(found)
     else:
-        say("it is tried anew; `kuberml serve history` shows what comes of it")
+        say("what was kept out is tried anew at the next look at the hub; `kuberml serve history` shows what comes of it")
 
 
 def _now(found: dict[str, Any], *, json: bool) -> None:

@@ -42,13 +42,13 @@ class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Removal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose knowledge is taken out."""
+    """Whose knowledge is taken out: a public key, or how it begins."""
 
     author: str
 
 
 class Readmission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may come in again: contents, authors, cards; none named: all that was kept out."""
+    """What may come in again: contents, authors, cards, or how they begin; none named: all that was kept out."""
 
     names: tuple[str, ...] = ()
 

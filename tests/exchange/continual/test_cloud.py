@@ -243,6 +243,45 @@ def test_what_was_rolled_back_stays_out_until_it_is_readmitted_also_after_a_rest
     assert here.history[:3] == first.history
 
 
+def test_an_author_who_is_readmitted_is_taken_in_again_and_nothing_else() -> None:
+    async def again(here: Cloud) -> None:
+        a, b = keys("a").public, keys("b").public
+        await here.remove(a)
+        await here.remove(b[:12])  # the beginning of a key suffices, where only one begins so
+        with pytest.raises(ConfigError, match="nothing that begins with 'zz'"):
+            await here.readmit(a, "zz")
+        await here.readmit(a[:12])
+        await running(here, 60)
+
+    here = run(cloud=cloud(then=again), a=edge(A), b=edge(B), c=edge(C))
+    assert sums(here).digest == merge_all([A, C]).digest
+    assert here._history.state.removed == (keys("b").public,)
+
+
+def test_whom_to_remove_must_be_said_clearly() -> None:
+    async def unclear(here: Cloud) -> None:
+        with pytest.raises(ConfigError, match="nothing of 'zz' is in what is served"):
+            await here.remove("zz")
+        with pytest.raises(ConfigError, match="name an author"):
+            await here.remove("")
+
+    here = run(cloud=cloud(then=unclear), a=edge(A), b=edge(B))
+    assert sums(here).digest == merge_all([A, B]).digest
+
+
+def test_what_its_author_took_back_is_not_readmitted_nor_rolled_back_to() -> None:
+    async def again(here: Cloud) -> None:
+        taken_back = here.history[-1]
+        assert "took back" in taken_back.why
+        await here.readmit()
+        with pytest.raises(ConfigError, match="took it back since"):
+            await here.rollback(here.history[taken_back.number - 2].manifest)
+        await running(here, 60)
+
+    here = run(cloud=cloud(then=again), a=edge(A), b=take_back("stage-0", 0, after_s=20.0), c=edge(B, first_s=40.0))
+    assert sums(here).digest == A.digest, "nor is somebody else's copy"
+
+
 @pytest.mark.parametrize("killed_s", [1.3, 2.61, 11.4, 12.62, 21.5])
 def test_killed_at_any_time_it_serves_what_it_served(tmp_path: Path, killed_s: float) -> None:
     """Between two virtual instants of an absorption, which take some hundredths of a second here."""

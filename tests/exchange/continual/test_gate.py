@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -136,7 +137,9 @@ def examines(content: Statistics | None, local: LocalData, *, first_s: float = 1
     return main
 
 
-def judged(*, liars: int = 0, bad: Statistics | None = None, public: bool = True) -> Cloud:
+def judged(
+    *, liars: int = 0, bad: Statistics | None = None, public: bool = True, then: Callable[[Cloud], Any] | None = None
+) -> Cloud:
     """Four edges with digits of their own to try things on; `bad` comes from a fifth."""
     parts = [data("0123456789", part=part, train=10, heldout=15) for part in range(4)]
     mains: dict[str, Main] = {
@@ -146,7 +149,7 @@ def judged(*, liars: int = 0, bad: Statistics | None = None, public: bool = True
         mains["bad"] = edge(bad, first_s=150.0)
     rules = Rules(every_s=5.0, evaluate=True, resembles=0.0, bound=0.1)
     places = {f"e{k}": {"data": part} for k, part in enumerate(parts)}
-    return run(cloud=cloud(300.0, rules=rules, public=PUBLIC if public else None), places=places, **mains)
+    return run(cloud=cloud(300.0, rules=rules, public=PUBLIC if public else None, then=then), places=places, **mains)
 
 
 def test_edges_find_what_no_probe_shows_and_the_version_goes() -> None:
@@ -167,6 +170,26 @@ def test_a_lying_witness_loses_its_word() -> None:
     trust = {name: here._review.examination.trust_ppm(keys(name).public) for name in ("e0", "e1", "e2", "e3")}
     assert trust["e0"] == 0
     assert min(trust["e1"], trust["e2"], trust["e3"]) > 500_000
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_the_last_word_is_not_lost_by_asking_again(cut_off: bool) -> None:
+    """A run ends with an examination of what is served: mostly it was tried before; or the asking was cut off by the end."""
+    said: list[dict[str, tuple[int, int]]] = []
+
+    async def again(here: Cloud) -> None:
+        last = here.history[-1].number
+        said.append(dict(here._history.heard(last)))
+        if cut_off:
+            here._review.tried = 0
+        await here.examine()
+        said.append(dict(here._history.heard(last)))
+        assert all(one.before for one in here._review.examination._verdicts.popitem()[1].values()), "and compares as before"
+
+    here = judged(then=again)
+    assert len(said[0]) == 4
+    assert said[0] == said[1]
+    assert not here.refused
 
 
 def test_a_version_travels_with_both_heads_and_nothing_else_is_one() -> None:

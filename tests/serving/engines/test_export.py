@@ -62,6 +62,7 @@ def test_what_was_checked_lies_beside_it(exported: tuple[Path, Checked]) -> None
 
 def test_the_light_engine_gives_the_predictor_s_log_probabilities(exported: tuple[Path, Checked]) -> None:
     predictor, samples = head_on_patches()
+    assert load(str(exported[0])).names == predictor.labels  # as `kuberml export` prints it
     for count in (0, 1, 9):
         x_N = samples.x_N[:count]
         np.testing.assert_allclose(load(exported[0]).predict(x_N), predictor.predict(x_N), atol=1e-4)

@@ -217,3 +217,20 @@ def test_a_body_that_pauses_is_dropped(store: FolderStore) -> None:
             await door.close()
 
     assert 0.3 < asyncio.run(main()) < 2.0
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: -1\r\n", b"X: " + b"y" * 20_000 + b"\r\n", b"no colon\r\n"])
+def test_what_is_no_http_is_told_so_and_does_not_fill_the_log(
+    store: FolderStore, caplog: pytest.LogCaptureFixture, head: bytes
+) -> None:
+    async def main() -> bytes:
+        async with serving(store) as (url, _, _):
+            return await asyncio.to_thread(answered, url)
+
+    def answered(url: str) -> bytes:
+        with dial(url) as connection:
+            connection.sendall(GET + head + b"\r\n")
+            return connection.recv(1 << 16)
+
+    assert b" 400 " in asyncio.run(main()).splitlines()[0]
+    assert not caplog.records

@@ -26,8 +26,9 @@ from kuberml.exchange.continual.absorbing import Absorbing
 from kuberml.exchange.continual.admission import Admission
 from kuberml.exchange.continual.forgetting import Line, by_edge, by_task
 from kuberml.exchange.continual.history import Entry, History
-from kuberml.exchange.continual.leaving import back_to, missed, withdrawals, without_author, without_withdrawn
+from kuberml.exchange.continual.leaving import author_of, back_to, missed, withdrawals, without_author, without_withdrawn
 from kuberml.exchange.continual.model import Model
+from kuberml.exchange.continual.returning import let_in
 from kuberml.exchange.continual.review import Review
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
@@ -139,10 +140,14 @@ class Cloud:
     async def remove(self, author: str) -> Served:
         """Forget a contributor: what is served from now on is the model that never had its packets. It is not heard again.
 
+        Args:
+            author: its public key, or how that begins.
+
         Raises:
             ConfigError: nothing of it is in the model, or nothing else is.
         """
         async with self._turn:
+            author = author_of(self._history, author)
             return await self._serve_without(without_author(self._history, author), f"removed {author}")
 
     async def withdraw(self, word: Withdrawal) -> Served | None:
@@ -217,17 +222,14 @@ class Cloud:
             return learned.why
 
     async def readmit(self, *names: str) -> None:
-        """Take in again what was rolled back (contents), who was removed (authors) or refused (cards); none named: all."""
+        """Take in again what was rolled back (contents), who was removed (authors) or refused (cards); none named: all.
+
+        Raises:
+            ConfigError: nothing that was kept out has such a name.
+        """
         async with self._turn:
-            state = self._history.state
-            self._history.commit(
-                msgspec.structs.replace(
-                    state,
-                    barred=tuple(one for one in state.barred if names and one not in names),
-                    removed=tuple(one for one in state.removed if names and one not in names),
-                    refused={card: why for card, why in state.refused.items() if names and card not in names},
-                )
-            )
+            changes = let_in(self._history, names)
+            self._history.commit(msgspec.structs.replace(self._history.state, **changes))
             self._intake.again()
 
     async def rebuild(self, manifest: Digest) -> Predictor:

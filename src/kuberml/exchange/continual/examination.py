@@ -58,7 +58,9 @@ class Examination:
         assert isinstance(served.predictor, HeadOn), "a version is a head on the extractor"
         head, before = served.predictor.head, self._node.own(SLOT)
         counts = {label: sum(part.samples for part in parts) for label, parts in served.taught.items()}
-        parents = () if before is None else (before.signed.digest,)
+        parents: tuple[Digest, ...] = () if before is None else (before.signed.digest,)
+        if before is not None and before.signed.card.version == served.number:  # cut off before all had answered
+            parents = before.signed.card.parents
         content = packed(head, fair, counts)
         offer = await self._node.publish(content, slot=SLOT, version=served.number, keep=2, parents=parents)
         card = offer.signed.digest
@@ -106,6 +108,8 @@ class Examiner:
     def __init__(self, node: Node, extractor: Extractor) -> None:
         self._node, self._extractor = node, extractor
         self._known: tuple[Digest, Head] | None = None
+        self._before: Head | None = None
+        """What `_known` was compared with: asked again, it is the same comparison."""
 
     async def examine(self, asker: NodeId, about: Offer | None) -> None:
         """Answer the ask: fetch, try, testify, serve. The word goes to the hub, not to who asks."""
@@ -118,8 +122,10 @@ class Examiner:
             return
         signed, known = about.signed, self._known
         before = known[1] if known is not None and known[0] in signed.card.parents else None
+        if known is not None and known[0] == signed.digest:
+            before = self._before
         counts = await self._node.compute(compared, self._extractor, before, fair, self._node.data.heldout)
-        self._known = (signed.digest, fair)
+        self._known, self._before = (signed.digest, fair), before
         if counts:
             await self._node.testify(sign_verdict(self._verdict(signed, counts, compares=before is not None),
                                                   self._node.place.keys))  # fmt: skip

@@ -69,16 +69,26 @@ def believed(node: Node, said: Iterable[SignedWithdrawal]) -> list[Withdrawal]:
     return [word for word in found if word.task == node.task]
 
 
+def author_of(history: History, start: str) -> str:
+    """The public key of the one author in the model whose key begins so. Raises ConfigError: none does, or several do."""
+    if not start:
+        raise ConfigError("name an author: its public key, as /v1/origin tells it, or how that begins")
+    found = {entry.author for entry in history.state.made_of.entries if entry.author.startswith(start)}
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} authors' keys begin with {start!r}: give more of it")
+    if not found:
+        raise ConfigError(f"nothing of {start!r} is in what is served: there is nothing to remove")
+    return next(iter(found))
+
+
 def without_author(history: History, author: str) -> dict[str, Any]:
     """How the state changes when an author is removed: nothing that it brought stays, whoever signed a copy.
 
     Raises:
-        ConfigError: nothing of it is in the model, or nothing else is.
+        ConfigError: nothing else is in the model.
     """
     state = history.state
     own = {e.content for e in state.made_of.entries if e.author == author}
-    if not own:
-        raise ConfigError(f"nothing of {author[:12]}... is in what is served: there is nothing to remove")
     brought = {content for content in own if history.packet(content).entry.author == author}
     kept = tuple(e for e in state.made_of.entries if e.author != author and e.content not in brought)
     if not kept:
@@ -122,7 +132,9 @@ def back_to(history: History, entry: Entry) -> dict[str, Any]:
     closed = {(author, slot): version for author, slot, version in state.made_of.withdrawn}
     for one in entries:
         if one.author in state.removed:
-            raise ConfigError(f"version {entry.number} holds packets of {one.author[:12]}..., who was removed since")
+            raise ConfigError(
+                f"version {entry.number} holds packets of {one.author[:12]}..., who was removed since: readmit that one first"
+            )
         if one.content in state.barred and one.version <= closed.get(one.place, -1):
             raise ConfigError(f"version {entry.number} holds {one.slot!r} of {one.author[:12]}..., who took it back since")
     made_of = msgspec.structs.replace(state.made_of, entries=tuple(sorted(entries, key=lambda each: each.place)))

@@ -24,6 +24,8 @@ class Review:
         """Cards that came with a version that edges found worse: each is tried alone."""
         self.unseen = asyncio.Event()
         """Something is served that edges have not tried."""
+        self.tried = 0
+        """The version that edges tried last; 0: none since the start."""
 
     async def hold(self) -> None:
         """Let edges try what is served; what they find worse goes."""
@@ -33,8 +35,11 @@ class Review:
         if served is None or not isinstance(served.predictor, HeadOn):
             return
         entry = works.history.entries[-1]
+        if entry.number == self.tried:
+            return
         why = await self.examination.hold(served, await works.model.fairly(), entry)
         works.history.hear(entry.number, self.examination.said)
+        self.tried = entry.number
         if why:
             await self._expel(entry, why)
 

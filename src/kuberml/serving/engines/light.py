@@ -32,7 +32,7 @@ class Light(Accelerated):
     names: tuple[LabelId, ...] = ()
 
 
-def load(path: Path) -> Light:
+def load(path: Path | str) -> Light:
     """The engine of an exported .onnx file.
 
     Raises:
@@ -41,6 +41,7 @@ def load(path: Path) -> Light:
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingExtra("an exported .onnx file", "onnx")
+    path = Path(path)
     said = _read(path)
     content = path.read_bytes()
     if digest_of(content) != said.graph:

@@ -89,9 +89,16 @@ def flower(module: str) -> Any:
 
 
 def named_thing(path: str, what: str) -> Any:
-    """What "package.module:name" names, as a user's own scenario says. Raises ConfigError: there is no such thing."""
+    """What "package.module:name" names, as a user's own scenario says.
+
+    Raises:
+        ConfigError: there is no such thing.
+        MissingExtra: it needs Flower, which is not installed.
+    """
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, ValueError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "flwr":
+            raise MissingExtra(f"{what} = {path!r}", "flower") from error
         raise ConfigError(f"{what} = {path!r}: write 'package.module:name'; {error}") from error

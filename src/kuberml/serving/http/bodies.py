@@ -7,6 +7,7 @@ Legend: N rows.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 from typing import Annotated, Any, NamedTuple, cast
@@ -127,8 +128,8 @@ class Form:
     def _fault(self, body: bytes, error: Exception) -> Refusal:
         """What is wrong with a JSON body, found again at leisure: which field, what is there, what would be right."""
         try:
-            found = msgspec.json.decode(body)
-        except NOT_JSON as unreadable:
+            found = _as_python_reads(body)
+        except (ValueError, RecursionError) as unreadable:
             why = "nested too deeply" if isinstance(unreadable, RecursionError) else shown(str(unreadable))
             return Refusal(400, f"not JSON: {why}", field="body", value=body[:40].decode("utf-8", "replace"),
                            right='{"inputs": [...]}')  # fmt: skip
@@ -146,6 +147,21 @@ class Form:
                            value=f"{len(rows)} rows", right=f"{self.max_rows} at most: send several requests")  # fmt: skip
         field, value, right = _first_fault(rows, (0, *self.shape), "inputs") or ("body", "", str(error))
         return Refusal(400, f"{field} cannot be an input of this model", field=field, value=value, right=right)
+
+
+def _as_python_reads(body: bytes) -> Any:
+    """A body, also with NaN, Infinity and 1e999, which Python writes and JSON has not: so it can be said where they are.
+
+    Raises:
+        ValueError, RecursionError: it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        try:
+            return json.loads(body.decode())
+        except ValueError:
+            raise error from None
 
 
 _RIGHT_NUMBER = f"a finite number from -{LARGEST:g} to {LARGEST:g}"

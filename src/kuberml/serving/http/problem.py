@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -61,7 +62,7 @@ class Refusal(Exception):
 
 
 def shown(value: Any) -> str:
-    """A value as it is told back: its beginning, printable."""
-    text = value if isinstance(value, str) else repr(value)
+    """A value as it is told back: its beginning, printable, as JSON spells it."""
+    text = value if isinstance(value, str) else json.dumps(value)
     text = text.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,8 @@ class OneThread:
             self._held = loaded
             self._undo.enter_context(_blas_on_one_thread())
             if "torch" in loaded:
-                self._undo.enter_context(_torch_on_one_thread(sys.modules["torch"]))
+                # by import, which waits for a thread that is still at it: until then the module has no attributes
+                self._undo.enter_context(_torch_on_one_thread(importlib.import_module("torch")))
 
     def release(self) -> None:
         """Give back what was held."""

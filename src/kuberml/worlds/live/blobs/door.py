@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import resource
 import socket
 import ssl
@@ -18,9 +19,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kuberml.core.errors import ConfigError
 from kuberml.worlds.live.blobs.guard import Guard, Limits
+
+log = logging.getLogger("kuberml.http")
+log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+"""Who sends what is no HTTP is told so (400): the log of who serves is not his to fill with tracebacks."""
 
 BACKLOG = 1024
 LAST_WORDS_S = 1.0
@@ -67,6 +73,7 @@ class Door:
         self._runner = web.AppRunner(
             self._app,
             access_log=None,
+            logger=log,
             handler_cancellation=True,
             keepalive_timeout=self._limits.idle_s,
             shutdown_timeout=LAST_WORDS_S,
