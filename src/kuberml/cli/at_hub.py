@@ -77,7 +77,8 @@ async def at_hub(
     from kuberml.worlds.member.naming import known_as
 
     with contextlib.ExitStack() as leaving:
-        if name or stem or key is not None:
+        is_nobody = not (name or stem or key is not None)
+        if not is_nobody:
             me = known_as(name, key=key, stem=stem or "visitor")
             node, keys = str(me.node), me.keys
         else:
@@ -93,6 +94,10 @@ async def at_hub(
                 await world.enter(PATIENCE_S)
             except Unreachable as error:
                 raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
+            except RemoteError as error:
+                if not is_nobody:
+                    raise
+                raise RemoteError(f"{error}. That key was drawn for this visit only: give --key and --name") from error
             yield world
 
 
