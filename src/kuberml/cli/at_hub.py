@@ -93,7 +93,9 @@ async def at_hub(
             try:
                 await world.enter(PATIENCE_S)
             except Unreachable as error:
-                raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
+                is_plain = bool(tls) and "tls/" not in address
+                starts = "a hub with --tls is dialled as tls/HOST:PORT" if is_plain else "`kuberml hub` starts one"
+                raise Unreachable(f"{address}: {error}; {starts}") from error
             except RemoteError as error:
                 if not is_nobody:
                     raise
