@@ -168,6 +168,7 @@ def test_a_listed_realm_lets_only_the_listed_do_what_they_may(tmp_path, without_
         assert status == 3, err
         assert "Traceback" not in err
         admitted = keys_in(tmp_path / "me.key").public
+        assert f"kuberml keys admit {admitted} me-" in err  # all that the owner has to be told
         folder = tmp_path / "place" / "kuberml-hub"
         assert kuberml(tmp_path, "keys", "admit", admitted, "me", "--hub", folder, "--may", "publish", "--may", "find")[0] == 0
         status, _, err = kuberml(tmp_path, "publish", "mine", card[:8], *here, "--key", "me.key", "--name", "me")
@@ -175,6 +176,11 @@ def test_a_listed_realm_lets_only_the_listed_do_what_they_may(tmp_path, without_
         assert kuberml(tmp_path, "find", "digits", *here, "--name", "me")[0] == 0
         status, _, err = kuberml(tmp_path, "find", "digits", *here)  # nobody in particular
         assert status == 3, err
+        assert "give --key and --name" in err
+        assert kuberml(tmp_path, "keys", "revoke", admitted, "--hub", folder)[0] == 0
+        while (said := kuberml(tmp_path, "find", "digits", *here, "--name", "me"))[0] == 0:
+            pass  # the hub looks at its roll each second
+        assert (said[0], "is revoked in realm 'ward'" in said[2]) == (3, True), said
 
 
 @pytest.mark.parametrize("text", ["3", "3=", "3=0", "3=-1", "=4", "3=1.5"])

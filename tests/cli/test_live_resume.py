@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 
 import pytest
 
@@ -100,6 +101,21 @@ def test_the_only_holder_is_killed_and_comes_back(tmp_path, package):
         again.send_signal(signal.SIGINT)
         again.communicate(timeout=20)
     assert sum(came(out)) == total
+    check_whole(tmp_path)
+
+
+def test_a_full_disk_is_said_in_one_line_and_the_same_command_goes_on(tmp_path, package):
+    folder, card, total = package
+    with hub(tmp_path / "place") as running:
+        at = ("--hub", running["address"])
+        assert kuberml(folder, "publish", "mine", card[:8], *at)[0] == 0
+        fetch = ("fetch", card[:8], *at, "--out", "got", "--json")
+        full = start(tmp_path, *fetch, preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (total // 2, RLIM_INFINITY)))
+        _, err = full.communicate(timeout=PATIENCE_S)
+        assert (full.returncode, err.count("\n")) == (2, 1), err
+        assert "the disk takes no more" in err
+        status, _, err = kuberml(tmp_path, *fetch)
+        assert status == 0, err
     check_whole(tmp_path)
 
 

@@ -3,17 +3,23 @@ import json
 import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import save, save_file
 
+from kuberml.core.errors import RemoteError
 from kuberml.core.rng import rng
 from kuberml.knowledge.card import Claim, encode_card
+from kuberml.knowledge.from_file import make_from_file
 from kuberml.knowledge.kinds.extractor import basis_of
 from kuberml.knowledge.kinds.probe import Probe, probe_of
 from kuberml.knowledge.kinds.statistics import describe
+from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.pack import make
-from kuberml.knowledge.signing import Keys
+from kuberml.knowledge.pieces import refer
+from kuberml.knowledge.signing import Keys, sign_card
 from kuberml.learning.claims import claim_of
 from kuberml.learning.extractors import identity
 from kuberml.vault.folder import FolderStore
+from kuberml.vault.in_place import LARGE_BYTES, check_in_place
 
 AUTHOR = Keys(b"a" * 32)
 
@@ -83,6 +89,50 @@ def test_verify_bytes(cli, vault):
     status, out, _ = cli("verify", "vault")
     assert status == 0
     assert out.count("bytes and signature are right") == 4
+
+
+def test_verify_reads_what_is_too_large_to_be_opened_where_it_lies(cli, tmp_path):
+    """As a fetch of any size leaves it."""
+    large = np.zeros((LARGE_BYTES >> 3) + 1)
+    save_file({"a": large, "b": large[:5]}, tmp_path / "f")
+    with FolderStore(tmp_path / "large") as store:
+        signed = make_from_file(tmp_path / "f", store, keys=AUTHOR, task="t", slot="s", version=0, learned_at_ms=1)
+        store.put_card(signed.digest, encode_card(signed))
+        check_in_place(store, signed)
+    (row,) = json.loads(cli("verify", "large", "--claims", "--json")[1])
+    assert (row["good"], row["verdict"]) == (True, "bytes and signature are right; it claims nothing")
+    (blob,) = (tmp_path / "large" / "blobs").glob("*/*")
+    with blob.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"x")
+    status, out, _ = cli("verify", "large", "--json")
+    assert (status, json.loads(out)[0]["good"]) == (3, False)
+    assert "dropped, fetch it again" in out
+    assert "is not in the vault" in cli("verify", "large", "--json")[1]
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    ({"labels": {"a": 0}}, "stands on 0 samples"),
+    ({"facts": {"wire": "fp16", "outputs": "[]"}}, "the tensors are fp32, and the card says fp16"),
+    ({"facts": {"wire": "fp32", "outputs": '["b"]'}, "labels": {"a": 9}}, "not among the outputs"),
+])  # fmt: skip
+def test_what_a_card_says_wrong_of_large_weights_is_found(tmp_path, change, why):
+    save_file({"x": np.ones(9, np.float32)}, tmp_path / "f")
+    with FolderStore(tmp_path / "v") as store:
+        made = make_from_file(tmp_path / "f", store, keys=AUTHOR, task="t", slot="s", version=0, learned_at_ms=1)
+        check_in_place(store, made)
+        with pytest.raises(RemoteError, match=why):
+            check_in_place(store, sign_card(msgspec.structs.replace(made.card, **change), AUTHOR))
+
+
+def test_what_its_author_should_not_have_signed_is_found_where_it_lies(tmp_path):
+    for array, why in ((np.array([1, np.nan], np.float32), "holds NaN"), (np.ones(3, np.uint8), "is uint8")):
+        blob = save({"x": array})
+        with FolderStore(tmp_path / "v") as store:
+            store.put(blob)
+            card = make("weights", Weights({"x": np.ones(1)}), keys=AUTHOR, task="t", slot="s", version=0, learned_at_ms=1).card
+            with pytest.raises(RemoteError, match=why):
+                check_in_place(store, sign_card(msgspec.structs.replace(card, blobs=(refer(blob),)), AUTHOR))
 
 
 def test_verify_finds_missing_and_damaged_blobs(cli, vault, tmp_path):

@@ -71,7 +71,7 @@ def test_any_order_in_the_file_gives_one_digest(tmp_path: Path) -> None:
     [
         ({"x": np.array([1.0, np.nan], np.float32)}, "'x' .* holds NaN"),
         ({"a": np.zeros(400_000, np.float32), "x": np.full(300_000, np.inf)}, "'x' .* holds NaN or infinity"),
-        ({"x": np.zeros(3, np.uint8)}, "'x' .* is uint8"),
+        ({"x": np.zeros(3, np.uint8)}, "'x' .* is uint8; weights are float32"),
         ({"x": np.zeros(3, np.float16), "y": np.zeros(3, np.float32)}, "'x' .* is float16"),
         ({"x" * 300: np.zeros(3)}, "256 characters"),
         ({"x": np.zeros((1,) * 9)}, "at most 8 axes"),
@@ -85,6 +85,13 @@ def test_what_may_not_travel_is_named_and_nothing_is_kept(tmp_path: Path, tensor
     with FolderStore(tmp_path / "v") as store:
         assert list(store.blobs()) == []
     assert os.listdir(tmp_path / "v" / "parts") == []
+
+
+def test_a_file_of_bfloat16_says_what_would_be_right(tmp_path: Path) -> None:
+    save_file({"x": np.zeros(3, np.uint16)}, tmp_path / "f")
+    (tmp_path / "f").write_bytes((tmp_path / "f").read_bytes().replace(b'"U16"', b'"BF16"').replace(b"  ", b" ", 1))
+    with pytest.raises(ConfigError, match=r"'x' is 'BF16', which does not travel; weights are float32 \(or"):
+        published(tmp_path / "f", tmp_path / "v")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ async def at_hub(
     from kuberml.worlds.member.naming import known_as
 
     with contextlib.ExitStack() as leaving:
-        if name or stem or key is not None:
+        is_nobody = not (name or stem or key is not None)
+        if not is_nobody:
             me = known_as(name, key=key, stem=stem or "visitor")
             node, keys = str(me.node), me.keys
         else:
@@ -92,7 +93,13 @@ async def at_hub(
             try:
                 await world.enter(PATIENCE_S)
             except Unreachable as error:
-                raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
+                is_plain = bool(tls) and "tls/" not in address
+                starts = "a hub with --tls is dialled as tls/HOST:PORT" if is_plain else "`kuberml hub` starts one"
+                raise Unreachable(f"{address}: {error}; {starts}") from error
+            except RemoteError as error:
+                if not is_nobody:
+                    raise
+                raise RemoteError(f"{error}. That key was drawn for this visit only: give --key and --name") from error
             yield world
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from kuberml.cli import (
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="kuberml",
@@ -95,6 +97,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has left: nobody is there to be told
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        sys.stderr.write(f"kuberml: the disk takes no more: {error}; make room and give the same command again\n")
+        sys.exit(EXIT_CONFIG)
 
 
 def exit_status(error: KuberError) -> int:

@@ -27,6 +27,7 @@ from kuberml.knowledge.tensor_cuts import cut_at_tensors
 from kuberml.knowledge.tensors import MAX_AXES, MAX_TENSORS
 
 CHUNK_BYTES = 1 << 20
+RIGHT = "weights are float32 (or all of those float16), float64, int64 and bool: convert it before"
 
 
 def make_from_file(
@@ -65,7 +66,7 @@ def make_from_file(
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     with file:
-        form = _Form(file.fileno(), str(path))
+        form = Form(file.fileno(), str(path))
         ref = form.refer()
         card = Card(kind="weights", task=task, labels=counts, basis=basis, author=keys.public, slot=slot, version=version,
                     blobs=(ref,), learned_at_ms=learned_at_ms, claims=claims, parents=parents, terms=terms,
@@ -76,8 +77,8 @@ def make_from_file(
     return signed
 
 
-class _Form:
-    """The canonical form of a file."""
+class Form:
+    """The canonical form of a file. Raises ConfigError: it breaks a rule; so do its methods, for numbers."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         self._descriptor, self._path = descriptor, path
@@ -86,8 +87,10 @@ class _Form:
             header = os.pread(descriptor, self._data_start, 0)
             found = layout.read_header(header, os.fstat(descriptor).st_size - self._data_start)
         except RemoteError as error:
-            raise ConfigError(f"{path} is not a safetensors file that can be published: {error}") from error
+            more = f"; {RIGHT}" if "does not travel" in str(error) else ""
+            raise ConfigError(f"{path} is not a safetensors file that can be published: {error}{more}") from error
         self.wire = self._check(found)
+        self.has_floats = any(entry.dtype in ("F16", "F32") for entry in found.values())
         self._found, self._ordered = found, layout.canonical(found)
         self._header = layout.write_header(self._ordered)
 
@@ -99,8 +102,7 @@ class _Form:
         wire: Wire = "fp16" if "F16" in dtypes and "F32" not in dtypes else "fp32"
         for name, entry in found.items():
             if layout.NUMPY[entry.dtype] not in SENT[wire]:
-                raise ConfigError(f"tensor {name!r:.80} in {self._path} is {layout.NUMPY[entry.dtype]}; "
-                                  f"together with the others {', '.join(SENT[wire])} are allowed")  # fmt: skip
+                raise ConfigError(f"tensor {name!r:.80} in {self._path} is {layout.NUMPY[entry.dtype]}; {RIGHT}")
             if not 1 <= len(name) <= 256 or len(entry.shape) > MAX_AXES:
                 raise ConfigError(f"tensor {name!r:.80} has a name of 1 to 256 characters and at most {MAX_AXES} axes")
         return wire

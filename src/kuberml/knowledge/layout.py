@@ -60,7 +60,7 @@ def read_header(header: bytes, data_bytes: int) -> dict[str, Entry]:
     reached = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
         if entry.dtype not in NUMPY:
-            raise RemoteError(f"tensor {name!r:.80} is {entry.dtype!r:.20}; allowed: {', '.join(NUMPY)}")
+            raise RemoteError(f"tensor {name!r:.80} is {entry.dtype!r:.20}, which does not travel")
         start, stop = entry.data_offsets
         if min(entry.shape, default=0) < 0 or math.prod(entry.shape) * _ITEM_BYTES[entry.dtype] != stop - start:
             raise RemoteError(f"tensor {name!r:.80} does not have the bytes that its shape needs")

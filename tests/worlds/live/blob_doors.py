@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kuberml.core.seam import Store
+from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.door import Door
 from kuberml.worlds.live.blobs.guard import Limits
 from kuberml.worlds.live.blobs.server import BlobServer, Gate
@@ -38,7 +39,7 @@ async def serving(
     limit_bytes_s: int | None = None,
     **bounds: float,
 ) -> AsyncIterator[tuple[str, Door, BlobServer]]:
-    server = BlobServer(store, gate, limit_bytes_s, **bounds)
+    server = BlobServer(store, gate, Bucket(limit_bytes_s), **bounds)
     app = web.Application()
     app.add_routes(server.routes())
     door = Door(app, tls=tls.server_context() if tls else None, limits=limits or Limits())

@@ -13,8 +13,9 @@ from kuberml.core.errors import ConfigError, InternalError, KuberError, RemoteEr
 from kuberml.core.ids import digest_of
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.blobs.client import BlobReader
+from kuberml.worlds.live.blobs.served import serve_blobs
 from kuberml.worlds.live.blobs.tls import Tls, key_of
-from kuberml.worlds.live.blobs.windows import read_windowed, serve_blobs
+from kuberml.worlds.live.blobs.windows import read_windowed
 from tests.worlds.live.blob_doors import BLOB, Authority, anybody, opened, routed, serving
 
 DIGEST = digest_of(BLOB)

@@ -10,8 +10,10 @@ import zenoh
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, digest_of
 from kuberml.vault.folder import FolderStore
+from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.pace import CHUNK_BYTES, Pace
-from kuberml.worlds.live.blobs.windows import read_windowed, serve_blobs
+from kuberml.worlds.live.blobs.served import serve_blobs
+from kuberml.worlds.live.blobs.windows import read_windowed
 from tests.worlds.live.blob_doors import anybody, routed
 
 BLOB = bytes(range(256)) * 4096 * 9 + b"tail"
@@ -39,6 +41,31 @@ def test_a_range_comes_whole(sessions: tuple[zenoh.Session, ...], store: FolderS
     try:
         assert asyncio.run(read_windowed(sessions[1], KEY, start, stop, stall_s=5)) == BLOB[start:stop]
         assert serving.sent_bytes == stop - start
+    finally:
+        serving.close()
+
+
+@pytest.mark.parametrize("side", ["holder", "reader"])
+def test_a_bandwidth_limit_holds_on_either_side_and_nothing_is_sent_twice(
+    sessions: tuple[zenoh.Session, ...], store: FolderStore, side: str
+) -> None:
+    limit, size_bytes = 2 << 20, 3 << 20
+    serving = serve_blobs(sessions[0], PREFIX, store, anybody, Bucket(limit if side == "holder" else None))
+    try:
+        began = time.monotonic()
+        bucket = Bucket(limit if side == "reader" else None)
+        assert asyncio.run(read_windowed(sessions[1], KEY, 0, size_bytes, stall_s=10, bucket=bucket)) == BLOB[:size_bytes]
+        assert time.monotonic() - began > size_bytes / limit - 0.25
+        assert serving.sent_bytes == size_bytes
+    finally:
+        serving.close()
+
+
+def test_a_wait_for_bandwidth_is_not_taken_for_silence(sessions: tuple[zenoh.Session, ...], store: FolderStore) -> None:
+    serving = serve_blobs(sessions[0], PREFIX, store, anybody)
+    try:
+        data = asyncio.run(read_windowed(sessions[1], KEY, 0, 300_000, stall_s=0.4, bucket=Bucket(200_000)))
+        assert data == BLOB[:300_000]
     finally:
         serving.close()
 

@@ -61,12 +61,12 @@ class WeightsKind:
 
     def unpack(self, card: Card, blobs: tuple[bytes, ...]) -> Weights:
         """Raises RemoteError: damaged tensors, wrong labels, or another precision than the card declares."""
-        facts = read_facts(card, _Facts)
-        found = wire_tensors.decode(only_blob(card, blobs, wire_tensors.MAX_BYTES), dtypes=SENT[facts.wire])
-        if facts.wire == "fp16":
+        wire, outputs = facts_in(card)
+        found = wire_tensors.decode(only_blob(card, blobs, wire_tensors.MAX_BYTES), dtypes=SENT[wire])
+        if wire == "fp16":
             found = {name: _widened(array) for name, array in found.items()}
         basis = None if card.basis is None else Digest(card.basis)
-        weights = Weights(found, dict(card.labels), _names(facts.outputs), facts.wire, basis)
+        weights = Weights(found, dict(card.labels), outputs, wire, basis)
         _check(weights, RemoteError)
         return weights
 
@@ -75,6 +75,12 @@ def facts_of(wire: Wire, outputs: tuple[LabelId, ...]) -> dict[str, Fact]:
     """What a card of weights says about them."""
     facts: dict[str, Fact] = msgspec.to_builtins(_Facts(wire, msgspec.json.encode(outputs).decode()))
     return facts
+
+
+def facts_in(card: Card) -> tuple[Wire, tuple[LabelId, ...]]:
+    """Precision and outputs, as a card says them. Raises RemoteError: it does not, or not in canonical form."""
+    facts = read_facts(card, _Facts)
+    return facts.wire, _names(facts.outputs)
 
 
 def check_facts(labels: dict[LabelId, int], outputs: tuple[LabelId, ...], fault: Fault) -> None:

@@ -108,8 +108,10 @@ class Answering:
         if request.to != voice.node or request.epoch != voice.epoch:
             raise RemoteError(f"a request for {request.to}, not for {voice.node} as it is now")
         if not self._trust.believes(request.sender, request.key):
+            self._trust.check(request.key, None)  # a revoked key is told so, and not that its name is another's
             whose = "the name belongs to another key, or to none here"
-            raise RemoteError(f"{request.key[:12]}... is not known to be the key of {request.sender}: {whose}")
+            admitted = f"the realm's owner can change that: `kuberml keys admit {request.key} {request.sender} --hub FOLDER`"
+            raise RemoteError(f"{request.key[:12]}... is not known to be the key of {request.sender}: {whose}; {admitted}")
         self._trust.check(request.key, right_for(request.name))
 
     async def _handled(self, request: Request) -> bytes:

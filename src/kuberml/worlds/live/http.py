@@ -12,6 +12,7 @@ from aiohttp import web
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.seam import Store
 from kuberml.worlds.live.answering import Answering
+from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.door import Door
 from kuberml.worlds.live.blobs.server import BlobServer
 from kuberml.worlds.live.envelope import LIMIT_BYTES
@@ -25,9 +26,9 @@ TYPE = "application/vnd.kuberml.envelope"
 class HttpDoor:
     """A server that can be given more routes (the hub's page) until it is opened."""
 
-    def __init__(self, store: Store, answering: Answering, gate: Gate, *, limit_bytes_s: int | None = None) -> None:
+    def __init__(self, store: Store, answering: Answering, gate: Gate, *, bucket: Bucket | None = None) -> None:
         self.app = web.Application(client_max_size=LIMIT_BYTES)
-        self.blobs = BlobServer(store, gate.over_http, limit_bytes_s=limit_bytes_s)
+        self.blobs = BlobServer(store, gate.over_http, bucket)
         self._answering = answering
         self.app.add_routes([*self.blobs.routes(), web.post(ASK, self._ask)])
         self._door: Door | None = None

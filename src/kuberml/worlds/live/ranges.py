@@ -78,7 +78,7 @@ class Ranges:
             raise Unreachable(f"{holder} is not here")
         return await read_windowed(
             self._link.session, key, start, stop, ticket=ticket, stall_s=stall_s, pace=self._pace(holder),
-            pour=None if intake is None else lambda data: self.pour(data, intake),
+            bucket=self._reader.bucket, pour=None if intake is None else lambda data: self.pour(data, intake),
         )  # fmt: skip
 
     async def pour(self, data: bytes, intake: Intake) -> bool:

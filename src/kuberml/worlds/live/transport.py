@@ -14,9 +14,10 @@ from kuberml.core.seam import Handler, Intake, Reading, Store
 from kuberml.worlds.live import names
 from kuberml.worlds.live.answering import Answering
 from kuberml.worlds.live.asking import Asking
+from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.blobs.intakes import Counted
-from kuberml.worlds.live.blobs.windows import ServedBlobs, serve_blobs
+from kuberml.worlds.live.blobs.served import ServedBlobs, serve_blobs
 from kuberml.worlds.live.envelope import News, Voice, opened
 from kuberml.worlds.live.presence import Gathering
 from kuberml.worlds.live.ranges import Gate, Ranges
@@ -48,6 +49,7 @@ class LiveTransport:
         *,
         urls: tuple[str, ...] = (),
         mirrors: Mapping[NodeId, str] | None = None,
+        upload: Bucket | None = None,
     ) -> None:
         """Be present, hear who is, and answer.
 
@@ -60,6 +62,7 @@ class LiveTransport:
             reader: how it reads others' over HTTP.
             urls: where its own HTTP door is, if it has one.
             mirrors: addresses of dumb mirrors, by the names that delivery uses for them.
+            upload: bandwidth for blobs that go out, whichever way they go; default: no limit.
         """
         self.link, self.voice, self.role, self.trust = link, voice, role, trust
         self.here = Gathering(voice.node, trust.believes)
@@ -77,7 +80,7 @@ class LiveTransport:
         self._undo = [
             link.on_token(names.here_keys(voice.realm), self.here.saw),
             link.on_query(key, self.answering.take_query),
-            link.declare(lambda session: self._served(serve_blobs(session, prefix, store, self.gate.over_router))),
+            link.declare(lambda session: self._served(serve_blobs(session, prefix, store, self.gate.over_router, upload))),
         ]
         self._undo_token = link.token(self._token)
         self.answering.on_new_epoch = self._appear

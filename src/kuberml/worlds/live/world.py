@@ -27,6 +27,7 @@ from kuberml.vault.folder import FolderStore
 from kuberml.worlds.folder.clock import SystemClock
 from kuberml.worlds.live import names
 from kuberml.worlds.live.asking import Door
+from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.blobs.tls import Tls
 from kuberml.worlds.live.compute import LiveCompute
@@ -122,16 +123,18 @@ class LiveWorld:
             scheme = "https" if tls else "http"
             urls = () if where is None else (advertise or f"{scheme}://{where[0]}:{where[1]}",)
             reader = BlobReader(ssl=tls.client_context() if tls else None, limit_bytes_s=limit_bytes_s)
+            upload = Bucket(limit_bytes_s)
             transport = LiveTransport(
                 link, Voice(check_node(node), keys, realm), role, believed, store, reader, urls=urls,
                 mirrors={NodeId(f"mirror-{place}"): url for place, url in enumerate(mirrors)},
+                upload=upload,
             )  # fmt: skip
             opening.push_async_callback(transport.close)
             poster = Poster(tls.client_context() if tls else None)
             opening.push_async_callback(poster.close)
             transport.asking.post = poster.post
             if where is not None:
-                door = HttpDoor(store, transport.answering, transport.gate, limit_bytes_s=limit_bytes_s)
+                door = HttpDoor(store, transport.answering, transport.gate, bucket=upload)
                 opening.push_async_callback(door.close)
                 await door.open(*where, tls.server_context() if tls else None)
             world = cls(link, transport, store, ledger, reports=reports)

@@ -32,6 +32,10 @@ class Bucket:
             return most_bytes
         return max(1, min(most_bytes, int(self.limit_bytes_s * BURST_S)))
 
+    def behind_s(self) -> float:
+        """How long until what was taken is paid for; 0.0 without a limit."""
+        return max(0.0, self._paid_until_s - time.monotonic())
+
     def take(self, size_bytes: int) -> float:
         """Seconds to wait after (or before) moving `size_bytes`; 0.0 without a limit."""
         if self.limit_bytes_s is None:

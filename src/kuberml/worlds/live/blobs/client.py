@@ -45,7 +45,7 @@ class BlobReader:
             ssl: for https addresses of members (`Tls.client_context`); mirrors are trusted as any web site is.
             limit_bytes_s: download bandwidth of all reads together.
         """
-        self._ssl, self._bucket = ssl, Bucket(limit_bytes_s)
+        self._ssl, self.bucket = ssl, Bucket(limit_bytes_s)
         self._web: tls.SSLContext | None = None
         self._pool = Pool()
         self._turns = Turns(max(3, (os.cpu_count() or 1) + 1))
@@ -128,7 +128,7 @@ class BlobReader:
         if start == stop:
             return b""
         whole = Whole(0 if intake is not None else stop - start)
-        call = Call(self._turns, self._pool, self._bucket, place, request, intake or whole,
+        call = Call(self._turns, self._pool, self.bucket, place, request, intake or whole,
                     start=start, stop=stop, stall_s=stall_s, whole_bytes=whole_bytes)  # fmt: skip
         self._calls.add(call)
         running = asyncio.get_running_loop().run_in_executor(self._threads, call.run)
@@ -142,7 +142,7 @@ class BlobReader:
 
     def _from_bucket(self, url: str, path: str, start: int, stop: int, stall_s: float, intake: Intake | None) -> bytes:
         data = self._buckets.at(url, stall_s).read(path, start, stop) if start < stop else b""
-        time.sleep(self._bucket.take(len(data)))
+        time.sleep(self.bucket.take(len(data)))
         if intake is None:
             return data
         pour(data, intake)

@@ -66,6 +66,12 @@ class Pace:
             self._learn(size_bytes, after_s, now_s)
         self.pass_on()
 
+    def missed(self, waited_s: float) -> None:
+        """No answer came within `waited_s`. Where that was long, smaller chunks may be what the way can carry."""
+        if waited_s > _SLOW_S:
+            self.chunk_bytes = max(_SMALLEST_BYTES, self.chunk_bytes // 2)
+        self.landed(0)
+
     def _learn(self, size_bytes: int, after_s: float, now_s: float) -> None:
         self.came_s = now_s
         self._usual_s += (after_s - self._usual_s) / 8

@@ -39,7 +39,7 @@ class BlobServer:
         self,
         store: Store,
         gate: Gate,
-        limit_bytes_s: int | None = None,
+        bucket: Bucket | None = None,
         *,
         stall_s: float = STALL_S,
         open_requests: int = OPEN_REQUESTS,
@@ -50,12 +50,12 @@ class BlobServer:
         Args:
             store: whose blobs.
             gate: asked before anything is said about a blob, even whether it is here.
-            limit_bytes_s: upload bandwidth of all answers together.
+            bucket: upload bandwidth of all answers together; default: no limit.
             stall_s: a peer that takes nothing for so long is dropped.
             open_requests: bound on answers under way.
             open_per_peer: and on those to one address.
         """
-        self._store, self._gate, self._bucket = store, gate, Bucket(limit_bytes_s)
+        self._store, self._gate, self._bucket = store, gate, bucket or Bucket(None)
         self._stall_s, self._open_requests, self._open_per_peer = stall_s, open_requests, open_per_peer
         self._open: Counter[str] = Counter()
         self.sent_bytes = 0

@@ -3,87 +3,27 @@
 One get is one chunk of at most 1 MiB. How many fly follows the bandwidth-delay product, as it is measured, and so does the size
 of a chunk on slow links. Zenoh reports neither a lost answer nor a cut link, so every chunk is checked for completeness and
 asked for again until nothing at all has come for `stall_s`: no answer is not proof of absence. All of it travels with the
-lowest priority: requests and announcements overtake it.
+lowest priority: requests and announcements overtake it. `served` is the other side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import zenoh
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
-from kuberml.core.ids import check_digest
-from kuberml.core.seam import Store
-from kuberml.worlds.live.blobs.pace import CHUNK_BYTES, Pace
+from kuberml.worlds.live.blobs.bucket import Bucket
+from kuberml.worlds.live.blobs.pace import Pace
+from kuberml.worlds.live.blobs.served import REFUSED
 
-_RANGE = re.compile(r"start=(\d{1,15});stop=(\d{1,15})")
 _AGAIN_S = (0.02, 1.0)
 """Waits before a chunk without an answer is asked for again: the first and the longest."""
 
-REFUSED = "refused: "
-"""How the holder's own refusals begin."""
-
 Pour = Callable[[bytes], Awaitable[bool]]
 """(the next bytes) -> whether more are wanted."""
-
-Gate = Callable[[bytes | None], None]
-"""(ticket) -> nothing, or RemoteError with the reason."""
-
-
-class ServedBlobs:
-    """Blobs that are served until this is closed."""
-
-    def __init__(self, store: Store, gate: Gate) -> None:
-        self._store, self._gate = store, gate
-        self._queryable: Any = None
-        self.sent_bytes = 0
-
-    def declare(self, session: zenoh.Session, key_prefix: str) -> None:
-        """Answer for every digest under `key_prefix`."""
-        self._queryable = session.declare_queryable(f"{key_prefix}/*", self._answer)
-
-    def close(self) -> None:
-        """Answer no more."""
-        with contextlib.suppress(zenoh.ZError):  # the session has gone before
-            self._queryable.undeclare()
-
-    def _answer(self, query: zenoh.Query) -> None:
-        """On Zenoh's thread: the event loop is not troubled."""
-        try:
-            data = self._range(query)
-        except RemoteError as error:
-            query.reply_err(f"{REFUSED}{error}"[:200])
-        except Exception as error:
-            query.reply_err(f"{REFUSED}cannot read here: {type(error).__name__}")
-        else:
-            self.sent_bytes += len(data)
-            query.reply(query.key_expr, data)
-
-    def _range(self, query: zenoh.Query) -> bytes:
-        self._gate(query.attachment.to_bytes() if query.attachment is not None else None)
-        digest = check_digest(str(query.key_expr).rpartition("/")[2])
-        asked = _RANGE.fullmatch(str(query.parameters))
-        start, stop = (int(asked[1]), int(asked[2])) if asked else (0, 0)
-        if not 0 < stop - start <= CHUNK_BYTES:
-            raise RemoteError(f"a range must be start=..;stop=.. of 1 to {CHUNK_BYTES} bytes, not {query.parameters!s:.80}")
-        try:
-            return self._store.read(digest, start, stop)
-        except KeyError:
-            raise RemoteError(f"blob {digest[:12]}... is not here") from None
-        except ValueError as error:
-            raise RemoteError(str(error)) from None
-
-
-def serve_blobs(session: zenoh.Session, key_prefix: str, store: Store, gate: Gate) -> ServedBlobs:
-    """Answer gets of ranges of this store's blobs under `key_prefix`/DIGEST, from Zenoh's own thread."""
-    serving = ServedBlobs(store, gate)
-    serving.declare(session, key_prefix)
-    return serving
 
 
 async def read_windowed(
@@ -95,6 +35,7 @@ async def read_windowed(
     ticket: bytes | None = None,
     stall_s: float = 30.0,
     pace: Pace | None = None,
+    bucket: Bucket | None = None,
     pour: Pour | None = None,
 ) -> bytes:
     """Bytes start..stop of the blob that is served under `key`, not verified.
@@ -103,6 +44,7 @@ async def read_windowed(
         ticket: opens the holder's gate.
         stall_s: longest time in which nothing at all comes.
         pace: what is known of the way to this holder; reads that share it learn from each other, and share its room.
+        bucket: bandwidth that all reads of this process share.
         pour: takes the bytes in order while they come; then b"" is returned.
 
     Raises:
@@ -115,7 +57,7 @@ async def read_windowed(
         parts.append(data)
         return True
 
-    reading = _Reading(session, key, start, stop, ticket, stall_s, pace or Pace(), pour or keep)
+    reading = _Reading(session, key, start, stop, ticket, stall_s, pace or Pace(), bucket or Bucket(None), pour or keep)
     try:
         await reading.run()
         return b"".join(parts)
@@ -135,9 +77,10 @@ class _Reading:
         ticket: bytes | None,
         stall_s: float,
         pace: Pace,
+        bucket: Bucket,
         pour: Pour,
     ) -> None:
-        self._session, self._key, self._ticket, self._pour = session, key, ticket, pour
+        self._session, self._key, self._ticket, self._bucket, self._pour = session, key, ticket, bucket, pour
         self._given = start  # everything before it was poured
         self._next, self._stop, self._stall_s, self._pace = start, stop, stall_s, pace
         self._loop = asyncio.get_running_loop()
@@ -155,6 +98,9 @@ class _Reading:
             if self._given in self._parts:
                 data = self._parts.pop(self._given)
                 self._given += len(data)
+                if wait_s := self._bucket.take(len(data)):
+                    await asyncio.sleep(wait_s)
+                    self._last_s = self._loop.time()  # this was our own silence, not the holder's
                 if not await self._pour(data):
                     return
                 continue
@@ -190,9 +136,12 @@ class _Reading:
                 return self._pace.wait(self._moved)
             if is_due:
                 _, start, stop, attempt = self._missing.pop(0)
+                if stop - start > self._pace.chunk_bytes:  # it was too much at once
+                    self._missing.insert(0, (0.0, start + self._pace.chunk_bytes, stop, attempt))
+                    stop = start + self._pace.chunk_bytes
             elif self._next < self._stop:
                 start, attempt = self._next, 0
-                self._next = stop = min(start + self._pace.chunk_bytes, self._stop)
+                self._next = stop = min(start + self._bucket.slice_bytes(self._pace.chunk_bytes), self._stop)
             else:
                 return
             self._ask(start, stop, attempt)
@@ -233,7 +182,7 @@ class _Reading:
             return  # the reading has ended
         now_s = self._loop.time()
         if not box:
-            self._pace.landed(stop - start)
+            self._pace.missed(now_s - flight[1])
             first_s, longest_s = _AGAIN_S
             self._missing.append((now_s + min(first_s * 2**attempt, longest_s), start, stop, attempt + 1))
         elif isinstance(box[0], str):

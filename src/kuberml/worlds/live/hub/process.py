@@ -32,6 +32,7 @@ from kuberml.worlds.alone import alone
 from kuberml.worlds.folder.clock import SystemClock
 from kuberml.worlds.live import names
 from kuberml.worlds.live.asking import Door
+from kuberml.worlds.live.blobs.bucket import Bucket
 from kuberml.worlds.live.blobs.client import BlobReader
 from kuberml.worlds.live.blobs.tls import Tls
 from kuberml.worlds.live.envelope import Voice
@@ -141,18 +142,19 @@ class HubProcess:
             opening.push_async_callback(link.close)
             await _listening(link, endpoint)
             reader = BlobReader(ssl=tls.client_context() if tls else None, limit_bytes_s=limit_bytes_s)
+            upload = Bucket(limit_bytes_s)
             keys = keys_in(path / "hub.key")
             voice = Voice(HUB, keys, realm)
             own = None
             if trust is None:
                 own = Realm(path, realm, voice.key, policy=policy)
                 trust = own.trust
-            transport = LiveTransport(link, voice, "hub", trust, store, reader, urls=(url,))
+            transport = LiveTransport(link, voice, "hub", trust, store, reader, urls=(url,), upload=upload)
             opening.push_async_callback(transport.close)
             poster = Poster(tls.client_context() if tls else None)
             opening.push_async_callback(poster.close)
             transport.asking.post = poster.post
-            door = HttpDoor(store, transport.answering, transport.gate, limit_bytes_s=limit_bytes_s)
+            door = HttpDoor(store, transport.answering, transport.gate, bucket=upload)
             hub = cls(endpoint, url, transport, store, catalog, board, ledger, door, keep_bytes=keep_bytes, words=words)
             opening.push_async_callback(door.close)
             await door.open(host, port, tls.server_context() if tls else None)
