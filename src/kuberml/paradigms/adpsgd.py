@@ -28,7 +28,7 @@ from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.mixing import step_factor, symmetric
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import Array
-from kuberml.paradigms.options import Count, Seconds, Unpaced
+from kuberml.paradigms.options import Unpaced
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -38,9 +38,9 @@ class Config(Unpaced, frozen=True, kw_only=True):
     """Options. `tries`: neighbours asked in an iteration, and times that a silent one is asked again, after longer pauses."""
 
     corrected: bool = False
-    tries: Count = 4
-    pause_s: Seconds = 0.1
-    patience_s: Seconds = 30.0
+    tries: int = 4
+    pause_s: float = 0.1
+    patience_s: float = 30.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

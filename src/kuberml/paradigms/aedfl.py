@@ -27,7 +27,7 @@ from kuberml.learning.sparse_jobs import fit_sparse, look, thin
 from kuberml.learning.sparsity import Masks, mean_of_holders
 from kuberml.learning.staleness import Control, adjusted, by_staleness
 from kuberml.learning.types import Array
-from kuberml.paradigms.options import Count, Seconds, Unpaced
+from kuberml.paradigms.options import Unpaced
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -55,9 +55,9 @@ class Config(Unpaced, frozen=True, kw_only=True):
     mu: float = 1.0
     sparse: bool = True
     masks: Masks = Masks()
-    peers: Count = 0
-    patience_s: Seconds = 10.0
-    look: Count = 32
+    peers: int = 0
+    patience_s: float = 10.0
+    look: int = 32
     wire: Literal["fp32", "fp16"] = "fp32"
 
     def share(self, samples: int) -> float:

@@ -19,7 +19,7 @@ from kuberml.learning.datasets import samples
 from kuberml.learning.jobs import init_state
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import DataRef, FitPlan, Samples
-from kuberml.paradigms.options import Seconds, Training
+from kuberml.paradigms.options import Training
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -28,7 +28,7 @@ COMMON_MODEL = True
 class Config(Training, frozen=True, kw_only=True):
     """Options."""
 
-    deadline_s: Seconds = 3600.0
+    deadline_s: float = 3600.0
     epochs: int = 20
 
 

@@ -24,7 +24,6 @@ from kuberml.exchange.public import RETRY_S, public
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.jobs import describe_own
-from kuberml.paradigms.options import Least
 
 PUBLIC = ("extractor", "probe")
 """Public things that it uses; a world has them published."""
@@ -44,7 +43,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     rules: Rules = Rules(evaluate=True)
-    min_class_count: Least = 5
+    min_class_count: int = 5
     deadline_s: Seconds = 86400.0
     quiet_s: Seconds = 10.0
 

@@ -26,7 +26,7 @@ from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import Array
-from kuberml.paradigms.options import Count, Least, Seconds, Unpaced
+from kuberml.paradigms.options import Unpaced
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -42,10 +42,10 @@ class Config(Unpaced, frozen=True, kw_only=True):
         patience_s: with a node that takes a fragment.
     """
 
-    fragments: Least = 10
-    receivers: Count = 0
-    iteration_s: Seconds = 0.0
-    patience_s: Seconds = 60.0
+    fragments: int = 10
+    receivers: int = 0
+    iteration_s: float = 0.0
+    patience_s: float = 60.0
 
 
 Inbox = dict[tuple[NodeId, int], tuple[Array, SignedCard]]

@@ -12,7 +12,7 @@ from kuberml.exchange.states import packed, take_state
 from kuberml.learning.averaging import Mean
 from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.predictor import Network
-from kuberml.paradigms.options import Count, Seconds, Training
+from kuberml.paradigms.options import Training
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -21,8 +21,8 @@ COMMON_MODEL = True
 class Config(Training, frozen=True, kw_only=True):
     """Options. `patience_s`: how long to wait for a neighbour's model of this round before its last one is taken."""
 
-    rounds: Count = 20
-    patience_s: Seconds = 600.0
+    rounds: int = 20
+    patience_s: float = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

@@ -19,7 +19,6 @@ from kuberml.knowledge.kinds.statistics import Statistics, merge
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import describe_own, solve_head
 from kuberml.learning.predictor import HeadOn
-from kuberml.paradigms.options import Least, Log2, Ridge, Seconds
 
 PUBLIC = ("extractor",)
 """Public things that it uses; a world has them published."""
@@ -28,10 +27,10 @@ PUBLIC = ("extractor",)
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options; `step_log2` and `ridge` are those of `kuber`."""
 
-    deadline_s: Seconds = 600.0
-    min_class_count: Least = 5
-    step_log2: Log2 = 8
-    ridge: Ridge = None
+    deadline_s: float = 600.0
+    min_class_count: int = 5
+    step_log2: int = 8
+    ridge: float | None = None
 
 
 async def server(node: Node, cfg: Config) -> None:

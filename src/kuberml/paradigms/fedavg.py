@@ -27,7 +27,7 @@ from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import init_state
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
-from kuberml.paradigms.options import Count, Handing, Share
+from kuberml.paradigms.options import Handing
 
 __all__ = ["PLAIN", "Answer", "Averaging", "Config", "client", "server"]
 __all__ += ["at_once", "follow", "gathering", "hand_in", "hand_out", "one_round", "rounds"]
@@ -45,8 +45,8 @@ class Config(Handing, frozen=True, kw_only=True):
     collects: ClassVar[Collects] = "sum"
     offloads: ClassVar[bool] = True
 
-    rounds: Count = 20
-    cohort: Share = 1.0
+    rounds: int = 20
+    cohort: float = 1.0
 
 
 async def server(node: Node, cfg: Config) -> None:

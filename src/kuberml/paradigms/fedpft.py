@@ -22,7 +22,7 @@ from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
 from kuberml.learning.mixtures import describe, head_of, packed, unpacked
 from kuberml.learning.predictor import Network
-from kuberml.paradigms.options import Handing, Least
+from kuberml.paradigms.options import Handing
 
 PUBLIC = ("extractor",)
 """Public things that it uses; a world has them published."""
@@ -40,7 +40,7 @@ class Config(Handing, frozen=True, kw_only=True):
 
     components: Annotated[int, Meta(ge=1, le=64)] = 1
     covariance: Literal["spherical", "diagonal"] = "diagonal"
-    min_class_count: Least = 5
+    min_class_count: int = 5
     half: bool = True
     epochs: int = 10
 

@@ -26,7 +26,7 @@ from kuberml.learning.feature_prototypes import Nearest, Prototypes, class_means
 from kuberml.learning.jobs import init_state
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import Array
-from kuberml.paradigms.options import Count, Handing, Share
+from kuberml.paradigms.options import Handing
 
 
 class Config(Handing, frozen=True, kw_only=True):
@@ -35,8 +35,8 @@ class Config(Handing, frozen=True, kw_only=True):
     The mean of a label with fewer than `min_class_count` samples, which would show them, is neither sent nor taken.
     """
 
-    rounds: Count = 20
-    cohort: Share = 1.0
+    rounds: int = 20
+    cohort: float = 1.0
     min_class_count: Annotated[int, Meta(ge=1)] = MIN_CLASS_COUNT
     weight: Annotated[float, Meta(ge=0)] = 1.0
     by_samples: bool = True

@@ -22,7 +22,7 @@ from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
 from kuberml.paradigms import fedavg
 from kuberml.paradigms.centralised import fit_pooled, reveal
-from kuberml.paradigms.options import Handing, Seconds
+from kuberml.paradigms.options import Handing
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -41,7 +41,7 @@ class Config(Handing, frozen=True, kw_only=True):
 
     epochs: int = 20
     head: bool = False
-    settle_s: Seconds = 5.0
+    settle_s: float = 5.0
 
 
 async def server(node: Node, cfg: Config) -> None:

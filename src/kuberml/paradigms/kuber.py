@@ -25,7 +25,7 @@ from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.learning.jobs import soft_labels
-from kuberml.paradigms.options import Count, Least, Log2, Ridge, Seconds, Training
+from kuberml.paradigms.options import Training
 
 PUBLIC = ("extractor", "probe")
 """Public things that it uses; a world has them published."""
@@ -51,16 +51,16 @@ class Config(Training, frozen=True, kw_only=True):
     epochs: int = 20
     own_network: bool = False
     light: tuple[str, ...] = ()
-    looks: Count = 4
-    every_s: Seconds = 30.0
-    min_class_count: Least = 5
+    looks: int = 4
+    every_s: float = 30.0
+    min_class_count: int = 5
     claims: bool = False
     trial: TrialPlan = TrialPlan()
-    step_log2: Log2 = 8
-    ridge: Ridge = None
+    step_log2: int = 8
+    ridge: float | None = None
     gather: bool = False
-    tries: Count = 0
-    patience_s: Seconds = 600.0
+    tries: int = 0
+    patience_s: float = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

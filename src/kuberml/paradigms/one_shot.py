@@ -11,7 +11,7 @@ import asyncio
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import head_learner
 from kuberml.paradigms import fedavg
-from kuberml.paradigms.options import Seconds, Training
+from kuberml.paradigms.options import Training
 
 PUBLIC = ("extractor",)
 """Public things that it uses; a world has them published."""
@@ -20,7 +20,7 @@ PUBLIC = ("extractor",)
 class Config(Training, frozen=True, kw_only=True):
     """Options."""
 
-    deadline_s: Seconds = 3600.0
+    deadline_s: float = 3600.0
     epochs: int = 30
 
 

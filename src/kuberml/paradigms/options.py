@@ -24,14 +24,6 @@ from kuberml.exchange.steps.options import (
 from kuberml.exchange.steps.table import Collects
 from kuberml.learning.types import FitPlan
 
-Count = Annotated[int, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-Least = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(ge=0)]
-Log2 = Annotated[int, Meta(ge=0, le=16)]
-"""A step is 2^-this; see `knowledge.grid`."""
-Ridge = Annotated[float, Meta(gt=0)] | None
-
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a learner fits: the fields of `FitPlan`, so that a scenario's `[train]` gives them for every paradigm at once."""
@@ -58,8 +50,8 @@ class Unpaced(Training, frozen=True, kw_only=True):
         for_s: go on for this long instead, seconds, so that fast nodes train more often; 0: by `rounds`.
     """
 
-    rounds: Count = 20
-    for_s: Seconds = 0.0
+    rounds: int = 20
+    for_s: float = 0.0
 
     def goes_on(self, done: int, began_ns: int, now_ns: int) -> bool:
         """Whether a node that has trained `done` times since `began_ns` trains again."""
@@ -82,7 +74,7 @@ class Handing(Training, frozen=True, kw_only=True):
     collects: ClassVar[Collects] = "own"
     offloads: ClassVar[bool] = False
 
-    deadline_s: Seconds = 600.0
+    deadline_s: float = 600.0
     update_steps: tuple[Name, ...] = ()
     clip: Clip = Clip()
     top_k: TopK = TopK()
@@ -123,5 +115,5 @@ class Handed(Handing, frozen=True, kw_only=True):
     collects: ClassVar[Collects] = "stream"
 
     updates: Annotated[int, Meta(ge=0)] = 200
-    cohort: Share = 1.0
+    cohort: float = 1.0
     rest_s: Annotated[float, Meta(gt=0)] = 10.0

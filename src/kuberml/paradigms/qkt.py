@@ -24,7 +24,7 @@ from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.masked_transfer import Mask, experts, transfer
 from kuberml.learning.predictor import Network
 from kuberml.learning.types import Array
-from kuberml.paradigms.options import Seconds, Training
+from kuberml.paradigms.options import Training
 
 COMMON_MODEL = True
 """Teachers' states are read by the student: everybody has the same architecture."""
@@ -54,7 +54,7 @@ class Config(Training, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(gt=0)] = 2.0
     alpha: Annotated[float, Meta(ge=0, le=1)] = 0.5
     transfer_epochs: Annotated[int, Meta(ge=1)] = 1
-    patience_s: Seconds = 600.0
+    patience_s: float = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

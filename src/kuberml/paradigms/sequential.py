@@ -26,7 +26,6 @@ from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.learner import Learner
 from kuberml.learning.predictor import Network
 from kuberml.paradigms import fedavg
-from kuberml.paradigms.options import Count
 
 COMMON_MODEL = True
 """States are averaged or sent back: everybody has the same architecture."""
@@ -47,7 +46,7 @@ class Config(fedavg.Config, frozen=True, kw_only=True):
 
     offloads: ClassVar[bool] = False
 
-    rounds: Count = 5
+    rounds: int = 5
     head: bool = False
 
 

@@ -25,7 +25,7 @@ from kuberml.learning import split
 from kuberml.learning.jobs import init_state
 from kuberml.learning.predictor import Network
 from kuberml.paradigms.fedavg import hand_out
-from kuberml.paradigms.options import Count, Handing
+from kuberml.paradigms.options import Handing
 
 COMMON_MODEL = True
 """Everybody trains the same network."""
@@ -42,7 +42,7 @@ class Config(Handing, frozen=True, kw_only=True):
         hand_out: rounds after which everybody gets the whole network; 0: at the end only.
     """
 
-    rounds: Count = 20
+    rounds: int = 20
     cut: str = ""
     labels: Literal["shared", "stay"] = "shared"
     tries: Annotated[int, Meta(ge=1)] = 3

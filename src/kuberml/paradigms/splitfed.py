@@ -20,7 +20,6 @@ from kuberml.learning.split import Split
 from kuberml.learning.types import Array
 from kuberml.paradigms import split
 from kuberml.paradigms.fedavg import hand_out
-from kuberml.paradigms.options import Share
 from kuberml.paradigms.split import client
 
 __all__ = ["Config", "client", "server"]
@@ -36,7 +35,7 @@ class Config(split.Config, frozen=True, kw_only=True):
     """Options: those of split learning, and FedAvg's `cohort`."""
 
     variant: Literal[1, 2] = 1
-    cohort: Share = 1.0
+    cohort: float = 1.0
 
 
 async def server(node: Node, cfg: Config) -> None:
