@@ -66,8 +66,8 @@ def _iid(y_N: Targets, count: int, rng: np.random.Generator) -> Targets:
 
 def _dirichlet(y_N: Targets, count: int, rng: np.random.Generator, alpha: float = 0.5, min_samples: int = 1) -> Targets:
     """Drawn again until every learner has `min_samples`; after 200 draws the richest give to the poorest."""
-    if alpha <= 0:
-        raise ConfigError(f"partition 'dirichlet': alpha must be positive, not {alpha}")
+    if not 0 < alpha < np.inf:
+        raise ConfigError(f"partition 'dirichlet': alpha must be positive and finite, not {alpha}")
     if not 0 <= min_samples * count <= len(y_N):
         raise ConfigError(f"partition 'dirichlet': {count} learners cannot have {min_samples} samples each of {len(y_N)}")
     for _ in range(_ATTEMPTS):

@@ -18,6 +18,7 @@ import numpy as np
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
+from kuberml.core.ranges import Count, NonNegative
 from kuberml.core.rng import seed_of
 from kuberml.core.units import NS
 from kuberml.exchange.node import Node, OverBudget
@@ -38,9 +39,9 @@ class Config(Unpaced, frozen=True, kw_only=True):
     """Options. `tries`: neighbours asked in an iteration, and times that a silent one is asked again, after longer pauses."""
 
     corrected: bool = False
-    tries: int = 4
-    pause_s: float = 0.1
-    patience_s: float = 30.0
+    tries: Count = 4
+    pause_s: NonNegative = 0.1
+    patience_s: NonNegative = 30.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

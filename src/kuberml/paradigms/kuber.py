@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kuberml.core.ranges import Count, NonNegative, Positive, Whole
 from kuberml.exchange.claims import claims_on
 from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
@@ -23,6 +24,7 @@ from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.grid import StepLog2
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.learning.jobs import soft_labels
 from kuberml.paradigms.options import Training
@@ -48,19 +50,19 @@ class Config(Training, frozen=True, kw_only=True):
         patience_s: how long the library waits for those who are missing.
     """
 
-    epochs: int = 20
+    epochs: Count = 20
     own_network: bool = False
     light: tuple[str, ...] = ()
-    looks: int = 4
-    every_s: float = 30.0
-    min_class_count: int = 5
+    looks: Whole = 4
+    every_s: NonNegative = 30.0
+    min_class_count: Whole = 5
     claims: bool = False
     trial: TrialPlan = TrialPlan()
-    step_log2: int = 8
-    ridge: float | None = None
+    step_log2: StepLog2 = 8
+    ridge: Positive | None = None
     gather: bool = False
-    tries: int = 0
-    patience_s: float = 600.0
+    tries: Whole = 0
+    patience_s: NonNegative = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:
