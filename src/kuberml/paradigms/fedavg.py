@@ -45,7 +45,6 @@ class Config(Handing, frozen=True, kw_only=True):
 
     collects: ClassVar[Collects] = "sum"
     offloads: ClassVar[bool] = True
-
     rounds: Whole = 20
     cohort: Share = 1.0
 

@@ -18,7 +18,7 @@ from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.gatherer import Gatherer
 from kuberml.exchange.integrator import Integrator
-from kuberml.exchange.node import Node
+from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.own_network import OwnNetwork
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
@@ -64,10 +64,23 @@ class Config(Training, frozen=True, kw_only=True):
     tries: Whole = 0
     patience_s: NonNegative = 600.0
 
+    @property
+    def needs_probe(self) -> bool:
+        """Whether it asks for public samples."""
+        return bool(self.own_network or self.claims or self.light)
+
 
 async def peer(node: Node, cfg: Config) -> None:
-    """The one loop: learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
-    probe = await public(node, "probe") if cfg.own_network or cfg.claims or cfg.light else None
+    """The one loop. Whose budget does not reach as far as the public extractor has no part in it."""
+    try:
+        await take_part(node, cfg)
+    except OverBudget as error:
+        node.record("spent", why=str(error))
+
+
+async def take_part(node: Node, cfg: Config) -> None:
+    """Learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
+    probe = await public(node, "probe") if cfg.needs_probe else None
     network = await learn(node, cfg, probe) if cfg.own_network and probe else None
     integrator = await describe(node, cfg, probe)
     desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None, gathered=cfg.gather, tries=cfg.tries)

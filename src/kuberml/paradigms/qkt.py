@@ -57,6 +57,11 @@ class Config(Training, frozen=True, kw_only=True):
     transfer_epochs: Annotated[int, Meta(ge=1)] = 1
     patience_s: NonNegative = 600.0
 
+    @property
+    def needs_probe(self) -> bool:
+        """Whether it asks for public samples."""
+        return self.on == "probe"
+
 
 async def peer(node: Node, cfg: Config) -> None:
     """Learn alone, ask, learn from others. A restarted node goes on after what it had finished."""
@@ -78,7 +83,7 @@ async def peer(node: Node, cfg: Config) -> None:
 
 async def learn(node: Node, cfg: Config) -> None:
     """Ask the teachers, choose those that know what is wanted, and learn from them. Who is late or gone is left out."""
-    x_N = (await public(node, "probe")).inputs() if cfg.on == "probe" else None
+    x_N = (await public(node, "probe")).inputs() if cfg.needs_probe else None
     own = node.data.counts
     wanted = [cfg.query == "all" or label not in own for label in node.learner.labels]
     teachers: list[Array] = []

@@ -27,6 +27,7 @@ from kuberml.ledger.ledger import Ledger
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
+from kuberml.scenario.measure import Scorer
 from kuberml.scenario.options import check_options
 from kuberml.scenario.play import Play
 from kuberml.scenario.progress import Progress, Watch, unwatched
@@ -72,7 +73,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
                     config, label, seed, things=things, workers=pool, cache=cache, records=RunRecords(ledger, f"{label}.{seed}")
                 )
                 play.tell = _teller(step, progress)
-                summary = summarise(play, play.run(), scorer(pool))
+                summary = _measured(play, scorer(pool))
                 keep_summary(folder, summary)
             runs.append(summary)
             progress(_ended(step, summary))
@@ -86,6 +87,15 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     shutil.rmtree(folder)
     (out / JOBS).unlink()
     return result
+
+
+def _measured(play: Play, score: Scorer) -> RunSummary:
+    """Play, and measure. What goes wrong says in which of the runs."""
+    try:
+        return summarise(play, play.run(), score)
+    except Exception as error:
+        error.add_note(f"in paradigm {play.label!r}, seed {play.seed}")
+        raise
 
 
 def _workers(config: Config, count: Count) -> Workers:

@@ -180,14 +180,14 @@ def _local(
     relabel: dict[LabelId, LabelId],
     chance: np.random.Generator,
 ) -> LocalData:
-    """A learner's samples, split per label into training and held-out: a label with one sample trains."""
+    """A learner's samples, split per label into training and held-out: one of each label trains at least."""
     y_N = np.asarray(dataset.part("train").y_N)[indices]
     train: list[Indices] = []
     heldout: list[Indices] = []
     counts: dict[LabelId, int] = {}
     for label in np.unique(y_N):
         mine = chance.permutation(indices[y_N == label])
-        kept = round(config.data.heldout * len(mine))
+        kept = min(round(config.data.heldout * len(mine)), len(mine) - 1)
         heldout.append(mine[:kept])
         train.append(mine[kept:])
         name = dataset.labels[int(label)]
