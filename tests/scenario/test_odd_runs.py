@@ -46,6 +46,16 @@ def test_who_holds_nearly_everything_back_still_trains(tmp_path: Path) -> None:
     assert len(one.accuracy_own) == 4
 
 
+def test_who_judges_needs_samples_of_every_label(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no sample of "):
+        run(tmp_path, {"local": {"epochs": 1}}, data={**TREE["data"], "heldout": 0.01, "judge": "heldout"})
+
+
+def test_a_file_of_ones_own_has_a_name_that_can_be_imported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"paradigms\.mine: use = 'my-idea\.py': name a file beside the scenario by letters"):
+        run(tmp_path, {"mine": {"use": "my-idea.py"}})
+
+
 def test_a_budget_under_the_extractor_costs_a_learner_its_part_and_not_the_run(tmp_path: Path) -> None:
     learners = {**TREE["learners"], "budget_bytes": 0}
     result = run(tmp_path, {"kuber": {"looks": 1}, "local": {"epochs": 1}}, learners=learners)

@@ -176,6 +176,15 @@ def test_markup():
     assert "<td>&lt;</td>" in table(["a", "b"], [["r", "<"]])
 
 
+def test_a_live_run_is_not_called_simulated(result, some_runs):
+    assert "simulated world" in render(result, some_runs)
+    lived = [run(paradigm, trace_hash="") for paradigm in ("local", "fedavg", "kuber-statistics")]
+    page = render(aggregate(lived, config(seeds=1), wall_s=1.0), lived)
+    assert "real processes, real time" in page
+    assert "simulated world" not in page
+    assert "virtual time" not in page
+
+
 def test_any_label_can_be_drawn_and_found_in_the_legend():
     labels = ["$x$", "_mine", r"$\bad{"]
     page = plots.over_time([run(label) for label in labels])

@@ -33,7 +33,9 @@ def paradigm_of(use: str, paradigms: Registry[Any]) -> ModuleType:
         module: ModuleType = paradigms.get(use)
         return module
     name = use.removesuffix(".py")
-    if not name.isidentifier() or importlib.util.find_spec(name) is None:
+    if not name.isidentifier():
+        raise ConfigError(f"use = {use!r}: name a file beside the scenario by letters, digits and '_' alone, 'my_idea.py'")
+    if importlib.util.find_spec(name) is None:
         raise ConfigError(f"no file {use} beside the scenario: `kuberml new paradigm {use}` writes one")
     try:
         return importlib.import_module(name)

@@ -49,8 +49,9 @@ def dashes_of(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def over_time(runs: Sequence[RunSummary], target: float | None = None) -> str:
-    """Mean accuracy over virtual time, with one deviation over seeds as a band. SVG text."""
-    return _curves(runs, lambda point: point.time_s, "virtual time", show_seconds, target)
+    """Mean accuracy over time, virtual but for live runs, with one deviation over seeds as a band. SVG text."""
+    title = "virtual time" if any(run.trace_hash for run in runs) else "time"
+    return _curves(runs, lambda point: point.time_s, title, show_seconds, target)
 
 
 def over_bytes(runs: Sequence[RunSummary], target: float | None = None) -> str:

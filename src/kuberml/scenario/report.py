@@ -63,7 +63,8 @@ def ranking_section(places: Sequence[Rank], runs: Sequence[RunSummary]) -> Safe:
 
 def _header(result: Result) -> Safe:
     seeds = len(result.scenario.seeds)
-    words = f"{result.learners} learners · task {result.task} · {seeds} seed{'s' if seeds > 1 else ''} · simulated world"
+    world = "real processes, real time" if result.is_live else "simulated world"
+    words = f"{result.learners} learners · task {result.task} · {seeds} seed{'s' if seeds > 1 else ''} · {world}"
     return tag(
         "header",
         tag("p", words, css="kicker"),

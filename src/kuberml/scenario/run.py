@@ -33,7 +33,7 @@ from kuberml.scenario.play import Play
 from kuberml.scenario.progress import Progress, Watch, unwatched
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import Result, RunSummary, write_result
+from kuberml.scenario.result import RESULT_FILE, Result, RunSummary, read_result, write_result
 from kuberml.scenario.summary import summarise
 from kuberml.scenario.warm import warm
 from kuberml.worlds.simulated.results import JobCache
@@ -49,7 +49,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
         config: the scenario.
         out: its folder (see `scenario.folder`); made if it is not there.
         workers: worker processes; 0: one a core; "ray": those of a Ray cluster. Never changes a result.
-        resume: go on with what an interrupted run left in the folder; else that is thrown away.
+        resume: go on with what an interrupted run left in the folder, which may be nothing to do; else that is thrown away.
         progress: told where each run stands.
 
     Raises:
@@ -58,6 +58,8 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     """
     began = time.perf_counter()
     check_options(config, PARADIGMS)
+    if resume and is_finished(out) and not (whole := read_result(out)).is_live:
+        return whole
     folder = _prepare(out, resume)
     pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
     pool = _workers(config, workers)
@@ -105,6 +107,11 @@ def _workers(config: Config, count: Count) -> Workers:
 
         return Together()
     return make_workers(count or len(os.sched_getaffinity(0)))
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a folder holds a whole run: its result is written before what a resumption would need is thrown away."""
+    return (out / RESULT_FILE).exists() and not (out / FINISHED).exists()
 
 
 def versions() -> dict[str, str]:
