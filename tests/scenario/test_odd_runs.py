@@ -79,6 +79,14 @@ def test_what_breaks_a_run_says_in_which(tmp_path: Path) -> None:
     assert said.endswith("in paradigm 'wild', seed 0)")
 
 
+def test_clients_that_cannot_fit_are_counted_and_the_report_says_why(tmp_path: Path) -> None:
+    paradigms = {name: {"use": "fedavg", "rounds": 2, "epochs": 5, "lr": lr} for name, lr in (("tame", 0.1), ("wild", 1e30))}
+    result = run(tmp_path, paradigms, learners={"count": 4, "models": ["mlp"]})
+    assert "came to nothing" not in result.paradigms["tame"].note
+    assert "8 requests to fit came to nothing, the first because: " in result.paradigms["wild"].note
+    assert "holds NaN or infinity" in result.paradigms["wild"].note
+
+
 def test_tracebacks_of_other_processes_are_not_told() -> None:
     error = InternalError("a job raised X")
     error.add_note("Traceback\n  somewhere")
