@@ -77,6 +77,8 @@ def test_a_module_of_ones_own_is_called_with_what_it_asks_for():
         ("lenet", (64,), {}, "needs images"),
         ("lenet", (2, 2, 1), {}, "too small"),
         ("mlp", (64,), {"hiden": [3]}, "hiden"),
+        ("mlp", (64,), {"hidden": [-1]}, "negative"),
+        ("fractions:Fraction", (64,), {}, "a Fraction came out, not a torch.nn.Module"),
         ("nowhere:Net", (64,), {}, "importable"),
         ("math:pi", (64,), {}, "float, not a class"),
     ],
@@ -84,6 +86,12 @@ def test_a_module_of_ones_own_is_called_with_what_it_asks_for():
 def test_what_cannot_be_built_is_refused_with_the_reason(name, shape, options, message):
     with pytest.raises(ConfigError, match=message):
         build(name, shape, 10, options)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_an_empty_layer_is_refused():
+    with pytest.raises(ConfigError, match="weight is empty"):
+        build("mlp", (64,), 10, {"hidden": [0]})
 
 
 def test_without_torch_the_extra_is_named(monkeypatch):

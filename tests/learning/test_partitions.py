@@ -111,6 +111,9 @@ def test_natural_with_one_learner_a_group_keeps_the_order_of_groups() -> None:
         ("natural", 11, {}, "cannot share 10 groups"),
         ("iid", 0, {}, "0 learners"),
         ("iid", 401, {}, "401 learners"),
+        ("dirichlet", 4, {"alpha": "x"}, "alpha must be a number, not 'x'"),
+        ("dirichlet", 4, {"alpha": float("nan")}, "alpha must be positive and finite"),
+        ("labels", 4, {"per_learner": 1.5}, "per_learner must be a whole number, not 1.5"),
     ],
 )
 def test_impossible_divisions_are_refused(kind: str, count: int, options: dict[str, Any], message: str) -> None:

@@ -220,6 +220,9 @@ def test_draws_have_the_moments_of_the_mixture_and_packets_survive_the_wire() ->
         unpacked(wrong, learner)
     with pytest.raises(RemoteError, match="not this task's"):
         unpacked(Weights(wrong.tensors, {"a": 1, "c": 1}, (), "fp32", wrong.basis), learner)
+    nothing = {name: part[:0] for name, part in wrong.tensors.items()}
+    with pytest.raises(RemoteError, match="of no label"):
+        unpacked(Weights(nothing, {}, (), "fp32", wrong.basis), learner)
 
 
 # --- QKT ----------------------------------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import html
 import re
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from kuberml.scenario.compare import compare, write_comparison
 from kuberml.scenario.markup import Safe, esc, table, tag
 from kuberml.scenario.report import render, write_report
 from kuberml.scenario.result import Decision, write_result
+from kuberml.scenario.sentence import about_target
 from tests.scenario.factory import config, run, runs
 
 VOID = {"meta", "br", "link", "img", "path", "use", "line"}
@@ -172,3 +174,32 @@ def test_markup():
     assert esc(Safe("<b>")) == "<b>"
     assert tag("p", "a", css='x"y') == '<p class="x&quot;y">a</p>'
     assert "<td>&lt;</td>" in table(["a", "b"], [["r", "<"]])
+
+
+def test_a_live_run_is_not_called_simulated(result, some_runs):
+    assert "simulated world" in render(result, some_runs)
+    lived = [run(paradigm, trace_hash="") for paradigm in ("local", "fedavg", "kuber-statistics")]
+    page = render(aggregate(lived, config(seeds=1), wall_s=1.0), lived)
+    assert "real processes, real time" in page
+    assert "simulated world" not in page
+    assert "virtual time" not in page
+
+
+def test_any_label_can_be_drawn_and_found_in_the_legend():
+    labels = ["$x$", "_mine", r"$\bad{"]
+    page = plots.over_time([run(label) for label in labels])
+    assert all(text in page for text in ("$x$", "_mine", r"$\bad{"))
+
+
+def test_lines_of_one_colour_differ_by_their_dashes():
+    labels = [f"way {i}" for i in range(25)]
+    looks = {(plots.colour_of(labels)[label], plots.dashes_of(labels)[label]) for label in labels}
+    assert len(looks) == len(labels)
+
+
+def test_the_target_is_said_and_who_did_not_always_reach_it(result, some_runs):
+    words = about_target(result.target, result.paradigms)
+    assert words.startswith("Target: 58.7 %, one point under the median of the paradigms' best")
+    assert words.endswith("Without a figure, since not every seed reached it: local (0 of 3).")
+    assert words in html.unescape(render(result, some_runs))
+    assert about_target(None, result.paradigms) == ""

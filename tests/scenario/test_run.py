@@ -120,6 +120,14 @@ def test_what_was_finished_is_not_run_again(tmp_path: Path) -> None:
     assert told[0] == ("fed3r", True)
 
 
+def test_a_finished_run_that_is_resumed_has_nothing_to_do(tmp_path: Path) -> None:
+    config = scenario("fed3r")
+    first = run_scenario(config, out=tmp_path, workers=1)
+    told: list[Progress] = []
+    assert run_scenario(config, out=tmp_path, workers=1, resume=True, progress=told.append) == first
+    assert told == []
+
+
 def test_a_resumed_run_s_ledger_says_everything_once(alone: Path, tmp_path: Path) -> None:
     config = scenario("fed3r", "kuber")
     run_scenario(config, out=tmp_path / "whole", workers=1)

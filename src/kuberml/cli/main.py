@@ -92,7 +92,7 @@ def main() -> None:
     try:
         app(prog_name="kuberml")
     except KuberError as error:
-        sys.stderr.write(f"kuberml: {error}\n")
+        sys.stderr.write(f"kuberml: {told(error)}\n")
         sys.exit(exit_status(error))
     except BrokenPipeError:  # the reader of our output has left: nobody is there to be told
         sys.stderr.close()
@@ -102,6 +102,12 @@ def main() -> None:
             raise
         sys.stderr.write(f"kuberml: the disk takes no more: {error}; make room and give the same command again\n")
         sys.exit(EXIT_CONFIG)
+
+
+def told(error: KuberError) -> str:
+    """What it says, and where it happened as far as that was noted. Tracebacks of other processes are left out."""
+    where = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+    return f"{error} ({', '.join(where)})" if where else str(error)
 
 
 def exit_status(error: KuberError) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kuberml.scenario.result import ParadigmResult
+    from kuberml.scenario.result import ParadigmResult, Target
 
 
 _SHORT = (
@@ -60,9 +60,10 @@ def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers:
     console().print(table)
 
 
-def factors_out(paradigms: dict[str, ParadigmResult]) -> None:
-    """The five factors of every paradigm as a table to stdout."""
+def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = None) -> None:
+    """The five factors of every paradigm as a table to stdout, and what the target is."""
     from kuberml.scenario.factors import known_factors
+    from kuberml.scenario.sentence import about_target
 
     columns = [factor for factor in known_factors(paradigms) if factor.field in _SHORT]
     rows = [
@@ -70,6 +71,8 @@ def factors_out(paradigms: dict[str, ParadigmResult]) -> None:
         for label, item in paradigms.items()
     ]
     table_out(["paradigm", *(column.heading for column in columns)], rows, numbers=True)
+    if words := about_target(target, paradigms):
+        console().print(words, markup=False)
     served_out(paradigms)
 
 

@@ -113,6 +113,6 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
 
 
 def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms)
+    factors_out(result.paradigms, result.target)
     console().print(result.sentence, markup=False)
     say(f"report: {report}")

@@ -103,6 +103,6 @@ def _check_place(on: str, slurm: Slurm | None) -> None:
 
 
 def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms)
+    factors_out(result.paradigms, result.target)
     console().print(result.sentence, markup=False)
     say(f"report: {report}")

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from kuberml.core.ids import LabelId
+from kuberml.core.ranges import Share, Whole
 from kuberml.core.values import value
 from kuberml.exchange.statistics import shows_recall, sign_test, spent
 from kuberml.learning.types import IntArray
@@ -56,11 +57,11 @@ def added(one: dict[LabelId, Tally], two: dict[LabelId, Tally]) -> dict[LabelId,
 class TrialPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How strict a trial is."""
 
-    alpha: float = 0.1  # error allowed over all trials on the same held-out data
-    guard: float = 0.125  # own labels count as worse below this p-value ...
-    tolerance: float = 0.1  # ... or when more than this share of own held-out answers is lost
-    bar: float = 0.6  # recall that knowledge must show alone, among its own labels
-    min_samples: int = 4  # fewer are no evidence
+    alpha: Share = 0.1  # error allowed over all trials on the same held-out data
+    guard: Share = 0.125  # own labels count as worse below this p-value ...
+    tolerance: Share = 0.1  # ... or when more than this share of own held-out answers is lost
+    bar: Share = 0.6  # recall that knowledge must show alone, among its own labels
+    min_samples: Whole = 4  # fewer are no evidence
 
 
 class Judgement(msgspec.Struct, frozen=True):

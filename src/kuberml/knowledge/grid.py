@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from kuberml.core.errors import ConfigError
 
@@ -22,6 +24,7 @@ EXACT_FLOAT = 2**53
 """Integers up to this are exact in float64; so is a matrix product whose sums of absolute products stay below it."""
 
 STEP_LOG2_MAX = 16
+StepLog2 = Annotated[int, Meta(ge=0, le=STEP_LOG2_MAX)]
 CLIP_LOG2_MAX = 26
 """q^2 must be far below EXACT_FLOAT."""
 

@@ -83,7 +83,7 @@ def check(tensors: Mapping[str, AnyArray], fault: Fault, *, dtypes: Collection[s
         if array.ndim > MAX_AXES:
             raise fault(f"tensor {name!r} has {array.ndim} axes, more than {MAX_AXES}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise fault(f"tensor {name!r} holds NaN or infinity")
+            raise fault(f"tensor {name!r} holds NaN or infinity: if it was trained, at too high a learning rate")
 
 
 def compress(data: bytes, *, level: int = 9) -> bytes:

@@ -112,6 +112,8 @@ def unpacked(weights: Any, learner: HeadLearner) -> Mixtures:
         raise RemoteError("mixtures of other features, or of labels that are not this task's")
     means, variances, shares = (weights.tensors[name] for name in ("means", "variances", "shares"))
     rows = len(weights.labels)
+    if not rows:
+        raise RemoteError("mixtures of no label")
     if shares.ndim != 2 or shares.shape[0] != rows or not 1 <= shares.shape[1] <= 64:
         raise RemoteError(f"shares are [{rows}, 1..64], not {list(shares.shape)}")
     if means.shape != (*shares.shape, learner.d) or variances.shape not in ((*shares.shape, 1), means.shape):

@@ -72,10 +72,20 @@ def build(architecture: str, shape: tuple[int, ...], classes: int, options: Mapp
     else:
         given |= {"shape": shape, "classes": classes}
     try:
-        return maker(**given)
-    except (TypeError, ValueError) as error:
+        return _full(maker(**given))
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         asked = f"shape {shape}, {classes} classes and options {dict(options or {})}"
         raise ConfigError(f"model {architecture!r} cannot be built for {asked}: {error}") from error
+
+
+def _full(module: Module) -> Module:
+    """The module itself. Raises TypeError, ValueError: it is none, or a layer has nothing in it, so that nothing is learned."""
+    if not hasattr(module, "named_parameters"):
+        raise TypeError(f"a {type(module).__name__} came out, not a torch.nn.Module")
+    empty = [name for name, part in module.named_parameters() if not part.numel()]
+    if empty:
+        raise ValueError(f"{empty[0]} is empty")
+    return module
 
 
 def _own(architecture: str) -> Architecture:

@@ -45,9 +45,12 @@ def partition(kind: str, y_N: Targets, count: int, rng: np.random.Generator, **o
     if kind not in _KINDS:
         raise ConfigError(f"partition: unknown kind {kind!r}; {nearest(kind, _KINDS)}")
     divide, known = _KINDS[kind]
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             raise ConfigError(f"partition {kind!r}: unknown option {option!r}; {nearest(option, known)}")
+        if isinstance(value, bool) or not isinstance(value, known[option]):
+            what = "a whole number" if known[option] is int else "a number"
+            raise ConfigError(f"partition {kind!r}: {option} must be {what}, not {value!r}")
     y_N = np.asarray(y_N)
     if not 1 <= count <= len(y_N):
         raise ConfigError(f"partition: {count} learners cannot share {len(y_N)} samples")
@@ -66,8 +69,8 @@ def _iid(y_N: Targets, count: int, rng: np.random.Generator) -> Targets:
 
 def _dirichlet(y_N: Targets, count: int, rng: np.random.Generator, alpha: float = 0.5, min_samples: int = 1) -> Targets:
     """Drawn again until every learner has `min_samples`; after 200 draws the richest give to the poorest."""
-    if alpha <= 0:
-        raise ConfigError(f"partition 'dirichlet': alpha must be positive, not {alpha}")
+    if not 0 < alpha < np.inf:
+        raise ConfigError(f"partition 'dirichlet': alpha must be positive and finite, not {alpha}")
     if not 0 <= min_samples * count <= len(y_N):
         raise ConfigError(f"partition 'dirichlet': {count} learners cannot have {min_samples} samples each of {len(y_N)}")
     for _ in range(_ATTEMPTS):
@@ -146,15 +149,15 @@ def _natural(y_N: Targets, count: int, rng: np.random.Generator) -> Targets:
     return np.asarray(holder_G[group_N])
 
 
-_KINDS: dict[str, tuple[Callable[..., Targets], tuple[str, ...]]] = {
-    "iid": (_iid, ()),
-    "dirichlet": (cast(Any, _dirichlet), ("alpha", "min_samples")),
-    "shards": (_shards, ("per_learner",)),
-    "labels": (_labels, ("per_learner",)),
-    "natural": (_natural, ()),
+_KINDS: dict[str, tuple[Callable[..., Targets], dict[str, Any]]] = {
+    "iid": (_iid, {}),
+    "dirichlet": (cast(Any, _dirichlet), {"alpha": int | float, "min_samples": int}),
+    "shards": (_shards, {"per_learner": int}),
+    "labels": (_labels, {"per_learner": int}),
+    "natural": (_natural, {}),
 }
 
 
 def partition_options() -> dict[str, tuple[str, ...]]:
     """The kinds of partition, and the options that each takes."""
-    return {kind: options for kind, (_, options) in _KINDS.items()}
+    return {kind: tuple(options) for kind, (_, options) in _KINDS.items()}

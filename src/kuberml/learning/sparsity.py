@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kuberml.core.errors import RemoteError
+from kuberml.core.ranges import Count, NonNegative, Share
 from kuberml.core.values import value
 from kuberml.learning.types import Array
 
@@ -35,15 +36,15 @@ class Masks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         batches: from which the diagonal Fisher information is taken.
     """
 
-    every: int = 2
-    warm_up: int = 2
-    slope: float = 0.05
-    rise: float = 0.02
-    least: float = 0.4
-    refresh: int = 5
-    regrow: float = 0.1
-    until: float = 0.75
-    batches: int = 4
+    every: Count = 2
+    warm_up: Count = 2
+    slope: NonNegative = 0.05
+    rise: NonNegative = 0.02
+    least: Share = 0.4
+    refresh: Count = 5
+    regrow: Share = 0.1
+    until: Share = 0.75
+    batches: Count = 4
 
     def are_due(self, losses: Sequence[float], *, since: int | None, spent: float) -> bool:
         """Whether another mask is made.

@@ -2,8 +2,7 @@
 
 X. Lian, W. Zhang, C. Zhang, J. Liu: Asynchronous Decentralized Parallel Stochastic Gradient Descent. ICML 2018, algorithm 1:
 the gradient is of the model as it was before, x_i and x_j both become (x_i + x_j) / 2, then x_i loses lr * gradient; here with
-local steps. `corrected`: the step is divided by the node's rate over the mean rate, since the fast decide otherwise (the mean
-rate is averaged along with the models).
+local steps. `corrected`: the step is divided by the rate over the mean rate (averaged too), since the fast decide otherwise.
 
 Who is in an exchange hands a request back, which means "later": nobody waits for who waits, so no circle can lock. An exchange
 has a number that both sides remember: it is asked for until it is answered, and counts once, also where one of them crashes.
@@ -18,6 +17,7 @@ import numpy as np
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
+from kuberml.core.ranges import Count, NonNegative
 from kuberml.core.rng import seed_of
 from kuberml.core.units import NS
 from kuberml.exchange.node import Node, OverBudget
@@ -38,9 +38,9 @@ class Config(Unpaced, frozen=True, kw_only=True):
     """Options. `tries`: neighbours asked in an iteration, and times that a silent one is asked again, after longer pauses."""
 
     corrected: bool = False
-    tries: int = 4
-    pause_s: float = 0.1
-    patience_s: float = 30.0
+    tries: Count = 4
+    pause_s: NonNegative = 0.1
+    patience_s: NonNegative = 30.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from kuberml.core.ranges import NonNegative, Whole
 from kuberml.core.rng import seed_of
 from kuberml.core.units import NS
 from kuberml.exchange.node import Node, OverBudget
@@ -51,13 +52,13 @@ class Config(Unpaced, frozen=True, kw_only=True):
     corrected: bool = True
     staleness: bool = True
     learned: bool = True
-    lr_control: float = 0.05
-    mu: float = 1.0
+    lr_control: NonNegative = 0.05
+    mu: NonNegative = 1.0
     sparse: bool = True
     masks: Masks = Masks()
-    peers: int = 0
-    patience_s: float = 10.0
-    look: int = 32
+    peers: Whole = 0
+    patience_s: NonNegative = 10.0
+    look: Whole = 32
     wire: Literal["fp32", "fp16"] = "fp32"
 
     def share(self, samples: int) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kuberml.core.jobs import job
+from kuberml.core.ranges import Count, Positive
 from kuberml.exchange.node import Node
 from kuberml.exchange.states import fetch_state, packed
 from kuberml.knowledge.kinds.probe import Probe, probe_from
@@ -28,8 +29,8 @@ COMMON_MODEL = True
 class Config(Training, frozen=True, kw_only=True):
     """Options."""
 
-    deadline_s: float = 3600.0
-    epochs: int = 20
+    deadline_s: Positive = 3600.0
+    epochs: Count = 20
 
 
 @job(flops=lambda data: 0)

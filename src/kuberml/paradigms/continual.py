@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from kuberml.core.ranges import Whole
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.examination import Examiner
 from kuberml.exchange.continual.rules import Rules
@@ -43,7 +44,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     rules: Rules = Rules(evaluate=True)
-    min_class_count: int = 5
+    min_class_count: Whole = 5
     deadline_s: Seconds = 86400.0
     quiet_s: Seconds = 10.0
 

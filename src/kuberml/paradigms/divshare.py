@@ -17,6 +17,7 @@ import numpy as np
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
+from kuberml.core.ranges import Count, NonNegative, Whole
 from kuberml.core.rng import seed_of
 from kuberml.core.units import NS
 from kuberml.exchange.node import Node, OverBudget
@@ -42,10 +43,10 @@ class Config(Unpaced, frozen=True, kw_only=True):
         patience_s: with a node that takes a fragment.
     """
 
-    fragments: int = 10
-    receivers: int = 0
-    iteration_s: float = 0.0
-    patience_s: float = 60.0
+    fragments: Count = 10
+    receivers: Whole = 0
+    iteration_s: NonNegative = 0.0
+    patience_s: NonNegative = 60.0
 
 
 Inbox = dict[tuple[NodeId, int], tuple[Array, SignedCard]]

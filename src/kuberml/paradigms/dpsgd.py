@@ -6,6 +6,7 @@ NeurIPS 2017, algorithm 1, with local steps and Metropolis weights: a_ij = 1 / (
 
 from __future__ import annotations
 
+from kuberml.core.ranges import NonNegative, Whole
 from kuberml.core.rng import seed_of
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.states import packed, take_state
@@ -21,8 +22,8 @@ COMMON_MODEL = True
 class Config(Training, frozen=True, kw_only=True):
     """Options. `patience_s`: how long to wait for a neighbour's model of this round before its last one is taken."""
 
-    rounds: int = 20
-    patience_s: float = 600.0
+    rounds: Whole = 20
+    patience_s: NonNegative = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

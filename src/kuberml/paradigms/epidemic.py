@@ -13,6 +13,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
+from kuberml.core.ranges import NonNegative, Whole
 from kuberml.core.rng import rng, seed_of
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.states import packed, take_state
@@ -28,9 +29,9 @@ COMMON_MODEL = True
 class Config(Training, frozen=True, kw_only=True):
     """Options. `peers`: s; `patience_s`: how long to wait for a model of this round before the sender's last one is taken."""
 
-    rounds: int = 20
-    peers: int = 4
-    patience_s: float = 600.0
+    rounds: Whole = 20
+    peers: Whole = 4
+    patience_s: NonNegative = 600.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

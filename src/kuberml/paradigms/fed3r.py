@@ -12,9 +12,11 @@ import asyncio
 import msgspec
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ranges import Positive, Whole
 from kuberml.exchange.heads import packed, unpacked
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import public
+from kuberml.knowledge.grid import StepLog2
 from kuberml.knowledge.kinds.statistics import Statistics, merge
 from kuberml.knowledge.want import Offer
 from kuberml.learning.jobs import describe_own, solve_head
@@ -27,10 +29,10 @@ PUBLIC = ("extractor",)
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options; `step_log2` and `ridge` are those of `kuber`."""
 
-    deadline_s: float = 600.0
-    min_class_count: int = 5
-    step_log2: int = 8
-    ridge: float | None = None
+    deadline_s: Positive = 600.0
+    min_class_count: Whole = 5
+    step_log2: StepLog2 = 8
+    ridge: Positive | None = None
 
 
 async def server(node: Node, cfg: Config) -> None:

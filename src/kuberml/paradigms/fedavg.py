@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import closing
 from typing import ClassVar
 
+from kuberml.core.ranges import Share, Whole
 from kuberml.exchange.gathering import Averaging, Gathering
 from kuberml.exchange.node import Node
 from kuberml.exchange.policies import offloading
@@ -44,9 +45,8 @@ class Config(Handing, frozen=True, kw_only=True):
 
     collects: ClassVar[Collects] = "sum"
     offloads: ClassVar[bool] = True
-
-    rounds: int = 20
-    cohort: float = 1.0
+    rounds: Whole = 20
+    cohort: Share = 1.0
 
 
 async def server(node: Node, cfg: Config) -> None:

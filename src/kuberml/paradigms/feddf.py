@@ -38,6 +38,7 @@ class Config(fedavg.Config, frozen=True, kw_only=True):
     """Options. `fusion_lr`, `fusion_epochs`: how the server learns on the probe, in batches of `batch`."""
 
     collects: ClassVar[Collects] = "each"
+    needs_probe: ClassVar[bool] = True
 
     fusion_lr: Annotated[float, Meta(gt=0)] = 0.05
     fusion_epochs: Annotated[int, Meta(ge=1)] = 5

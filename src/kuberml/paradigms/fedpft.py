@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from kuberml.core.errors import RemoteError
+from kuberml.core.ranges import Count, Whole
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import head_learner
 from kuberml.exchange.states import fetch_state
@@ -40,9 +41,9 @@ class Config(Handing, frozen=True, kw_only=True):
 
     components: Annotated[int, Meta(ge=1, le=64)] = 1
     covariance: Literal["spherical", "diagonal"] = "diagonal"
-    min_class_count: int = 5
+    min_class_count: Whole = 5
     half: bool = True
-    epochs: int = 10
+    epochs: Count = 10
 
 
 async def server(node: Node, cfg: Config) -> None:

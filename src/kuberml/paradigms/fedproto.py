@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Meta
 
 from kuberml.core.errors import RemoteError
+from kuberml.core.ranges import Share, Whole
 from kuberml.exchange.node import Node
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.want import Offer
@@ -35,8 +36,8 @@ class Config(Handing, frozen=True, kw_only=True):
     The mean of a label with fewer than `min_class_count` samples, which would show them, is neither sent nor taken.
     """
 
-    rounds: int = 20
-    cohort: float = 1.0
+    rounds: Whole = 20
+    cohort: Share = 1.0
     min_class_count: Annotated[int, Meta(ge=1)] = MIN_CLASS_COUNT
     weight: Annotated[float, Meta(ge=0)] = 1.0
     by_samples: bool = True

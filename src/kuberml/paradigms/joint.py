@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from kuberml.core.ids import Digest
+from kuberml.core.ranges import Count, NonNegative
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import Stage
 from kuberml.exchange.public import head_learner
@@ -39,9 +40,9 @@ class Config(Handing, frozen=True, kw_only=True):
         settle_s: how long the server waits for more after something has arrived: one training for all.
     """
 
-    epochs: int = 20
+    epochs: Count = 20
     head: bool = False
-    settle_s: float = 5.0
+    settle_s: NonNegative = 5.0
 
 
 async def server(node: Node, cfg: Config) -> None:

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from kuberml.core.ranges import Count, NonNegative, Positive, Whole
 from kuberml.exchange.claims import claims_on
 from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.gatherer import Gatherer
 from kuberml.exchange.integrator import Integrator
-from kuberml.exchange.node import Node
+from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.own_network import OwnNetwork
 from kuberml.exchange.public import public
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import SignedCard
+from kuberml.knowledge.grid import StepLog2
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.learning.jobs import soft_labels
 from kuberml.paradigms.options import Training
@@ -48,24 +50,37 @@ class Config(Training, frozen=True, kw_only=True):
         patience_s: how long the library waits for those who are missing.
     """
 
-    epochs: int = 20
+    epochs: Count = 20
     own_network: bool = False
     light: tuple[str, ...] = ()
-    looks: int = 4
-    every_s: float = 30.0
-    min_class_count: int = 5
+    looks: Whole = 4
+    every_s: NonNegative = 30.0
+    min_class_count: Whole = 5
     claims: bool = False
     trial: TrialPlan = TrialPlan()
-    step_log2: int = 8
-    ridge: float | None = None
+    step_log2: StepLog2 = 8
+    ridge: Positive | None = None
     gather: bool = False
-    tries: int = 0
-    patience_s: float = 600.0
+    tries: Whole = 0
+    patience_s: NonNegative = 600.0
+
+    @property
+    def needs_probe(self) -> bool:
+        """Whether it asks for public samples."""
+        return bool(self.own_network or self.claims or self.light)
 
 
 async def peer(node: Node, cfg: Config) -> None:
-    """The one loop: learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
-    probe = await public(node, "probe") if cfg.own_network or cfg.claims or cfg.light else None
+    """The one loop. Whose budget does not reach as far as the public extractor has no part in it."""
+    try:
+        await take_part(node, cfg)
+    except OverBudget as error:
+        node.record("spent", why=str(error))
+
+
+async def take_part(node: Node, cfg: Config) -> None:
+    """Learn, pack, publish; then want, offers, deliver, trial, absorb, as long as there is something to gain."""
+    probe = await public(node, "probe") if cfg.needs_probe else None
     network = await learn(node, cfg, probe) if cfg.own_network and probe else None
     integrator = await describe(node, cfg, probe)
     desk = Desk(node, integrator, cfg.trial, probe if cfg.claims else None, gathered=cfg.gather, tries=cfg.tries)

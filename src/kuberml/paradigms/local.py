@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kuberml.core.ranges import Count
 from kuberml.exchange.node import Node
 from kuberml.learning.jobs import fit, init_state
 from kuberml.learning.predictor import Network
@@ -11,7 +12,7 @@ from kuberml.paradigms.options import Training
 class Config(Training, frozen=True, kw_only=True):
     """Options."""
 
-    epochs: int = 20
+    epochs: Count = 20
 
 
 async def peer(node: Node, cfg: Config) -> None:

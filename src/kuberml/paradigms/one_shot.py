@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from kuberml.core.ranges import Count, Positive
 from kuberml.exchange.node import Node
 from kuberml.exchange.public import head_learner
 from kuberml.paradigms import fedavg
@@ -20,8 +21,8 @@ PUBLIC = ("extractor",)
 class Config(Training, frozen=True, kw_only=True):
     """Options."""
 
-    deadline_s: float = 3600.0
-    epochs: int = 30
+    deadline_s: Positive = 3600.0
+    epochs: Count = 30
 
 
 async def server(node: Node, cfg: Config) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import msgspec
-from msgspec import Meta
 
+from kuberml.core.ranges import Count, Fading, NonNegative, Positive, Share, Whole
 from kuberml.core.units import NS
 from kuberml.exchange.policies.options import Choice, Energy, Late, Offload, Policy
 from kuberml.exchange.steps.options import (
@@ -28,12 +28,12 @@ from kuberml.learning.types import FitPlan
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a learner fits: the fields of `FitPlan`, so that a scenario's `[train]` gives them for every paradigm at once."""
 
-    lr: float = 0.1
-    epochs: int = 1
-    steps: int = 0
-    batch: int = 32
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    lr: Positive = 0.1
+    epochs: Count = 1
+    steps: Whole = 0
+    batch: Count = 32
+    momentum: Fading = 0.0
+    weight_decay: NonNegative = 0.0
     bf16: bool = False
 
     @property
@@ -50,8 +50,8 @@ class Unpaced(Training, frozen=True, kw_only=True):
         for_s: go on for this long instead, seconds, so that fast nodes train more often; 0: by `rounds`.
     """
 
-    rounds: int = 20
-    for_s: float = 0.0
+    rounds: Whole = 20
+    for_s: NonNegative = 0.0
 
     def goes_on(self, done: int, began_ns: int, now_ns: int) -> bool:
         """Whether a node that has trained `done` times since `began_ns` trains again."""
@@ -74,7 +74,7 @@ class Handing(Training, frozen=True, kw_only=True):
     collects: ClassVar[Collects] = "own"
     offloads: ClassVar[bool] = False
 
-    deadline_s: float = 600.0
+    deadline_s: Positive = 600.0
     update_steps: tuple[Name, ...] = ()
     clip: Clip = Clip()
     top_k: TopK = TopK()
@@ -114,6 +114,6 @@ class Handed(Handing, frozen=True, kw_only=True):
 
     collects: ClassVar[Collects] = "stream"
 
-    updates: Annotated[int, Meta(ge=0)] = 200
-    cohort: float = 1.0
-    rest_s: Annotated[float, Meta(gt=0)] = 10.0
+    updates: Whole = 200
+    cohort: Share = 1.0
+    rest_s: Positive = 10.0

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from kuberml.core.ids import NodeId
+from kuberml.core.ranges import NonNegative
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.exchange.public import public
 from kuberml.exchange.states import packed, take_state
@@ -54,7 +55,12 @@ class Config(Training, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(gt=0)] = 2.0
     alpha: Annotated[float, Meta(ge=0, le=1)] = 0.5
     transfer_epochs: Annotated[int, Meta(ge=1)] = 1
-    patience_s: float = 600.0
+    patience_s: NonNegative = 600.0
+
+    @property
+    def needs_probe(self) -> bool:
+        """Whether it asks for public samples."""
+        return self.on == "probe"
 
 
 async def peer(node: Node, cfg: Config) -> None:
@@ -77,7 +83,7 @@ async def peer(node: Node, cfg: Config) -> None:
 
 async def learn(node: Node, cfg: Config) -> None:
     """Ask the teachers, choose those that know what is wanted, and learn from them. Who is late or gone is left out."""
-    x_N = (await public(node, "probe")).inputs() if cfg.on == "probe" else None
+    x_N = (await public(node, "probe")).inputs() if cfg.needs_probe else None
     own = node.data.counts
     wanted = [cfg.query == "all" or label not in own for label in node.learner.labels]
     teachers: list[Array] = []

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from kuberml.core.ranges import Whole
 from kuberml.exchange.node import Node
 from kuberml.exchange.place import LocalData, Stage
 from kuberml.exchange.public import head_learner
@@ -46,7 +47,7 @@ class Config(fedavg.Config, frozen=True, kw_only=True):
 
     offloads: ClassVar[bool] = False
 
-    rounds: int = 5
+    rounds: Whole = 5
     head: bool = False
 
 

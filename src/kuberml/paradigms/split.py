@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ranges import Whole
 from kuberml.exchange.node import Node
 from kuberml.exchange.split_turns import Body, Learning, Turn
 from kuberml.exchange.states import fetch_state
@@ -42,7 +43,7 @@ class Config(Handing, frozen=True, kw_only=True):
         hand_out: rounds after which everybody gets the whole network; 0: at the end only.
     """
 
-    rounds: int = 20
+    rounds: Whole = 20
     cut: str = ""
     labels: Literal["shared", "stay"] = "shared"
     tries: Annotated[int, Meta(ge=1)] = 3

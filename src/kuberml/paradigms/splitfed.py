@@ -12,6 +12,7 @@ import asyncio
 from typing import Literal
 
 from kuberml.core.ids import NodeId
+from kuberml.core.ranges import Share
 from kuberml.exchange.node import Node
 from kuberml.exchange.split_turns import Body, Turn
 from kuberml.learning.averaging import Mean
@@ -35,7 +36,7 @@ class Config(split.Config, frozen=True, kw_only=True):
     """Options: those of split learning, and FedAvg's `cohort`."""
 
     variant: Literal[1, 2] = 1
-    cohort: float = 1.0
+    cohort: Share = 1.0
 
 
 async def server(node: Node, cfg: Config) -> None:

@@ -24,11 +24,8 @@ import msgspec
 from msgspec import Meta
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.ranges import Count, Fading, NonNegative, Positive, Whole
 
-Count = Annotated[int, Meta(ge=1)]
-Whole = Annotated[int, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
 Option = bool | int | float | str | list[bool | int | float | str]
 Options = dict[str, Option]
 
@@ -102,7 +99,7 @@ class Train(Section, frozen=True, kw_only=True):
     epochs: Count | None = None
     steps: Whole | None = None  # minibatches of one fit; 0 = by epochs
     batch: Count | None = None
-    momentum: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    momentum: Fading | None = None
     weight_decay: NonNegative | None = None
     bf16: bool | None = None
 
@@ -141,7 +138,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     name: str
     task: str  # what knowledge is about; default: the data set's name
-    seed: Whole = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # as far as whole numbers of TOML go
     seeds: Count = 1  # repetitions, with seeds seed, seed + 1, ...
     data: Data = Data()
     learners: Learners = Learners()

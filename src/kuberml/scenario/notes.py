@@ -34,6 +34,8 @@ class Notes:
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self.all: list[Note] = []
+        self.unanswered: dict[str, tuple[int, str]] = {}
+        """By what was asked: how often nobody answered or it was refused, and what was said the first time."""
 
     def beside(self, node: NodeId, recorder: Recorder) -> Recorder:
         """A recorder for a node that notes here and hands on to another."""
@@ -44,7 +46,10 @@ class Notes:
         return [note for note in self.all if note.event == event]
 
     def add(self, node: NodeId, event: str, fields: dict[str, Any]) -> None:
-        """Keep an event if a summary needs it."""
+        """Keep an event if a summary needs it. Of what was not answered, which may be much, only how often."""
+        if event == "unanswered":
+            count, why = self.unanswered.get(fields["asked"], (0, fields["why"]))
+            self.unanswered[fields["asked"]] = count + 1, why
         if event in KEPT:
             self.all.append(Note(self._now_ns(), node, event, fields))
 

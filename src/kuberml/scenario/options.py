@@ -33,7 +33,9 @@ def paradigm_of(use: str, paradigms: Registry[Any]) -> ModuleType:
         module: ModuleType = paradigms.get(use)
         return module
     name = use.removesuffix(".py")
-    if not name.isidentifier() or importlib.util.find_spec(name) is None:
+    if not name.isidentifier():
+        raise ConfigError(f"use = {use!r}: name a file beside the scenario by letters, digits and '_' alone, 'my_idea.py'")
+    if importlib.util.find_spec(name) is None:
         raise ConfigError(f"no file {use} beside the scenario: `kuberml new paradigm {use}` writes one")
     try:
         return importlib.import_module(name)
@@ -55,8 +57,8 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
         module: Any = paradigm_of(config.paradigms[label].use, paradigms)
     except ConfigError as error:
         raise ConfigError(f"paradigms.{label}: {error}") from error
-    struct: type[msgspec.Struct] | None = getattr(module, "Config", None)
-    if struct is None:
+    struct: Any = getattr(module, "Config", None)
+    if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
         raise ConfigError(f"paradigms.{label}: {module.__name__} has no Config: a paradigm exports its options as a struct")
     names = {field.encode_name for field in msgspec.structs.fields(struct)}
     said = config.options_of(label, names)
@@ -64,6 +66,8 @@ def _options(config: Config, label: str, paradigms: Registry[Any]) -> msgspec.St
         if "update_steps" in said and "update_steps" not in names:
             check_steps(read(Steps, {"names": said["update_steps"]}, f"paradigms.{label}"), _collects(module))
         options = read(struct, said, f"paradigms.{label}")
+        if getattr(options, "needs_probe", False) and not config.data.public:
+            raise ConfigError("it asks about public samples, and data.public = 0: set it, for instance to 200")
         if isinstance(options, Handing):
             check_steps(options.chain, options.collects)
             check_policy(

@@ -15,12 +15,14 @@ from kuberml.scenario.served_result import ServedResult
 
 # Okabe and Ito's colours, told apart also by the colour-blind, then darker ones for long tables.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B", "#4D4D4D", "#B59F00")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 _SIZE = (5.2, 3.5)
 _LOG_FROM = 20  # ends that differ by more are drawn on a logarithmic axis
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kuberml",
+    "text.parse_math": False,  # a paradigm's label may hold a "$"
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -41,9 +43,15 @@ def colour_of(labels: Sequence[str]) -> dict[str, str]:
     return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
 
 
+def dashes_of(labels: Sequence[str]) -> dict[str, Any]:
+    """A line style for each paradigm: where colours begin again, lines differ by their dashes."""
+    return {label: DASHES[i // len(COLOURS) % len(DASHES)] for i, label in enumerate(labels)}
+
+
 def over_time(runs: Sequence[RunSummary], target: float | None = None) -> str:
-    """Mean accuracy over virtual time, with one deviation over seeds as a band. SVG text."""
-    return _curves(runs, lambda point: point.time_s, "virtual time", show_seconds, target)
+    """Mean accuracy over time, virtual but for live runs, with one deviation over seeds as a band. SVG text."""
+    title = "virtual time" if any(run.trace_hash for run in runs) else "time"
+    return _curves(runs, lambda point: point.time_s, title, show_seconds, target)
 
 
 def over_bytes(runs: Sequence[RunSummary], target: float | None = None) -> str:
@@ -73,7 +81,7 @@ def learners(runs: Sequence[RunSummary]) -> str:
 
 def served_over_time(served: Mapping[str, ServedResult], what: Literal["seen", "every"]) -> str:
     """Accuracy of the served model over virtual time: on what had been met, or on everything. SVG text."""
-    colours = colour_of(list(served))
+    colours, dashes = colour_of(list(served)), dashes_of(list(served))
 
     def draw(axes: Any) -> None:
         ends_s = [one.curve[-1].time_s for one in served.values() if one.curve]
@@ -85,7 +93,7 @@ def served_over_time(served: Mapping[str, ServedResult], what: Literal["seen", "
             x = [*(point.time_s for point in one.curve), last_s]  # what is served stays
             y = [100 * getattr(point, what) for point in one.curve]
             y += y[-1:]
-            axes.step(x, y, where="post", color=colours[label], lw=1.8, label=label)
+            axes.step(x, y, where="post", color=colours[label], lw=1.8, ls=dashes[label], label=_named(label))
             if one.curve_std is not None:
                 std = [100 * getattr(point, what) for point in one.curve_std]
                 low, high = ([value + sign * s for value, s in zip(y, [*std, std[-1]], strict=True)] for sign in (-1, 1))
@@ -104,10 +112,10 @@ def _curves(
     target: float | None,
 ) -> str:
     by_label = _group(runs)
-    colours = colour_of(list(by_label))
+    colours, dashes = colour_of(list(by_label)), dashes_of(list(by_label))
 
     def draw(axes: Any) -> None:
-        ends = [_line(axes, label, mine, colours[label], x_of) for label, mine in by_label.items()]
+        ends = [_line(axes, label, mine, colours[label], dashes[label], x_of) for label, mine in by_label.items()]
         ends = [end for end in ends if end > 0]
         if ends and max(ends) / min(ends) > _LOG_FROM:
             axes.set_xscale("log")
@@ -126,7 +134,9 @@ def _label(axes: Any, title: str, show: Callable[[float], str]) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8, handlelength=1.4, columnspacing=1.2)
 
 
-def _line(axes: Any, label: str, runs: list[RunSummary], colour: str, x_of: Callable[[CurvePoint], float]) -> float:
+def _line(
+    axes: Any, label: str, runs: list[RunSummary], colour: str, dashes: Any, x_of: Callable[[CurvePoint], float]
+) -> float:
     """Draw one paradigm; the x of its end. A step is held: between two measurements nothing is known to have changed."""
     means, stds = combine([run.curve for run in runs])
     if not means:
@@ -134,15 +144,20 @@ def _line(axes: Any, label: str, runs: list[RunSummary], colour: str, x_of: Call
     x = [x_of(point) for point in means]
     y = [100 * point.accuracy_mean for point in means]
     if x[-1] <= 0:  # moved nothing: a level without a length
-        axes.axhline(y[-1], color=colour, lw=1.4, ls=":", label=label)
+        axes.axhline(y[-1], color=colour, lw=1.4, ls=":", label=_named(label))
         return 0.0
-    axes.step(x, y, where="post", color=colour, lw=1.8, label=label)
+    axes.step(x, y, where="post", color=colour, lw=1.8, ls=dashes, label=_named(label))
     axes.plot(x[-1:], y[-1:], "o", ms=4, color=colour)
     if stds is not None:
         low = [value - 100 * std.accuracy_mean for value, std in zip(y, stds, strict=True)]
         high = [value + 100 * std.accuracy_mean for value, std in zip(y, stds, strict=True)]
         axes.fill_between(x, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
     return x[-1]
+
+
+def _named(label: str) -> str:
+    """For a legend, which would leave out what begins with an underscore."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def _svg(draw: Callable[[Any], None], height: float) -> str:

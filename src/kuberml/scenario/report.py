@@ -11,6 +11,7 @@ from kuberml.core.errors import MissingExtra
 from kuberml.scenario import plots, sections, served_section, teaching
 from kuberml.scenario.markup import Safe, esc, join, section, tag
 from kuberml.scenario.result import REPORT_FILE, Rank, Result, RunSummary
+from kuberml.scenario.sentence import about_target
 
 
 def write_report(folder: Path, result: Result, runs: Sequence[RunSummary]) -> Path:
@@ -62,7 +63,8 @@ def ranking_section(places: Sequence[Rank], runs: Sequence[RunSummary]) -> Safe:
 
 def _header(result: Result) -> Safe:
     seeds = len(result.scenario.seeds)
-    words = f"{result.learners} learners · task {result.task} · {seeds} seed{'s' if seeds > 1 else ''} · simulated world"
+    world = "real processes, real time" if result.is_live else "simulated world"
+    words = f"{result.learners} learners · task {result.task} · {seeds} seed{'s' if seeds > 1 else ''} · {world}"
     return tag(
         "header",
         tag("p", words, css="kicker"),
@@ -75,7 +77,7 @@ def _figures(result: Result, runs: Sequence[RunSummary]) -> Safe:
     target = result.target.accuracy if result.target else None
     lead = "Bands are one standard deviation over seeds."
     if result.target:
-        lead += f" Dashed: the target, {100 * result.target.accuracy:.1f} % ({result.target.how})."
+        lead += f" Dashed: the target. {about_target(result.target, result.paradigms)}"
     return section("How accuracy grew", growth(runs, target), lead=lead)
 
 

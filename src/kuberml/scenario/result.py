@@ -220,6 +220,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str  # what the reader sees, in plain words
     versions: dict[str, str] = {}
 
+    @property
+    def is_live(self) -> bool:
+        """Whether real processes played it, in real time: such a run never repeats, so it has no trace hash."""
+        return not any(run.trace_hash for run in self.runs)
+
 
 class Runs(msgspec.Struct, frozen=True):
     """`runs.json`: every run's summary; reports and comparisons are drawn from it."""

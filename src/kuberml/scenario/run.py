@@ -27,12 +27,13 @@ from kuberml.ledger.ledger import Ledger
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
+from kuberml.scenario.measure import Scorer
 from kuberml.scenario.options import check_options
 from kuberml.scenario.play import Play
 from kuberml.scenario.progress import Progress, Watch, unwatched
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import Result, RunSummary, write_result
+from kuberml.scenario.result import RESULT_FILE, Result, RunSummary, read_result, write_result
 from kuberml.scenario.summary import summarise
 from kuberml.scenario.warm import warm
 from kuberml.worlds.simulated.results import JobCache
@@ -48,7 +49,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
         config: the scenario.
         out: its folder (see `scenario.folder`); made if it is not there.
         workers: worker processes; 0: one a core; "ray": those of a Ray cluster. Never changes a result.
-        resume: go on with what an interrupted run left in the folder; else that is thrown away.
+        resume: go on with what an interrupted run left in the folder, which may be nothing to do; else that is thrown away.
         progress: told where each run stands.
 
     Raises:
@@ -57,6 +58,8 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     """
     began = time.perf_counter()
     check_options(config, PARADIGMS)
+    if resume and is_finished(out) and not (whole := read_result(out)).is_live:
+        return whole
     folder = _prepare(out, resume)
     pairs = [(label, seed) for label in config.paradigms for seed in config.run_seeds]
     pool = _workers(config, workers)
@@ -72,7 +75,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
                     config, label, seed, things=things, workers=pool, cache=cache, records=RunRecords(ledger, f"{label}.{seed}")
                 )
                 play.tell = _teller(step, progress)
-                summary = summarise(play, play.run(), scorer(pool))
+                summary = _measured(play, scorer(pool))
                 keep_summary(folder, summary)
             runs.append(summary)
             progress(_ended(step, summary))
@@ -88,6 +91,15 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     return result
 
 
+def _measured(play: Play, score: Scorer) -> RunSummary:
+    """Play, and measure. What goes wrong says in which of the runs."""
+    try:
+        return summarise(play, play.run(), score)
+    except Exception as error:
+        error.add_note(f"in paradigm {play.label!r}, seed {play.seed}")
+        raise
+
+
 def _workers(config: Config, count: Count) -> Workers:
     """A GPU is given whole stacks of fits by this process; everything else goes to as many workers as are asked for."""
     if config.learners.device != "cpu":
@@ -95,6 +107,11 @@ def _workers(config: Config, count: Count) -> Workers:
 
         return Together()
     return make_workers(count or len(os.sched_getaffinity(0)))
+
+
+def is_finished(out: Path) -> bool:
+    """Whether a folder holds a whole run: its result is written before what a resumption would need is thrown away."""
+    return (out / RESULT_FILE).exists() and not (out / FINISHED).exists()
 
 
 def versions() -> dict[str, str]:

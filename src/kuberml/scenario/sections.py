@@ -62,8 +62,8 @@ def factors(paradigms: dict[str, ParadigmResult]) -> Safe:
     lead = (
         "Means over seeds with one standard deviation. Accuracy is on a label-balanced test set that no trial has seen, liars"
         " left out; bytes count everything, also extractors, cards and requests; time and energy are of modelled devices and"
-        " links. Slow and fast: the slowest and fastest third of devices, on what these hold back. Made worse: honest learners"
-        " that ended below where they began, over all seeds."
+        " links, unless a note calls the run live. Slow and fast: the slowest and fastest third of devices, on what these hold"
+        " back. Made worse: honest learners that ended below where they began, over all seeds."
     )
     return section("The five factors", table(head, rows, css="wide"), lead=lead)
 

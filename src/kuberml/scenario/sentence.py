@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kuberml.core.units import show_bytes
-from kuberml.scenario.result import ParadigmResult, Rank
+from kuberml.scenario.result import ParadigmResult, Rank, Target
 
 OURS = "kuber"
 REFERENCE = "centralised"
@@ -24,6 +24,19 @@ def sentence(paradigms: dict[str, ParadigmResult], ranking: Sequence[Rank]) -> s
         return f"{ours.paradigm} reached {percent(ours.accuracy_mean)}{_before(paradigms[ours.paradigm])}; it ran alone."
     parts = [_versus(ours, rival), _cost(paradigms, ours.paradigm, rival.paradigm), _harm(paradigms[ours.paradigm])]
     return "; ".join(part for part in parts if part) + "."
+
+
+def about_target(target: Target | None, paradigms: dict[str, ParadigmResult]) -> str:
+    """What time and bytes to target mean, and who has none because not every seed reached it. "" without a target."""
+    if target is None:
+        return ""
+    missed = [
+        f"{label} ({item.target_reached} of {item.seeds})"
+        for label, item in paradigms.items()
+        if item.target_reached < item.seeds
+    ]
+    without = f" Without a figure, since not every seed reached it: {', '.join(missed)}." if missed else ""
+    return f"Target: {percent(target.accuracy)}, {target.how}.{without}"
 
 
 def percent(accuracy: float) -> str:

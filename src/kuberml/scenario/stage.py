@@ -180,14 +180,14 @@ def _local(
     relabel: dict[LabelId, LabelId],
     chance: np.random.Generator,
 ) -> LocalData:
-    """A learner's samples, split per label into training and held-out: a label with one sample trains."""
+    """A learner's samples, split per label into training and held-out: one of each label trains at least."""
     y_N = np.asarray(dataset.part("train").y_N)[indices]
     train: list[Indices] = []
     heldout: list[Indices] = []
     counts: dict[LabelId, int] = {}
     for label in np.unique(y_N):
         mine = chance.permutation(indices[y_N == label])
-        kept = round(config.data.heldout * len(mine))
+        kept = min(round(config.data.heldout * len(mine)), len(mine) - 1)
         heldout.append(mine[:kept])
         train.append(mine[kept:])
         name = dataset.labels[int(label)]
@@ -217,9 +217,14 @@ def _judge(config: Config, dataset: Dataset, actors: Sequence[Actor], domain: st
 
 
 def _balanced(dataset: Dataset, split: str, indices: Indices, domain: str) -> DataRef:
-    """As many samples of every label as of the rarest, in the data set's order."""
+    """As many samples of every label as of the rarest, in the data set's order. Raises ConfigError: a label has none."""
     y_N = np.asarray(dataset.part(split).y_N)[indices]
-    least = min(int(np.sum(y_N == label)) for label in range(len(dataset.labels)))
+    counts = [int(np.sum(y_N == label)) for label in range(len(dataset.labels))]
+    least = min(counts)
+    if not least:
+        raise ConfigError(
+            f"accuracy is judged on all labels alike, and there is no sample of {dataset.labels[counts.index(0)]!r}"
+        )
     chosen = np.concatenate([indices[y_N == label][:least] for label in range(len(dataset.labels))])
     return DataRef(dataset.name, split, np.sort(chosen).astype(np.int32), domain)
 

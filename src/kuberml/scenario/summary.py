@@ -138,7 +138,13 @@ def _of_steps(play: Played) -> dict[str, Any]:
 
 
 def _note(play: Played) -> str:
-    return "; ".join(filter(None, (_common(play), _private(play))))
+    return "; ".join(filter(None, (_common(play), _private(play), _unanswered(play))))
+
+
+def _unanswered(play: Played) -> str:
+    """A server goes on without who does not fit: that must not pass for a method that learns nothing."""
+    count, why = play.notes.unanswered.get("fit", (0, ""))
+    return f"{count} requests to fit came to nothing, the first because: {why}" if count else ""
 
 
 def _private(play: Played) -> str:

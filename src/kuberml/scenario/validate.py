@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -11,6 +12,9 @@ from kuberml.core.units import parse_size_bytes
 from kuberml.learning.datasets import DATASETS
 from kuberml.scenario.config import Config, Stream
 from kuberml.scenario.names import check_names, known
+
+LABEL_BYTES = 100
+"""Of a paradigm's label: files are called after it."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -62,9 +66,11 @@ def _item(kind: Any, raw: Any, path: str) -> Any:
     if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
         return _structs(inner, get_origin(kind), raw, path)
     if get_origin(kind) is Literal and raw not in parts:
-        raise ConfigError(f"{path} = {raw!r}: {nearest(str(raw), parts)}")
+        raise ConfigError(f"{path} = {raw!r}: {nearest(str(raw), map(str, parts))}")
     if path.endswith("_bytes") and isinstance(raw, str):
         return _size_bytes(raw, path)
+    if isinstance(raw, float) and not math.isfinite(raw):
+        raise ConfigError(f"{path} = {raw!r}: a finite number is needed here")
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
@@ -154,3 +160,8 @@ def _check_world(config: Config) -> None:
 def _check_paradigms(config: Config) -> None:
     if not config.paradigms:
         raise ConfigError("no paradigms: add at least one table, for instance [paradigms.local]")
+    for label in config.paradigms:
+        if not 1 <= len(label.encode()) <= LABEL_BYTES or "/" in label or not label.isprintable():
+            raise ConfigError(
+                f"paradigms.{label!r:.60}: a label names files too: 1 to {LABEL_BYTES} bytes, nothing unprintable, no '/'"
+            )

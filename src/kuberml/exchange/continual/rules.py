@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from kuberml.core.ids import LabelId
 from kuberml.core.values import value
+from kuberml.knowledge.grid import StepLog2
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -53,6 +54,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     batch: Positive = 16
     every_s: Annotated[float, Meta(gt=0)] = 30.0
     samples_max: Positive = 1_000_000
-    step_log2: int = 8
-    clip: float = 16.0
-    ridge: float | None = None
+    step_log2: StepLog2 = 8
+    clip: Annotated[float, Meta(gt=0)] = 16.0
+    ridge: Annotated[float, Meta(gt=0)] | None = None

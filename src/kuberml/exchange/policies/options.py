@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from kuberml.exchange.steps.options import Positive, Table
+from kuberml.core.ranges import Positive, Share
+from kuberml.exchange.steps.options import Table
 
 Policy = Literal["uniform", "poisson", "energy", "available"]
-Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Energy(Table, frozen=True, kw_only=True):

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from kuberml.core.ranges import Positive
+
 Name = Literal["clip", "top-k", "quantise", "dp", "masks", "krum", "median", "trimmed-mean", "centred-clip"]
-Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 

@@ -36,6 +36,8 @@ def graph(kind: str, count: int, rng: np.random.Generator, *, degree: int = 6, p
         raise ConfigError(f"unknown graph {kind!r}; {nearest(kind, KINDS)}")
     if count < 1:
         raise ConfigError(f"a graph has 1 node or more, not {count}")
+    if count == 1:
+        return ((),)
     if not 0 <= p <= 1:
         raise ConfigError(f"p is a chance from 0 to 1, not {p}")
     for _ in range(TRIES):
