@@ -6,7 +6,9 @@ and it also finds out whose data are like its own. A reader without (the hub) go
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from kuberml.core.ids import Digest, LabelId
 from kuberml.exchange.trial import Tally
@@ -27,7 +29,9 @@ class Standing:
         """`self_witness`: public key of the reader, whose own tests are the yardstick; None: the majority is."""
         self._me = self_witness
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
+        self._good: dict[str, dict[Digest, bool]] = {}  # by witness: what it found of each card
         self._trust: dict[str, int] = {}  # of what was heard so far, as is
+        self._ranks: dict[str, tuple[int, int]] = {}  # the same of authors: good, tested
         self._credit: dict[Digest, dict[LabelId, Tally]] = {}  # of the cards that were asked about since
 
     def heard(self, verdict: Verdict) -> None:
@@ -36,14 +40,23 @@ class Standing:
         old = on_card.get(verdict.witness)
         if old is None or (verdict.at_ms, verdict.witness) > (old.at_ms, old.witness):
             on_card[verdict.witness] = verdict
-            self._trust.clear()
-            self._credit.clear()
+            self._good.setdefault(verdict.witness, {})[verdict.card] = is_good(verdict)
+            self._begin_anew()
 
     def forget(self, card: Digest) -> None:
         """What was said of a card no longer counts."""
-        if self._verdicts.pop(card, None) is not None:
-            self._trust.clear()
-            self._credit.clear()
+        said = self._verdicts.pop(card, None)
+        if said is not None:
+            for witness in said:
+                del self._good[witness][card]
+                if not self._good[witness]:
+                    del self._good[witness]
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._trust.clear()
+        self._ranks.clear()
+        self._credit.clear()
 
     def trust_ppm(self, witness: str) -> int:
         """How far a witness's word counts, 0 to PPM: agreements less contradictions, as a share of what could be compared.
@@ -57,31 +70,57 @@ class Standing:
         return self._trust.get(witness, 0)
 
     def _weigh(self) -> None:
-        witnesses = sorted({witness for on_card in self._verdicts.values() for witness in on_card})
-        direct = {w: self._agreement(w, self._yardstick) for w in witnesses if w != self._me}
-        known = {w: PPM if w == self._me else direct[w] for w in witnesses if w == self._me or direct[w] is not None}
-        self._trust = {w: trust for w, trust in known.items() if trust is not None}
-        if self._me is not None:
-            for witness in [w for w in witnesses if w not in self._trust]:
-                self._trust[witness] = (self._agreement(witness, self._consensus) or 0) * SECOND_HAND_PPM // PPM
-        for witness in self._trust:
-            if self._disproved(witness):
-                self._trust[witness] = 0
+        if self._me is None:
+            majority = self._majority()
+            found = {witness: _agreement(good, partial(majority, witness)) for witness, good in self._good.items()}
+            self._trust = {witness: trust for witness, trust in found.items() if trust is not None}
+            return
+        mine = self._good.get(self._me, {})
+        found = {witness: _agreement(good, mine.get) for witness, good in self._good.items() if witness != self._me}
+        self._trust = {witness: trust for witness, trust in found.items() if trust is not None}
+        if mine:
+            self._trust[self._me] = PPM
+        self._weigh_second_hand(sorted(witness for witness, trust in found.items() if trust is None))
+        for author in {self._verdicts[card][self._me].author for card, good in mine.items() if not good}:
+            if author in self._trust:
+                self._trust[author] = 0
 
-    def _agreement(self, witness: str, yardstick: Callable[[dict[str, Verdict], str], bool | None]) -> int | None:
-        agree = differ = 0
-        for on_card in self._verdicts.values():
-            expected = yardstick(on_card, witness) if witness in on_card else None
-            if expected is not None:
-                same = expected == is_good(on_card[witness])
-                agree, differ = agree + same, differ + (not same)
-        return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else None
+    def _weigh_second_hand(self, witnesses: list[str]) -> None:
+        """Compare with what witnesses trusted so far say of a card, one voice each by trust; who is weighed joins them."""
+        yes: Counter[Digest] = Counter()
+        total: Counter[Digest] = Counter()
 
-    def _consensus(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
-        """What witnesses trusted so far say of a card, one voice each by trust; None if none of them tested it."""
-        voices = [(self._trust.get(who, 0), is_good(verdict)) for who, verdict in sorted(on_card.items()) if who != witness]
-        yes, total = sum(trust for trust, good in voices if good), sum(trust for trust, _ in voices)
-        return 2 * yes > total if total else None
+        def joins(witness: str) -> None:
+            for card, good in self._good[witness].items():
+                total[card] += self._trust[witness]
+                yes[card] += self._trust[witness] * good
+
+        def consensus(card: Digest) -> bool | None:
+            return 2 * yes[card] > total[card] if total[card] else None
+
+        for witness in self._trust if witnesses else ():
+            joins(witness)
+        for witness in witnesses:
+            self._trust[witness] = (_agreement(self._good[witness], consensus) or 0) * SECOND_HAND_PPM // PPM
+            joins(witness)
+
+    def _majority(self) -> Callable[[str, Digest], bool | None]:
+        """(witness, card) -> what most others say of it; None if they are even. Nobody has a voice on what is its own."""
+        votes: Counter[Digest] = Counter()  # good less bad
+        for card, on_card in self._verdicts.items():
+            votes[card] = sum(self._vote(card, who) for who in on_card)
+
+        def of_others(witness: str, card: Digest) -> bool | None:
+            left = votes[card] - self._vote(card, witness)
+            return left > 0 if left else None
+
+        return of_others
+
+    def _vote(self, card: Digest, witness: str) -> int:
+        """1, -1 or 0: one voice each, since a large test is no louder: it is only claimed."""
+        if self._verdicts[card][witness].author == witness:
+            return 0
+        return 1 if self._good[witness][card] else -1
 
     def credit(self, card: Digest) -> dict[LabelId, Tally]:
         """What others say of a card, per label, each weighted by trust. The reader's own tests are left out."""
@@ -100,25 +139,27 @@ class Standing:
 
     def rank_ppm(self, author: str) -> int:
         """How an author's knowledge did so far: (good + 1) / (tested + 2) over verdicts, weighted by trust."""
-        good = tested = 0
-        for on_card in self._verdicts.values():
-            for witness, verdict in sorted(on_card.items()):
-                if verdict.author == author and witness != author:
-                    trust = self.trust_ppm(witness)
-                    good, tested = good + trust * is_good(verdict), tested + trust
+        if not self._ranks:
+            self._rank()
+        good, tested = self._ranks.get(author, (0, 0))
         return PPM * (good + PPM) // (tested + 2 * PPM)
 
-    def _yardstick(self, on_card: dict[str, Verdict], witness: str) -> bool | None:
-        if self._me is not None:
-            mine = on_card.get(self._me)
-            return None if mine is None else is_good(mine)
-        voices = [is_good(verdict) for who, verdict in on_card.items() if who not in (witness, verdict.author)]
-        good, bad = sum(voices), len(voices) - sum(voices)  # one voice each: a large test is no louder, it is only claimed
-        return None if good == bad else good > bad
+    def _rank(self) -> None:
+        for card, on_card in self._verdicts.items():
+            for witness, verdict in on_card.items():
+                if verdict.author != witness:
+                    trust, (good, tested) = self.trust_ppm(witness), self._ranks.get(verdict.author, (0, 0))
+                    self._ranks[verdict.author] = good + trust * self._good[witness][card], tested + trust
 
-    def _disproved(self, author: str) -> bool:
-        mine = [on_card[self._me] for on_card in self._verdicts.values() if self._me in on_card] if self._me else []
-        return any(verdict.author == author and not is_good(verdict) for verdict in mine)
+
+def _agreement(good: dict[Digest, bool], yardstick: Callable[[Digest], bool | None]) -> int | None:
+    """Agreements less contradictions of a witness and a yardstick, as a share of both; None: nothing can be compared."""
+    agree = differ = 0
+    for card, found in good.items():
+        expected = yardstick(card)
+        if expected is not None:
+            agree, differ = agree + (expected == found), differ + (expected != found)
+    return PPM * max(0, agree - differ) // (agree + differ) if agree + differ else None
 
 
 def is_good(verdict: Verdict) -> bool:
