@@ -4,6 +4,7 @@ I. Hegedus, G. Danner, M. Jelasity: Gossip Learning as a Decentralized Alternati
 algorithm 1: w <- (t w + t' w') / (t + t'), t <- max(t, t'), then train. Here the neighbour's model is read, not sent.
 """
 
+from kuberml.core.ranges import Positive, Whole
 from kuberml.core.rng import seed_of
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.knowledge.kinds.weights import Weights
@@ -18,8 +19,8 @@ COMMON_MODEL = True  # models are merged, so everybody gets the scenario's commo
 class Config(Training, frozen=True, kw_only=True):
     """What a scenario may set besides `lr`, `epochs` and the like: cycles, and patience with a neighbour."""
 
-    cycles: int = 10
-    patience_s: float = 60.0
+    cycles: Whole = 10
+    patience_s: Positive = 60.0
 
 
 async def peer(node: Node, cfg: Config) -> None:

@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from kuberml.core import canonical
-from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.errors import ConfigError, InternalError, RemoteError
 from kuberml.core.ids import Digest, digest_of
-from kuberml.core.values import value
+from kuberml.core.recent import Recent
+from kuberml.core.values import digest, value
 from kuberml.knowledge import tensors as wire_tensors
 from kuberml.knowledge.card import Card, Fact
 from kuberml.knowledge.checks import Fault, only_blob, read_facts
@@ -25,7 +26,7 @@ from kuberml.knowledge.tensors import AnyArray
 SCHEMA = "kuberml.extractor/1"
 MAX_FACTS = 256
 REMEMBERED_BYTES = 1 << 20
-"""Blobs up to this size are made once for each extractor whose tensors nobody can change: every trial asks for its name."""
+"""Of tensors: smaller extractors' blobs are made once, since every trial asks for their name."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 
 
@@ -45,6 +46,9 @@ class Extractor(msgspec.Struct, frozen=True, eq=False, weakref=True):
 
 
 _blobs: WeakKeyDictionary[Extractor, bytes] = WeakKeyDictionary()
+"""Of extractors whose tensors nobody can change."""
+_recent: Recent[bytes] = Recent(8 * REMEMBERED_BYTES, len)
+"""By content: a job that comes to another process, or to this one as bytes, brings an equal extractor each time."""
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,12 +87,22 @@ def blob_of(extractor: Extractor) -> bytes:
     known = _blobs.get(extractor)
     if known is not None:
         return known
-    _check(extractor, ConfigError)
-    arrays = wire_tensors.encode(extractor.tensors) if extractor.tensors else b""
-    blob = canonical.encode(_Body(extractor.architecture, extractor.facts, arrays, SCHEMA))
-    if len(blob) <= REMEMBERED_BYTES and not any(array.flags.writeable for array in extractor.tensors.values()):
+    if sum(array.nbytes for array in extractor.tensors.values()) > REMEMBERED_BYTES:
+        return _blob(extractor)
+    try:
+        content = digest(extractor)
+    except InternalError:
+        return _blob(extractor)  # which says what is wrong with it
+    blob = _recent.get(content, lambda: _blob(extractor))
+    if not any(array.flags.writeable for array in extractor.tensors.values()):
         _blobs[extractor] = blob
     return blob
+
+
+def _blob(extractor: Extractor) -> bytes:
+    _check(extractor, ConfigError)
+    arrays = wire_tensors.encode(extractor.tensors) if extractor.tensors else b""
+    return canonical.encode(_Body(extractor.architecture, extractor.facts, arrays, SCHEMA))
 
 
 def from_blob(blob: bytes) -> Extractor:
