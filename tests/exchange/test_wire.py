@@ -40,6 +40,14 @@ def test_what_is_written_is_read(message: msgspec.Struct) -> None:
     assert wire.read(wire.write(message), type(message)) == message
 
 
+def test_the_same_bytes_are_read_once_and_refused_each_time() -> None:
+    data = wire.write(wire.Request(CARD, "global", 8))
+    assert wire.read(data, wire.Request) is wire.read(bytes(bytearray(data)), wire.Request)
+    for _ in range(2):
+        with pytest.raises(RemoteError, match="not a Offers"):
+            wire.read(data, wire.Offers)
+
+
 def test_what_repeats_is_compressed_and_what_is_small_is_not() -> None:
     many = wire.Offers((Offer(CARD, (NodeId("a"),), 1, 2, 3),) * 8)
     assert len(wire.write(many)) < len(canonical.encode(many)) / 4
