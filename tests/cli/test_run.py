@@ -159,3 +159,22 @@ def test_show_a_run(cli, engine, scenario):
     assert status == 0
     assert "kuber-statistics reached" in out
     assert json.loads(cli("show", "a", "--json")[1])["task"] == "digits"
+
+
+WILD = '[paradigms.wild]\nuse = "dpsgd"\nrounds = 3\nepochs = 5\nlr = 1e38\n'
+
+
+def test_a_run_that_fails_is_told_and_does_not_end_the_others(cli, engine, scenario):
+    scenario.write_text(TEXT.replace("[paradigms.local]", WILD + "[paradigms.local]"))
+    status, out, err = cli("run", scenario, "--seeds", 1)
+    assert status == 5
+    assert re.search(r"^ *wild +failed +–", out, re.MULTILINE)
+    assert "wild, seed 0, failed: tensor 'state' holds NaN or infinity" in out
+    assert "kuber-statistics reached" in out
+    assert "[1/3] wild, seed 0: failed: tensor 'state'" in err
+    assert err.splitlines()[-1].startswith("1 of 3 runs failed, see above; --resume --out runs/mine tries these again")
+    assert "wild, seed 0, failed: tensor" in cli("show", "runs/mine")[1]
+    status, out, err = cli("run", scenario, "--seeds", 1, "--resume", "--json")
+    assert (status, [run["paradigm"] for run in json.loads(out)["failed"]]) == (5, ["wild"])
+    cli("run", scenario, "--seeds", 1, "--set", "paradigms.wild.lr=0.1", "--out", "tamed")
+    assert "mine: wild, seed 0, failed: tensor" in cli("compare", "runs/mine", "tamed")[2]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kuberml.scenario.result import Result
     from kuberml.worlds.simulated.workers import Count
 
-STOPPED = 130
+STOPPED, SOME_FAILED = 130, 5
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions, with seeds seed, seed+1, ...")]
 Workers = Annotated[
@@ -110,9 +110,13 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
         json_out(result)
     else:
         _show(result, report)
+    if result.failed:
+        runs = len(result.runs) + len(result.failed)
+        say(f"{len(result.failed)} of {runs} runs failed, see above; --resume --out {folder} tries these again and no other")
+        raise typer.Exit(SOME_FAILED)
 
 
 def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms, result.target)
+    factors_out(result.paradigms, result.target, result.failed)
     console().print(result.sentence, markup=False)
     say(f"report: {report}")

@@ -107,7 +107,7 @@ def _result(path: Path, json: bool) -> None:
     if json:
         json_out(result)
         return
-    factors_out(result.paradigms, result.target)
+    factors_out(result.paradigms, result.target, result.failed)
     for place in result.ranking:
         if place.ties:
             console().print(f"{place.paradigm} cannot be told apart from {', '.join(place.ties)}", markup=False)

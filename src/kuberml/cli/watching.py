@@ -31,6 +31,8 @@ def describe(step: Progress) -> str:
     """One line about where a run stands."""
     from kuberml.core.units import show_bytes, show_seconds
 
+    if step.failed:
+        return f"{step.paradigm}, seed {step.seed}: failed: {step.failed}"
     accuracy = "" if step.accuracy_mean is None else f"{100 * step.accuracy_mean:.1f} %, "
     return f"{step.paradigm}, seed {step.seed}: {accuracy}{show_seconds(step.time_s)}, {show_bytes(step.bytes_moved)}"
 

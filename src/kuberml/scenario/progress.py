@@ -15,6 +15,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         time_s, until_s: virtual seconds now, and at most.
         accuracy_mean: as last measured; None before the first time.
         done: the run has ended (or was taken over from before by `--resume`).
+        failed: why it ended without a result; "" = it did not.
     """
 
     paradigm: str
@@ -26,6 +27,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     bytes_moved: int = 0
     accuracy_mean: float | None = None
     done: bool = False
+    failed: str = ""
 
 
 Watch = Callable[[Progress], None]

@@ -29,7 +29,7 @@ def render(result: Result, runs: Sequence[RunSummary]) -> str:
         _header(result),
         sections.notices(result, runs),
         served_section.served(result.paradigms, figure),
-        sections.factors(result.paradigms),
+        sections.factors(result.paradigms, result.failed),
         _figures(result, runs),
         ranking_section(result.ranking, runs),
         *teaching.knowledge(runs),

@@ -109,6 +109,17 @@ class RunRef(msgspec.Struct, frozen=True):
     integer_hash: str = ""
 
 
+class FailedRun(msgspec.Struct, frozen=True):
+    """A run of a comparison that broke, so that nothing is known of it. `why`: its error in a line."""
+
+    paradigm: str
+    seed: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.paradigm}, seed {self.seed}, failed: {self.why}"
+
+
 class Freshness(msgspec.Struct, frozen=True):
     """Seconds from learned at A to used at B."""
 
@@ -219,6 +230,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     ranking: tuple[Rank, ...]
     sentence: str  # what the reader sees, in plain words
     versions: dict[str, str] = {}
+    failed: tuple[FailedRun, ...] = ()  # they are in none of the figures; a paradigm of which all failed is not in `paradigms`
 
     @property
     def is_live(self) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from kuberml.core.units import show_seconds
 from kuberml.scenario.factors import NONE, freshness, known_factors, latency, show_accuracy
+from kuberml.scenario.failures import all_failed, seeds_left
 from kuberml.scenario.markup import Safe, fold, join, section, table, tag, words, words_heading
 from kuberml.scenario.plots import colour_of
-from kuberml.scenario.result import ParadigmResult, Rank, Result, RunSummary
+from kuberml.scenario.result import FailedRun, ParadigmResult, Rank, Result, RunSummary
 
 
 def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
@@ -18,7 +19,7 @@ def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
     for label, item in result.paradigms.items():
         if item.note:
             noted.setdefault(item.note, []).append(label)
-    lines = [f"{', '.join(labels)}: {note}" for note, labels in noted.items()]
+    lines = [*map(str, result.failed), *(f"{', '.join(labels)}: {note}" for note, labels in noted.items())]
     if len(result.scenario.seeds) == 1:
         lines.append("One seed: nothing here has a spread, and a difference may be chance.")
     lines += _silent(result, runs)
@@ -40,7 +41,7 @@ def _silent(result: Result, runs: Sequence[RunSummary]) -> list[str]:
     ]
 
 
-def factors(paradigms: dict[str, ParadigmResult]) -> Safe:
+def factors(paradigms: dict[str, ParadigmResult], failed: Sequence[FailedRun] = ()) -> Safe:
     """The five factors of every paradigm."""
     columns, colours = known_factors(paradigms), colour_of(list(paradigms))
     best = max((item.accuracy_mean for item in paradigms.values() if item.accuracy_mean is not None), default=None)
@@ -51,13 +52,14 @@ def factors(paradigms: dict[str, ParadigmResult]) -> Safe:
             cells[0] = tag("td", columns[0].value(item), tag("small", columns[0].spread(item)), css="best")
         rows.append(
             [
-                _named(label, colours[label]),
+                _named(seeds_left(label, failed, item.seeds), colours[label]),
                 *cells,
                 latency(item),
                 freshness(item),
                 NONE if item.harmed is None else item.harmed,
             ]
         )
+    rows += [[label, "failed", *[NONE] * (len(columns) + 2)] for label in all_failed(paradigms, failed)]
     head = ["paradigm", *(column.heading for column in columns), "latency p50 / p99", "freshness p50 / p99", "made worse"]
     lead = (
         "Means over seeds with one standard deviation. Accuracy is on a label-balanced test set that no trial has seen, liars"
