@@ -161,6 +161,24 @@ def test_show_a_run(cli, engine, scenario):
     assert json.loads(cli("show", "a", "--json")[1])["task"] == "digits"
 
 
+MINE = "import msgspec\nimport own_part\nclass Config(msgspec.Struct): pass\nasync def peer(node, cfg): await node.sleep(1)\n"
+
+
+def test_code_that_changed_is_not_mixed_with_what_it_did_before(cli, engine, scenario, tmp_path):
+    (tmp_path / "own_idea.py").write_text(MINE)
+    (tmp_path / "own_part.py").write_text("A = 1\n")
+    scenario.write_text(TEXT + '[paradigms.mine]\nuse = "own_idea.py"\n')
+    assert cli("run", scenario, "--set", "name=stopped")[0] == 130
+    (tmp_path / "own_part.py").write_text("A = 2\n")
+    for arguments in (("--resume",), ("--out", "runs/stopped")):
+        status, _, err = cli("run", scenario, "--set", "name=stopped", *arguments)
+        assert status == 2
+        assert "own_part.py changed since the run in runs/stopped began" in err
+    (tmp_path / "own_part.py").write_text("A = 1\n")
+    assert cli("run", scenario, "--set", "name=stopped", "--resume")[0] == 0
+    assert cli("run", scenario, "--set", "name=stopped", "--resume")[0] == 0
+
+
 WILD = '[paradigms.wild]\nuse = "dpsgd"\nrounds = 3\nepochs = 5\nlr = 1e38\n'
 
 
