@@ -38,7 +38,9 @@ def describe(step: Progress) -> str:
 
 
 def _line(step: Progress) -> None:
-    if step.done:
+    if step.note:
+        say(f"{step.paradigm}, seed {step.seed}: {step.note}")
+    elif step.done:
         say(f"[{step.run + 1}/{step.runs}] {describe(step)}")
 
 
@@ -56,6 +58,9 @@ def _bars() -> Iterator[Watch]:
 
         def watch(step: Progress) -> None:
             if step.run in done:
+                return
+            if step.note:
+                bars.console.print(f"{step.paradigm}, seed {step.seed}: {step.note}", markup=False)
                 return
             if step.run not in single:
                 single[step.run] = bars.add_task("", total=round(step.until_s) or None)

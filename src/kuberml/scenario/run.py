@@ -77,7 +77,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
                 records = RunRecords(ledger, f"{label}.{seed}")
                 try:
                     play = Play(config, label, seed, things=things, workers=pool, cache=cache, records=records)
-                    play.tell = _teller(step, progress)
+                    play.tell, play.say = _teller(step, progress), _sayer(step, progress)
                     summary = summarise(play, play.run(), scorer(pool))
                 except Exception as error:
                     failed = failures.add(label, seed, error)
@@ -165,6 +165,10 @@ def _teller(step: Progress, progress: Watch) -> Callable[[float, int], None]:
         progress(msgspec.structs.replace(step, time_s=time_s, bytes_moved=bytes_moved))
 
     return tell
+
+
+def _sayer(step: Progress, progress: Watch) -> Callable[[str], None]:
+    return lambda line: progress(msgspec.structs.replace(step, note=line))
 
 
 def _ended(step: Progress, summary: RunSummary) -> Progress:
