@@ -161,6 +161,14 @@ def test_show_a_run(cli, engine, scenario):
     assert json.loads(cli("show", "a", "--json")[1])["task"] == "digits"
 
 
+def test_public_samples_that_are_not_there_are_told(cli, engine, scenario):
+    status, out, err = cli("run", scenario, "--seeds", 1, "--set", "data.public=5000", "--json")
+    assert status == 0
+    (remark,) = json.loads(out)["remarks"]
+    assert re.match(r"data\.public = 5000, but the data set 'digits' has \d+ public samples", remark)
+    assert f"note: {remark}" in err
+
+
 MINE = "import msgspec\nimport own_part\nclass Config(msgspec.Struct): pass\nasync def peer(node, cfg): await node.sleep(1)\n"
 
 

@@ -10,6 +10,7 @@ from kuberml.core.errors import InternalError
 from kuberml.scenario import curves
 from kuberml.scenario.config import Config
 from kuberml.scenario.digests import data_digest, scenario_digest
+from kuberml.scenario.remarks import remarks
 from kuberml.scenario.result import (
     CurvePoint,
     FailedRun,
@@ -67,6 +68,7 @@ def aggregate(
         sentence=served_sentence(paradigms) or sentence(paradigms, ranking),
         versions=versions or {},
         failed=tuple(failed),
+        remarks=remarks(config),
     )
 
 

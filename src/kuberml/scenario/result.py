@@ -230,6 +230,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     ranking: tuple[Rank, ...]
     sentence: str  # what the reader sees, in plain words
     versions: dict[str, str] = {}
+    remarks: tuple[str, ...] = ()  # what the scenario asks for and did not get
     failed: tuple[FailedRun, ...] = ()  # they are in none of the figures; a paradigm of which all failed is not in `paradigms`
 
     @property

@@ -19,7 +19,8 @@ def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
     for label, item in result.paradigms.items():
         if item.note:
             noted.setdefault(item.note, []).append(label)
-    lines = [*map(str, result.failed), *(f"{', '.join(labels)}: {note}" for note, labels in noted.items())]
+    lines = [*result.remarks, *map(str, result.failed)]
+    lines += [f"{', '.join(labels)}: {note}" for note, labels in noted.items()]
     if len(result.scenario.seeds) == 1:
         lines.append("One seed: nothing here has a spread, and a difference may be chance.")
     lines += _silent(result, runs)
