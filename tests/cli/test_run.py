@@ -44,6 +44,7 @@ def test_run_writes_result_and_report_and_says_what_came_out(cli, engine, scenar
     assert names == {path.name for path in folder.iterdir()}
     assert "kuber-statistics reached" in out
     assert "accuracy, mean" in out
+    assert "energy: to the end of the run, idling included" in out
     assert re.search(r"^\[1/4\] local, seed 0: [0-9.]+ %, [0-9.]+ m?s, 0 B$", err, re.MULTILINE)
     assert "report: runs/mine/report.html" in err
     assert read_result(folder).scenario.seeds == (0, 1)

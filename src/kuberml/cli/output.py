@@ -64,7 +64,7 @@ def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = No
     """The five factors of every paradigm as a table to stdout, what the target is, and which runs have failed."""
     from kuberml.scenario.factors import NONE, known_factors
     from kuberml.scenario.failures import all_failed, seeds_left
-    from kuberml.scenario.sentence import about_target
+    from kuberml.scenario.sentence import HOW_FAR, about_target
 
     columns = [factor for factor in known_factors(paradigms) if factor.field in _SHORT]
     rows = [
@@ -73,6 +73,7 @@ def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = No
     ]
     rows += [[label, "failed", *[NONE] * (len(columns) - 1)] for label in all_failed(paradigms, failed)]
     table_out(["paradigm", *(column.heading for column in columns)], rows, numbers=True)
+    console().print(HOW_FAR, markup=False)
     if words := about_target(target, paradigms):
         console().print(words, markup=False)
     for run in failed:

@@ -10,7 +10,8 @@ from kuberml.scenario.factors import NONE, freshness, known_factors, latency, sh
 from kuberml.scenario.failures import all_failed, seeds_left
 from kuberml.scenario.markup import Safe, fold, join, section, table, tag, words, words_heading
 from kuberml.scenario.plots import colour_of
-from kuberml.scenario.result import FailedRun, ParadigmResult, Rank, Result, RunSummary
+from kuberml.scenario.result import FailedRun, Interval, ParadigmResult, Rank, Result, RunSummary
+from kuberml.scenario.sentence import HOW_FAR
 
 
 def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
@@ -65,7 +66,8 @@ def factors(paradigms: dict[str, ParadigmResult], failed: Sequence[FailedRun] = 
     lead = (
         "Means over seeds with one standard deviation. Accuracy is on a label-balanced test set that no trial has seen, liars"
         " left out; bytes count everything, also extractors, cards and requests; time and energy are of modelled devices and"
-        " links, unless a note calls the run live. Slow and fast: the slowest and fastest third of devices, on what these hold"
+        f" links, unless a note calls the run live; {HOW_FAR}."
+        " Slow and fast: the slowest and fastest third of devices, on what these hold"
         " back. Made worse: honest learners that ended below where they began, over all seeds."
     )
     return section("The five factors", table(head, rows, css="wide"), lead=lead)
@@ -75,11 +77,17 @@ def ranking(places: Sequence[Rank]) -> Safe:
     """Order by accuracy, with what cannot be told apart."""
     rows = []
     for place, item in enumerate(places, start=1):
-        span = NONE if item.interval is None else f"{100 * item.interval.low:.1f} – {show_accuracy(item.interval.high)}"
+        span = NONE if item.interval is None else _span(item.interval)
         ties = ", ".join(item.ties) if item.ties else "none"
         rows.append([f"{place}. {item.paradigm}", show_accuracy(item.accuracy_mean), span, words(ties)])
     head = ["paradigm", "accuracy, mean", "95 % interval", words_heading("cannot be told apart from")]
     return table(head, rows, css="wide")
+
+
+def _span(interval: Interval) -> str:
+    """An interval as far as an accuracy can be in it: with two seeds t is so wide that it says little."""
+    low, high = (min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
+    return f"{100 * low:.1f} – {show_accuracy(high)}"
 
 
 def identity(result: Result) -> Safe:
