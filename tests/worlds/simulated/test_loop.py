@@ -109,7 +109,7 @@ def test_who_spins_is_named_and_who_waits_is_not() -> None:
         await asyncio.sleep(1)
         await asyncio.get_running_loop().create_task(spin(), name="busy")
 
-    with pytest.raises(InternalError, match=r"time stands still at 1\.0 s: a task never waits\. 1 tasks: busy \(.*spin line"):
+    with pytest.raises(InternalError, match=r"time stands still at 1\.0 s: a task never waits\. 1 task: busy \(.*spin line"):
         VirtualLoop().run(main())
 
 

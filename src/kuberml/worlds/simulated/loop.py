@@ -277,8 +277,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _waiting(self, tasks: Sequence[NodeTask] = ()) -> str:
         """Where tasks stand: these, or all."""
         tasks = tasks or self.tasks()
-        shown = [f"{task.get_name()}{f' of {task.node}' if task.node else ''} ({_where(task)})" for task in tasks[:20]]
-        return f"{len(tasks)} tasks: {'; '.join(shown) or 'none'}"
+        shown = [
+            f"{task.get_name()}{'' if task.get_name().endswith(task.node) else f' of {task.node}'} ({_where(task)})"
+            for task in tasks[:20]
+        ]
+        return f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}: {'; '.join(shown) or 'none'}"
 
 
 def _new_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> NodeTask:
