@@ -73,6 +73,7 @@ def test_new_learner_is_a_model(cli, tmp_path):
 
 def test_new_paradigm_is_python(cli, tmp_path):
     assert cli("new", "paradigm", "my-gossip.py")[0] == 2  # a module's name has no dash
+    assert "'random' is also a library's name" in cli("new", "paradigm", "random.py")[2]
     assert cli("new", "paradigm", "my_gossip.py")[0] == 0
     text = (tmp_path / "my_gossip.py").read_text()
     compile(text, "my_gossip.py", "exec")

@@ -44,6 +44,7 @@ def test_run_writes_result_and_report_and_says_what_came_out(cli, engine, scenar
     assert names == {path.name for path in folder.iterdir()}
     assert "kuber-statistics reached" in out
     assert "accuracy, mean" in out
+    assert "energy: to the end of the run, idling included" in out
     assert re.search(r"^\[1/4\] local, seed 0: [0-9.]+ %, [0-9.]+ m?s, 0 B$", err, re.MULTILINE)
     assert "report: runs/mine/report.html" in err
     assert read_result(folder).scenario.seeds == (0, 1)
@@ -159,3 +160,48 @@ def test_show_a_run(cli, engine, scenario):
     assert status == 0
     assert "kuber-statistics reached" in out
     assert json.loads(cli("show", "a", "--json")[1])["task"] == "digits"
+
+
+def test_public_samples_that_are_not_there_are_told(cli, engine, scenario):
+    status, out, err = cli("run", scenario, "--seeds", 1, "--set", "data.public=5000", "--json")
+    assert status == 0
+    (remark,) = json.loads(out)["remarks"]
+    assert re.match(r"data\.public = 5000, but the data set 'digits' has \d+ public samples", remark)
+    assert f"note: {remark}" in err
+
+
+MINE = "import msgspec\nimport own_part\nclass Config(msgspec.Struct): pass\nasync def peer(node, cfg): await node.sleep(1)\n"
+
+
+def test_code_that_changed_is_not_mixed_with_what_it_did_before(cli, engine, scenario, tmp_path):
+    (tmp_path / "own_idea.py").write_text(MINE)
+    (tmp_path / "own_part.py").write_text("A = 1\n")
+    scenario.write_text(TEXT + '[paradigms.mine]\nuse = "own_idea.py"\n')
+    assert cli("run", scenario, "--set", "name=stopped")[0] == 130
+    (tmp_path / "own_part.py").write_text("A = 2\n")
+    for arguments in (("--resume",), ("--out", "runs/stopped")):
+        status, _, err = cli("run", scenario, "--set", "name=stopped", *arguments)
+        assert status == 2
+        assert "own_part.py changed since the run in runs/stopped began" in err
+    (tmp_path / "own_part.py").write_text("A = 1\n")
+    assert cli("run", scenario, "--set", "name=stopped", "--resume")[0] == 0
+    assert cli("run", scenario, "--set", "name=stopped", "--resume")[0] == 0
+
+
+WILD = '[paradigms.wild]\nuse = "dpsgd"\nrounds = 3\nepochs = 5\nlr = 1e38\n'
+
+
+def test_a_run_that_fails_is_told_and_does_not_end_the_others(cli, engine, scenario):
+    scenario.write_text(TEXT.replace("[paradigms.local]", WILD + "[paradigms.local]"))
+    status, out, err = cli("run", scenario, "--seeds", 1)
+    assert status == 5
+    assert re.search(r"^ *wild +failed +–", out, re.MULTILINE)
+    assert "wild, seed 0, failed: tensor 'state' holds NaN or infinity" in out
+    assert "kuber-statistics reached" in out
+    assert "[1/3] wild, seed 0: failed: tensor 'state'" in err
+    assert err.splitlines()[-1].startswith("1 of 3 runs failed, see above; --resume --out runs/mine tries these again")
+    assert "wild, seed 0, failed: tensor" in cli("show", "runs/mine")[1]
+    status, out, err = cli("run", scenario, "--seeds", 1, "--resume", "--json")
+    assert (status, [run["paradigm"] for run in json.loads(out)["failed"]]) == (5, ["wild"])
+    cli("run", scenario, "--seeds", 1, "--set", "paradigms.wild.lr=0.1", "--out", "tamed")
+    assert "mine: wild, seed 0, failed: tensor" in cli("compare", "runs/mine", "tamed")[2]

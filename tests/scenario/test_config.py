@@ -141,11 +141,14 @@ def test_a_paradigm_in_a_file_beside_the_scenario(tmp_path, monkeypatch, paradig
     (tmp_path / "my_own_gossip.py").write_text(text)
     (tmp_path / "my_broken_gossip.py").write_text("def")
     (tmp_path / "my_empty_gossip.py").write_text("")
+    (tmp_path / "json.py").write_text(text)
     found = check_options(parse({"paradigms": {"mine": {"use": "my_own_gossip.py", "rounds": 7}}}), paradigms)
     assert found["mine"].rounds == 7
     for use, says in (
         ("my_broken_gossip.py", "cannot be imported"),
         ("none.py", "no file"),
+        ("json.py", "use = 'json.py': 'json' is also a library's name"),
+        ("msgspec.py", "'msgspec' is also a library's name"),
         ("my_empty_gossip.py", "no Config"),
     ):
         with pytest.raises(ConfigError, match=rf"paradigms\.mine: .*{says}"):

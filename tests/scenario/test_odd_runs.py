@@ -73,7 +73,7 @@ def test_who_asks_about_public_samples_needs_some(tmp_path: Path, name: str, opt
 
 def test_what_breaks_a_run_says_in_which(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        run(tmp_path, {"local": {"epochs": 1}, "wild": {"use": "dpsgd", "rounds": 3, "epochs": 5, "lr": 1e38}})
+        run(tmp_path, {"wild": {"use": "dpsgd", "rounds": 3, "epochs": 5, "lr": 1e38}})
     said = told(error.value)
     assert "tensor 'state' holds NaN or infinity: if it was trained, at too high a learning rate (in node n" in said
     assert said.endswith("in paradigm 'wild', seed 0)")

@@ -12,8 +12,8 @@ from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.compare import compare, write_comparison
 from kuberml.scenario.markup import Safe, esc, table, tag
 from kuberml.scenario.report import render, write_report
-from kuberml.scenario.result import Decision, write_result
-from kuberml.scenario.sentence import about_target
+from kuberml.scenario.result import Decision, Interval, Rank, write_result
+from kuberml.scenario.sentence import HOW_FAR, about_target, ties
 from tests.scenario.factory import config, run, runs
 
 VOID = {"meta", "br", "link", "img", "path", "use", "line"}
@@ -203,3 +203,30 @@ def test_the_target_is_said_and_who_did_not_always_reach_it(result, some_runs):
     assert words.endswith("Without a figure, since not every seed reached it: local (0 of 3).")
     assert words in html.unescape(render(result, some_runs))
     assert about_target(None, result.paradigms) == ""
+
+
+def test_an_interval_ends_where_accuracy_does():
+    two = [run("local", seed, top=top) for seed, top in enumerate((0.1, 0.9))]
+    page = render(aggregate(two, config(seeds=2, paradigms=("local",)), wall_s=1.0), two)
+    assert "0.0 – 100.0 %" in page
+    assert not re.search(r"-\d+\.\d – ", page)
+
+
+def place(paradigm, *others):
+    return Rank(paradigm, 0.5, Interval(0.4, 0.6), others)
+
+
+def test_who_cannot_be_told_apart_is_said_once():
+    assert ties([place("a", "b"), place("b", "a", "c"), place("c", "b")]) == "Cannot be told apart: a from b; b from c."
+    assert ties([place("a", "b", "c"), place("b", "a", "c"), place("c", "a", "b")]) == (
+        "No two of these can be told apart: a, b, c."
+    )
+    assert ties([place("a"), place("b")]) == ""
+    assert ties([place("a")]) == ""
+
+
+def test_the_page_says_what_its_figures_cover():
+    some = runs(seeds=2)
+    page = render(aggregate(some, config(seeds=2), wall_s=1.0), some)
+    assert HOW_FAR in page
+    assert "accuracy, % (0: serves nothing yet)" in page

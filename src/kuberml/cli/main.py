@@ -28,7 +28,7 @@ from kuberml.cli import (
     up,
     verify,
 )
-from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable
+from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable, told
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,7 +44,10 @@ app = typer.Typer(
         " it in.\n\nStart with [bold]kuberml demo[/bold], then [bold]kuberml new scenario mine.toml[/bold] and"
         " [bold]kuberml run mine.toml[/bold]."
     ),
-    epilog="Exit status: 0 done, 2 a setting of yours, 3 a peer's data, 4 unreachable, 70 our fault, 130 stopped.",
+    epilog=(
+        "Exit status: 0 done, 2 a setting of yours, 3 a peer's data, 4 unreachable, 5 some runs of a comparison failed,"
+        " 70 our fault, 130 stopped."
+    ),
 )
 for _module in (
     hub,
@@ -102,12 +105,6 @@ def main() -> None:
             raise
         sys.stderr.write(f"kuberml: the disk takes no more: {error}; make room and give the same command again\n")
         sys.exit(EXIT_CONFIG)
-
-
-def told(error: KuberError) -> str:
-    """What it says, and where it happened as far as that was noted. Tracebacks of other processes are left out."""
-    where = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
-    return f"{error} ({', '.join(where)})" if where else str(error)
 
 
 def exit_status(error: KuberError) -> int:

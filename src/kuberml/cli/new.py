@@ -36,10 +36,13 @@ def new(
 ) -> None:
     """Write a commented file to start from: a scenario, a paradigm or a learner."""
     from kuberml.core.errors import ConfigError
+    from kuberml.scenario.options import is_library
 
     path = path if path.suffix else path.with_suffix(_SUFFIX[what])
     if path.suffix != _SUFFIX[what] or _NAME.fullmatch(path.stem) is None:
         raise ConfigError(f"{path}: a {what.value} is a {_SUFFIX[what]} file named with letters, digits and _")
+    if what is not What.scenario and is_library(path.stem):
+        raise ConfigError(f"{path}: {path.stem!r} is also a library's name, and who imports it gets one or the other: rename")
     if path.exists() and not force:
         raise ConfigError(f"{path} is there already: --force overwrites it")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kuberml.scenario.result import ParadigmResult, Target
+    from kuberml.scenario.result import FailedRun, ParadigmResult, Target
 
 
 _SHORT = (
@@ -60,19 +60,24 @@ def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers:
     console().print(table)
 
 
-def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = None) -> None:
-    """The five factors of every paradigm as a table to stdout, and what the target is."""
-    from kuberml.scenario.factors import known_factors
-    from kuberml.scenario.sentence import about_target
+def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = None, failed: Sequence[FailedRun] = ()) -> None:
+    """The five factors of every paradigm as a table to stdout, what the target is, and which runs have failed."""
+    from kuberml.scenario.factors import NONE, known_factors
+    from kuberml.scenario.failures import all_failed, seeds_left
+    from kuberml.scenario.sentence import HOW_FAR, about_target
 
     columns = [factor for factor in known_factors(paradigms) if factor.field in _SHORT]
     rows = [
-        [label, *(f"{column.value(item)} {column.spread(item)}".strip() for column in columns)]
+        [seeds_left(label, failed, item.seeds), *(f"{column.value(item)} {column.spread(item)}".strip() for column in columns)]
         for label, item in paradigms.items()
     ]
+    rows += [[label, "failed", *[NONE] * (len(columns) - 1)] for label in all_failed(paradigms, failed)]
     table_out(["paradigm", *(column.heading for column in columns)], rows, numbers=True)
+    console().print(HOW_FAR, markup=False)
     if words := about_target(target, paradigms):
         console().print(words, markup=False)
+    for run in failed:
+        console().print(str(run), markup=False)
     served_out(paradigms)
 
 

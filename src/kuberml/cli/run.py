@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kuberml.scenario.result import Result
     from kuberml.worlds.simulated.workers import Count
 
-STOPPED = 130
+STOPPED, SOME_FAILED = 130, 5
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions, with seeds seed, seed+1, ...")]
 Workers = Annotated[
@@ -91,6 +91,7 @@ def _count(text: str) -> Count:
 
 def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, resume: bool) -> None:
     from kuberml.scenario.folder import free_folder, last_folder, open_folder
+    from kuberml.scenario.remarks import remarks
     from kuberml.scenario.report import write_report
     from kuberml.scenario.result import read_runs
     from kuberml.scenario.run import run_scenario  # type: ignore[import-not-found, unused-ignore]
@@ -99,6 +100,8 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
     folder = out or (last_folder(base) if resume else free_folder(base))
     open_folder(folder, config, resume=resume)
     count = config.world.workers if workers is None else _count(workers)
+    for remark in remarks(config):
+        say(f"note: {remark}")
     try:
         with watching() as watch:
             result = run_scenario(config, out=folder, workers=count, resume=resume, progress=watch)
@@ -110,9 +113,13 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
         json_out(result)
     else:
         _show(result, report)
+    if result.failed:
+        runs = len(result.runs) + len(result.failed)
+        say(f"{len(result.failed)} of {runs} runs failed, see above; --resume --out {folder} tries these again and no other")
+        raise typer.Exit(SOME_FAILED)
 
 
 def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms, result.target)
+    factors_out(result.paradigms, result.target, result.failed)
     console().print(result.sentence, markup=False)
     say(f"report: {report}")

@@ -102,13 +102,13 @@ def _card(signed: SignedCard, json: bool) -> None:
 
 def _result(path: Path, json: bool) -> None:
     from kuberml.scenario.result import read_result
+    from kuberml.scenario.sentence import ties
 
     result = read_result(path)
     if json:
         json_out(result)
         return
-    factors_out(result.paradigms, result.target)
-    for place in result.ranking:
-        if place.ties:
-            console().print(f"{place.paradigm} cannot be told apart from {', '.join(place.ties)}", markup=False)
+    factors_out(result.paradigms, result.target, result.failed)
+    if words := ties(result.ranking):
+        console().print(words, markup=False)
     console().print(result.sentence, markup=False)

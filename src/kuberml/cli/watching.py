@@ -31,12 +31,16 @@ def describe(step: Progress) -> str:
     """One line about where a run stands."""
     from kuberml.core.units import show_bytes, show_seconds
 
+    if step.failed:
+        return f"{step.paradigm}, seed {step.seed}: failed: {step.failed}"
     accuracy = "" if step.accuracy_mean is None else f"{100 * step.accuracy_mean:.1f} %, "
     return f"{step.paradigm}, seed {step.seed}: {accuracy}{show_seconds(step.time_s)}, {show_bytes(step.bytes_moved)}"
 
 
 def _line(step: Progress) -> None:
-    if step.done:
+    if step.note:
+        say(f"{step.paradigm}, seed {step.seed}: {step.note}")
+    elif step.done:
         say(f"[{step.run + 1}/{step.runs}] {describe(step)}")
 
 
@@ -54,6 +58,9 @@ def _bars() -> Iterator[Watch]:
 
         def watch(step: Progress) -> None:
             if step.run in done:
+                return
+            if step.note:
+                bars.console.print(f"{step.paradigm}, seed {step.seed}: {step.note}", markup=False)
                 return
             if step.run not in single:
                 single[step.run] = bars.add_task("", total=round(step.until_s) or None)

@@ -46,6 +46,12 @@ class InternalError(KuberError):
     """A promise of our own code was broken."""
 
 
+def told(error: BaseException) -> str:
+    """What it says, and where it happened as far as that was noted. Tracebacks of other processes are left out."""
+    where = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+    return f"{error} ({', '.join(where)})" if where else str(error)
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """The tail of an error message for an unknown name: the nearest right one, then all of them.
 

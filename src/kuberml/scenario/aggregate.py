@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -10,8 +10,10 @@ from kuberml.core.errors import InternalError
 from kuberml.scenario import curves
 from kuberml.scenario.config import Config
 from kuberml.scenario.digests import data_digest, scenario_digest
+from kuberml.scenario.remarks import remarks
 from kuberml.scenario.result import (
     CurvePoint,
+    FailedRun,
     Freshness,
     ParadigmResult,
     Rank,
@@ -30,13 +32,20 @@ POINT = 0.01
 """One point of accuracy."""
 
 
-def aggregate(runs: Sequence[RunSummary], config: Config, *, wall_s: float, versions: dict[str, str] | None = None) -> Result:
-    """The result of a scenario's runs: every paradigm over its seeds.
+def aggregate(
+    runs: Sequence[RunSummary],
+    config: Config,
+    *,
+    wall_s: float,
+    versions: dict[str, str] | None = None,
+    failed: Sequence[FailedRun] = (),
+) -> Result:
+    """The result of a scenario's runs: every paradigm over those of its seeds that did not fail.
 
     Raises:
-        InternalError: a paradigm has no run, or one seed twice.
+        InternalError: a paradigm has no run and none that failed, or one seed twice.
     """
-    by_label = _group(runs, config)
+    by_label = _group(runs, config, {one.paradigm for one in failed})
     target = find_target(by_label, config.world.target)
     uses = {label: paradigm.use for label, paradigm in config.paradigms.items()}
     joint = joint_label(by_label, uses)
@@ -58,6 +67,8 @@ def aggregate(runs: Sequence[RunSummary], config: Config, *, wall_s: float, vers
         ranking=ranking,
         sentence=served_sentence(paradigms) or sentence(paradigms, ranking),
         versions=versions or {},
+        failed=tuple(failed),
+        remarks=remarks(config),
     )
 
 
@@ -139,16 +150,16 @@ def rank(paradigms: dict[str, ParadigmResult]) -> tuple[Rank, ...]:
     )
 
 
-def _group(runs: Sequence[RunSummary], config: Config) -> dict[str, list[RunSummary]]:
+def _group(runs: Sequence[RunSummary], config: Config, failed: Collection[str]) -> dict[str, list[RunSummary]]:
     by_label: dict[str, list[RunSummary]] = {label: [] for label in config.paradigms}
     for run in runs:
         if run.paradigm not in by_label or run.seed in (other.seed for other in by_label[run.paradigm]):
             raise InternalError(f"a run of {run.paradigm!r} with seed {run.seed} is unknown or there twice")
         by_label[run.paradigm].append(run)
-    missing = [label for label, mine in by_label.items() if not mine]
+    missing = [label for label, mine in by_label.items() if not mine and label not in failed]
     if missing:
         raise InternalError(f"no run of {', '.join(missing)}")
-    return by_label
+    return {label: mine for label, mine in by_label.items() if mine}
 
 
 def _honest(run: RunSummary, per_learner: dict[str, float]) -> list[float]:

@@ -106,7 +106,8 @@ def _warnings(results: dict[str, Result]) -> list[str]:
         ("versions of libraries", lambda result: sorted(result.versions.items())),
     ]
     first, *others = results.items()
-    return [
+    broken = [f"{name}: {one}" for name, result in results.items() for one in result.failed]
+    return broken + [
         f"{first[0]} and {name} have different {what}"
         for name, other in others
         for what, facet in checks

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
+import sysconfig
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -35,12 +38,25 @@ def paradigm_of(use: str, paradigms: Registry[Any]) -> ModuleType:
     name = use.removesuffix(".py")
     if not name.isidentifier():
         raise ConfigError(f"use = {use!r}: name a file beside the scenario by letters, digits and '_' alone, 'my_idea.py'")
+    if is_library(name):
+        raise ConfigError(f"use = {use!r}: {name!r} is also a library's name, and who imports it gets one or the other: rename")
     if importlib.util.find_spec(name) is None:
         raise ConfigError(f"no file {use} beside the scenario: `kuberml new paradigm {use}` writes one")
     try:
         return importlib.import_module(name)
     except (ImportError, SyntaxError) as error:
         raise ConfigError(f"{use} cannot be imported: {error}") from error
+
+
+def is_library(name: str) -> bool:
+    """Whether a module of Python's or an installed one is called that.
+
+    A file of that name cannot just be loaded under another: it lies on the import path, also of worker processes, which look
+    for jobs by name; there it would stand in the way of the library.
+    """
+    paths = sysconfig.get_paths()
+    found = PathFinder.find_spec(name, [paths["purelib"], paths["platlib"]])
+    return name in sys.stdlib_module_names or (found is not None and found.origin is not None)
 
 
 def check_options(config: Config, paradigms: Registry[Any]) -> dict[str, msgspec.Struct]:

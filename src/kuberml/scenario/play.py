@@ -18,6 +18,7 @@ from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.stage import HUB, Stage
 from kuberml.worlds.simulated.faults import Fault
 from kuberml.worlds.simulated.results import JobCache
+from kuberml.worlds.simulated.standstill import looked_on
 from kuberml.worlds.simulated.workers import Workers
 from kuberml.worlds.simulated.world import Outcome, Place, SimulatedWorld
 
@@ -63,11 +64,14 @@ class Play:
         self._records = records
         self.tell: Callable[[float, int], None] = lambda time_s, bytes_moved: None
         """Told the virtual time and the bytes moved whenever a node serves something new."""
+        self.say: Callable[[str], None] = lambda line: None
+        """Told, from another thread, when virtual time stands still."""
 
     def run(self) -> Outcome:
         """Run it to its end. What it came to is read by `summary.summarise`."""
         mains = {node: self._main(node) for node in self.cast}
-        outcome = self.world.run(mains, until_s=self.config.world.until_s, wait_for=[self.parts.waited])
+        with looked_on(self.world.loop, self.say):
+            outcome = self.world.run(mains, until_s=self.config.world.until_s, wait_for=[self.parts.waited])
         self.parts.check_somebody_is_left()
         return outcome
 

@@ -121,16 +121,16 @@ def _curves(
             axes.set_xscale("log")
         if target is not None:
             axes.axhline(100 * target, color="#8a94a3", lw=1, ls=(0, (4, 3)))
-        _label(axes, title, show)
+        _label(axes, title, show, "accuracy, % (0: serves nothing yet)")
 
     return _svg(draw, height=_SIZE[1] + 0.17 * ((len(by_label) + 2) // 3))
 
 
-def _label(axes: Any, title: str, show: Callable[[float], str]) -> None:
+def _label(axes: Any, title: str, show: Callable[[float], str], ylabel: str = "accuracy, %") -> None:
     axes.xaxis.set_major_formatter(lambda x, _: show(x) if x > 0 else "0")
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(title)
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(ylabel)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=8, handlelength=1.4, columnspacing=1.2)
 
 

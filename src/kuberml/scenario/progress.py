@@ -15,6 +15,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         time_s, until_s: virtual seconds now, and at most.
         accuracy_mean: as last measured; None before the first time.
         done: the run has ended (or was taken over from before by `--resume`).
+        note: something to be told at once, that says nothing else of where the run stands.
+        failed: why it ended without a result; "" = it did not.
     """
 
     paradigm: str
@@ -26,10 +28,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     bytes_moved: int = 0
     accuracy_mean: float | None = None
     done: bool = False
+    note: str = ""
+    failed: str = ""
 
 
 Watch = Callable[[Progress], None]
-"""Called now and then, always from the main thread; what it does cannot change a result."""
+"""Called now and then, from the main thread but for a `note`; what it does cannot change a result."""
 
 
 def unwatched(progress: Progress) -> None:

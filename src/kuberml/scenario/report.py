@@ -29,7 +29,7 @@ def render(result: Result, runs: Sequence[RunSummary]) -> str:
         _header(result),
         sections.notices(result, runs),
         served_section.served(result.paradigms, figure),
-        sections.factors(result.paradigms),
+        sections.factors(result.paradigms, result.failed),
         _figures(result, runs),
         ranking_section(result.ranking, runs),
         *teaching.knowledge(runs),
@@ -55,7 +55,10 @@ def figure(caption: str, draw: Callable[[], str]) -> Safe:
 
 def ranking_section(places: Sequence[Rank], runs: Sequence[RunSummary]) -> Safe:
     """Order by mean accuracy beside every learner's own."""
-    lead = "Intervals are Student's t over seeds. Where two overlap, their order is not a finding."
+    lead = (
+        "Intervals are Student's t over seeds, as far as they lie within 0 and 100 %. Where two overlap, their order is not a"
+        " finding."
+    )
     table = tag("figure", tag("figcaption", "By mean accuracy"), sections.ranking(places))
     dots = figure("Every learner", lambda: plots.learners(runs))
     return section("Ranking", tag("div", table, dots, css="figures"), lead=lead)

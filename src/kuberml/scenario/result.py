@@ -23,7 +23,10 @@ Outcome = Literal["tested", "on credit", "untested", "refused", "not chosen"]
 
 
 class CurvePoint(msgspec.Struct, frozen=True):
-    """Where a run stood at one virtual time. Bytes, energy: spent so far by all nodes."""
+    """Where a run stood at one virtual time. Bytes, energy: spent so far by all nodes.
+
+    `accuracy_mean` is over all honest learners; who serves nothing yet answers nothing and counts as 0.
+    """
 
     time_s: float
     bytes: float
@@ -65,6 +68,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
             (differs from `accuracy` when a shared head is served). {} when not measured.
         recall_before, recall: per learner and label, balanced test set.
         accuracy_pooled_reference: the same predictor trained on all that may be published.
+        virtual_time_s, bytes_moved: until what is served last changed; energy_j, flops: to the end of the run, idling included.
         liars: learners that lied; means over learners leave them out.
         freshness_s: samples of (learned at A -> used at B); latency_ms: samples of prediction latency.
         regret: accuracy lost against an oracle that tries every offer; None when not asked for.
@@ -107,6 +111,17 @@ class RunRef(msgspec.Struct, frozen=True):
     seed: int
     trace_hash: str
     integer_hash: str = ""
+
+
+class FailedRun(msgspec.Struct, frozen=True):
+    """A run of a comparison that broke, so that nothing is known of it. `why`: its error in a line."""
+
+    paradigm: str
+    seed: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.paradigm}, seed {self.seed}, failed: {self.why}"
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -219,6 +234,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     ranking: tuple[Rank, ...]
     sentence: str  # what the reader sees, in plain words
     versions: dict[str, str] = {}
+    remarks: tuple[str, ...] = ()  # what the scenario asks for and did not get
+    failed: tuple[FailedRun, ...] = ()  # they are in none of the figures; a paradigm of which all failed is not in `paradigms`
 
     @property
     def is_live(self) -> bool:

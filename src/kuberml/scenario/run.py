@@ -1,7 +1,8 @@
 """Run a scenario: every paradigm under every seed, in one folder that can be resumed and read.
 
 The folder holds `result.json`, `runs.json` and `ledger.sqlite`; while it runs, `finished/` has one summary per run that has
-ended and `jobs.sqlite` the results of jobs, so that an interrupted run goes on where it was and ends in the same hashes.
+ended and `jobs.sqlite` the results of jobs, so that an interrupted run goes on where it was and ends in the same hashes. They
+stay where some of the runs have failed; `failed/` then has the tracebacks of errors that nobody foresaw.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from kuberml.ledger.ledger import Ledger
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
-from kuberml.scenario.measure import Scorer
+from kuberml.scenario.failures import Failures
 from kuberml.scenario.options import check_options
 from kuberml.scenario.play import Play
 from kuberml.scenario.progress import Progress, Watch, unwatched
@@ -43,7 +44,7 @@ FINISHED, JOBS, LEDGER = "finished", "jobs.sqlite", "ledger.sqlite"
 
 
 def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool = False, progress: Watch = unwatched) -> Result:
-    """Run it all and write the folder.
+    """Run it all and write the folder. Where several runs are asked for, one that breaks does not end the others.
 
     Args:
         config: the scenario.
@@ -54,6 +55,7 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
 
     Raises:
         ConfigError: something in the scenario cannot be.
+        Whatever ended the first run, where all have failed.
         KeyboardInterrupt: what was finished is kept.
     """
     began = time.perf_counter()
@@ -66,38 +68,37 @@ def run_scenario(config: Config, *, out: Path, workers: Count = 0, resume: bool 
     things, cool = PublicThings(config), warm(config, pool)
     cache, ledger = JobCache(out / JOBS), Ledger(out / LEDGER)
     runs: list[RunSummary] = []
+    failures = Failures(out, len(pairs))
     try:
         for place, (label, seed) in enumerate(pairs):
             step = Progress(paradigm=label, seed=seed, run=place, runs=len(pairs), until_s=config.world.until_s)
             summary = recall_summary(folder, label, seed)
             if summary is None:
-                play = Play(
-                    config, label, seed, things=things, workers=pool, cache=cache, records=RunRecords(ledger, f"{label}.{seed}")
-                )
-                play.tell = _teller(step, progress)
-                summary = _measured(play, scorer(pool))
+                records = RunRecords(ledger, f"{label}.{seed}")
+                try:
+                    play = Play(config, label, seed, things=things, workers=pool, cache=cache, records=records)
+                    play.tell, play.say = _teller(step, progress), _sayer(step, progress)
+                    summary = summarise(play, play.run(), scorer(pool))
+                except Exception as error:
+                    failed = failures.add(label, seed, error)
+                    progress(msgspec.structs.replace(step, done=True, failed=failed.why))
+                    continue
                 keep_summary(folder, summary)
             runs.append(summary)
             progress(_ended(step, summary))
+        failures.check_one_is_left()
     finally:
         cool()
         pool.close()
         cache.close()
         ledger.close()
-    result = aggregate(runs, config, wall_s=time.perf_counter() - began, versions=versions())
+    wall_s = time.perf_counter() - began
+    result = aggregate(runs, config, wall_s=wall_s, versions=versions(), failed=failures.runs)
     write_result(out, result, tuple(runs))
-    shutil.rmtree(folder)
-    (out / JOBS).unlink()
+    if not failures.runs:  # else a resumption has something to do
+        shutil.rmtree(folder)
+        (out / JOBS).unlink()
     return result
-
-
-def _measured(play: Play, score: Scorer) -> RunSummary:
-    """Play, and measure. What goes wrong says in which of the runs."""
-    try:
-        return summarise(play, play.run(), score)
-    except Exception as error:
-        error.add_note(f"in paradigm {play.label!r}, seed {play.seed}")
-        raise
 
 
 def _workers(config: Config, count: Count) -> Workers:
@@ -110,7 +111,7 @@ def _workers(config: Config, count: Count) -> Workers:
 
 
 def is_finished(out: Path) -> bool:
-    """Whether a folder holds a whole run: its result is written before what a resumption would need is thrown away."""
+    """Whether a folder holds a whole run: its result is written before what a resumption needs is thrown away."""
     return (out / RESULT_FILE).exists() and not (out / FINISHED).exists()
 
 
@@ -164,6 +165,10 @@ def _teller(step: Progress, progress: Watch) -> Callable[[float, int], None]:
         progress(msgspec.structs.replace(step, time_s=time_s, bytes_moved=bytes_moved))
 
     return tell
+
+
+def _sayer(step: Progress, progress: Watch) -> Callable[[str], None]:
+    return lambda line: progress(msgspec.structs.replace(step, note=line))
 
 
 def _ended(step: Progress, summary: RunSummary) -> Progress:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from kuberml.core.units import show_seconds
 from kuberml.scenario.factors import NONE, freshness, known_factors, latency, show_accuracy
+from kuberml.scenario.failures import all_failed, seeds_left
 from kuberml.scenario.markup import Safe, fold, join, section, table, tag, words, words_heading
 from kuberml.scenario.plots import colour_of
-from kuberml.scenario.result import ParadigmResult, Rank, Result, RunSummary
+from kuberml.scenario.result import FailedRun, Interval, ParadigmResult, Rank, Result, RunSummary
+from kuberml.scenario.sentence import HOW_FAR
 
 
 def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
@@ -18,7 +20,8 @@ def notices(result: Result, runs: Sequence[RunSummary]) -> Safe:
     for label, item in result.paradigms.items():
         if item.note:
             noted.setdefault(item.note, []).append(label)
-    lines = [f"{', '.join(labels)}: {note}" for note, labels in noted.items()]
+    lines = [*result.remarks, *map(str, result.failed)]
+    lines += [f"{', '.join(labels)}: {note}" for note, labels in noted.items()]
     if len(result.scenario.seeds) == 1:
         lines.append("One seed: nothing here has a spread, and a difference may be chance.")
     lines += _silent(result, runs)
@@ -40,7 +43,7 @@ def _silent(result: Result, runs: Sequence[RunSummary]) -> list[str]:
     ]
 
 
-def factors(paradigms: dict[str, ParadigmResult]) -> Safe:
+def factors(paradigms: dict[str, ParadigmResult], failed: Sequence[FailedRun] = ()) -> Safe:
     """The five factors of every paradigm."""
     columns, colours = known_factors(paradigms), colour_of(list(paradigms))
     best = max((item.accuracy_mean for item in paradigms.values() if item.accuracy_mean is not None), default=None)
@@ -51,18 +54,20 @@ def factors(paradigms: dict[str, ParadigmResult]) -> Safe:
             cells[0] = tag("td", columns[0].value(item), tag("small", columns[0].spread(item)), css="best")
         rows.append(
             [
-                _named(label, colours[label]),
+                _named(seeds_left(label, failed, item.seeds), colours[label]),
                 *cells,
                 latency(item),
                 freshness(item),
                 NONE if item.harmed is None else item.harmed,
             ]
         )
+    rows += [[label, "failed", *[NONE] * (len(columns) + 2)] for label in all_failed(paradigms, failed)]
     head = ["paradigm", *(column.heading for column in columns), "latency p50 / p99", "freshness p50 / p99", "made worse"]
     lead = (
         "Means over seeds with one standard deviation. Accuracy is on a label-balanced test set that no trial has seen, liars"
         " left out; bytes count everything, also extractors, cards and requests; time and energy are of modelled devices and"
-        " links, unless a note calls the run live. Slow and fast: the slowest and fastest third of devices, on what these hold"
+        f" links, unless a note calls the run live; {HOW_FAR}."
+        " Slow and fast: the slowest and fastest third of devices, on what these hold"
         " back. Made worse: honest learners that ended below where they began, over all seeds."
     )
     return section("The five factors", table(head, rows, css="wide"), lead=lead)
@@ -72,11 +77,17 @@ def ranking(places: Sequence[Rank]) -> Safe:
     """Order by accuracy, with what cannot be told apart."""
     rows = []
     for place, item in enumerate(places, start=1):
-        span = NONE if item.interval is None else f"{100 * item.interval.low:.1f} – {show_accuracy(item.interval.high)}"
+        span = NONE if item.interval is None else _span(item.interval)
         ties = ", ".join(item.ties) if item.ties else "none"
         rows.append([f"{place}. {item.paradigm}", show_accuracy(item.accuracy_mean), span, words(ties)])
     head = ["paradigm", "accuracy, mean", "95 % interval", words_heading("cannot be told apart from")]
     return table(head, rows, css="wide")
+
+
+def _span(interval: Interval) -> str:
+    """An interval as far as an accuracy can be in it: with two seeds t is so wide that it says little."""
+    low, high = (min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
+    return f"{100 * low:.1f} – {show_accuracy(high)}"
 
 
 def identity(result: Result) -> Safe:

@@ -39,6 +39,20 @@ def about_target(target: Target | None, paradigms: dict[str, ParadigmResult]) ->
     return f"Target: {percent(target.accuracy)}, {target.how}.{without}"
 
 
+def ties(ranking: Sequence[Rank]) -> str:
+    """Which paradigms cannot be told apart, every pair once. "": all can."""
+    order = [place.paradigm for place in ranking]
+    if len(order) > 1 and all(len(place.ties) == len(order) - 1 for place in ranking):
+        return f"No two of these can be told apart: {', '.join(order)}."
+    later = [(place.paradigm, [other for other in order[i + 1 :] if other in place.ties]) for i, place in enumerate(ranking)]
+    pairs = "; ".join(f"{paradigm} from {', '.join(others)}" for paradigm, others in later if others)
+    return f"Cannot be told apart: {pairs}." if pairs else ""
+
+
+HOW_FAR = "time and bytes: until what is served last changed; energy: to the end of the run, idling included"
+"""What the columns of costs cover, for who compares them."""
+
+
 def percent(accuracy: float) -> str:
     """A share as a percentage with one decimal."""
     return f"{100 * accuracy:.1f} %"

@@ -92,12 +92,25 @@ def test_a_deadlock_is_an_error_that_names_who_waits() -> None:
 def test_an_instant_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "MAX_TURNS", 1000)
 
+    async def tick() -> None:
+        while True:  # noqa: ASYNC110 - on purpose
+            await asyncio.sleep(1e-12)
+
+    with pytest.raises(InternalError, match="time stands still"):
+        VirtualLoop().run(tick())
+
+
+def test_who_spins_is_named_and_who_waits_is_not() -> None:
     async def spin() -> None:
         while True:  # noqa: ASYNC110 - on purpose
             await asyncio.sleep(0)
 
-    with pytest.raises(InternalError, match="time stands still"):
-        VirtualLoop().run(spin())
+    async def main() -> None:
+        await asyncio.sleep(1)
+        await asyncio.get_running_loop().create_task(spin(), name="busy")
+
+    with pytest.raises(InternalError, match=r"time stands still at 1\.0 s: a task never waits\. 1 task: busy \(.*spin line"):
+        VirtualLoop().run(main())
 
 
 def test_an_error_in_a_callback_ends_the_run() -> None:

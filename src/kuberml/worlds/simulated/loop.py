@@ -14,7 +14,7 @@ import contextvars
 import heapq
 import selectors
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kuberml.core.errors import ConfigError, InternalError
@@ -27,6 +27,8 @@ NODE: contextvars.ContextVar[str] = contextvars.ContextVar("kuberml_node", defau
 
 MAX_TURNS = 10_000_000
 """Loop turns at one instant before we say that time stands still."""
+MAX_SPINS = 200_000
+"""The same, without a timer that fires. Turns are of all nodes together, so this is how often one task goes on in a row."""
 
 
 class NodeTask(asyncio.Task[Any]):
@@ -68,7 +70,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._soon: deque[Call] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._dead_timers = 0
-        self._turns = 0
+        self._turns, self._most_turns = 0, MAX_SPINS
         self._is_stopped = False
         self._number = 0
         super().__init__(_Selector(self._take_turns))
@@ -237,9 +239,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if not soon and not just_one and (due := self._next_due()) is not None:
                 soon.append(due)  # at once: nothing else is ready, so it is the same as a turn of the loop later
             self._turns += 1
-            if self._turns > MAX_TURNS:
-                self._turns = 0
-                raise InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting()}")
+            if self._turns > self._most_turns:
+                raise self._standstill()
             for _ in range(len(soon)):  # what is added meanwhile belongs to the next turn
                 call = soon.popleft()
                 if not call.is_cancelled:
@@ -263,14 +264,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 continue
             if when_ns > self.now_ns:
                 self.now_ns, self._turns = when_ns, 0
+            self._most_turns = min(self._turns + MAX_SPINS, MAX_TURNS)
             self.events += 1
             return timer
         raise InternalError(f"deadlock at {self.time()} s: nothing is scheduled. {self._waiting()}")
 
-    def _waiting(self) -> str:
-        tasks = self.tasks()
-        shown = [f"{task.get_name()}{f' of {task.node}' if task.node else ''} ({_where(task)})" for task in tasks[:20]]
-        return f"{len(tasks)} tasks: {'; '.join(shown) or 'none'}"
+    def _standstill(self) -> InternalError:
+        spinning = [one for call in self._soon if isinstance(one := getattr(call.callback, "__self__", None), NodeTask)]
+        self._turns = 0
+        return InternalError(f"time stands still at {self.time()} s: a task never waits. {self._waiting(spinning)}")
+
+    def _waiting(self, tasks: Sequence[NodeTask] = ()) -> str:
+        """Where tasks stand: these, or all."""
+        tasks = tasks or self.tasks()
+        shown = [
+            f"{task.get_name()}{'' if task.get_name().endswith(task.node) else f' of {task.node}'} ({_where(task)})"
+            for task in tasks[:20]
+        ]
+        return f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}: {'; '.join(shown) or 'none'}"
 
 
 def _new_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> NodeTask:
