@@ -213,6 +213,15 @@ def test_a_hub_s_name_without_its_port_is_said_to_be_a_folder(tmp_path: Path) ->
         running.communicate()
 
 
+def test_a_hub_that_is_not_there_is_waited_for_aloud(tmp_path: Path) -> None:
+    running = start(tmp_path, "serve", "--hub", "127.0.0.1:1", "--task", "digits", "--http", "127.0.0.1:0", "--engine", "eager")
+    try:
+        assert "dials the hub at 127.0.0.1:1, for 30 s at most" in running.stderr.readline()
+    finally:
+        running.kill()
+        running.communicate()
+
+
 def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -> None:
     """In a shared folder, so that few processes are needed; the commands are real ones."""
     shared, own = tmp_path / "shared", tmp_path / "kuberml-serve"
