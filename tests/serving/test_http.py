@@ -362,6 +362,29 @@ def test_the_description_is_one_and_says_the_shape_that_is_read() -> None:
     assert msgspec.json.encode(found)
 
 
+def test_what_can_be_looked_at_answers_head_as_it_answers_get_without_the_body() -> None:
+    paths = ("/v1/models", "/v1/health", "/v1/origin?label=3", "/v1/origin?label=cat", "/openapi.json", "/", "/favicon.ico")
+
+    async def main() -> None:
+        async with running(served()) as here:
+            for path in paths:
+                async with here.client.get(here.url + path) as got, here.client.head(here.url + path) as head:
+                    assert (head.status, head.content_type) == (got.status, got.content_type), path
+                    assert await head.read() == b""
+                    if path != "/v1/health":  # it says how long a request would wait
+                        assert head.headers.get("Content-Length") == got.headers.get("Content-Length"), path
+            async with here.client.head(f"{here.url}/metrics") as head:
+                assert (head.status, await head.read()) == (200, b"")
+            async with here.client.head(f"{here.url}/v1/predict") as head:
+                assert (head.status, head.headers["Allow"]) == (405, "POST")
+            described = (await here.get("/openapi.json"))[1]["paths"]
+            assert {path for path, ways in described.items() if "head" in ways} == {*described} - {"/v1/predict"}
+        async with running() as empty, empty.client.head(f"{empty.url}/v1/health") as head:
+            assert (head.status, await head.read()) == (503, b"")
+
+    asyncio.run(main())
+
+
 def _refs(tree: Any) -> list[dict[str, str]]:
     if isinstance(tree, dict):
         return ([tree] if "$ref" in tree else []) + [ref for value in tree.values() for ref in _refs(value)]
