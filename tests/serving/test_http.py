@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -22,6 +23,7 @@ from safetensors.numpy import load, save
 from kuberml.serving.http import app
 from kuberml.serving.http.bodies import RAW, SAFETENSORS, Form
 from kuberml.serving.http.problem import Refusal
+from kuberml.serving.http.slot import freshness_s
 from kuberml.serving.service import Service, Settings
 from tests.serving.parts import AUTHORS, SHAPE, right, rows, running, served
 from tests.worlds.live.browser import needs_chromium, opened
@@ -242,6 +244,14 @@ def test_before_the_first_model_it_says_so_and_afterwards_it_tells_what_it_serve
             assert (await here.get("/v1/origin", params={"label": "1", "model": old.model}))[0] == 200
 
     asyncio.run(main())
+
+
+def test_what_an_operator_lets_in_again_is_not_called_late() -> None:
+    before, after = served("01", 1), served("012", 2, learned_at_ms=1000)
+    assert freshness_s(before, after, 60_000, 0) == {"2": 59.0}
+    assert freshness_s(before, dataclasses.replace(after, again_ms=5000), 60_000, 0) == {}
+    new = dataclasses.replace(served("012", 3, learned_at_ms=50_000), again_ms=5000)
+    assert freshness_s(before, new, 60_000, 0) == {"2": 10.0}
 
 
 def test_it_answers_over_https(tmp_path: Path) -> None:

@@ -266,6 +266,7 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
             async with aiohttp.ClientSession() as client:
                 for token in (None, "Bearer " + "0" * 64, "Basic " + access["token"], "Bearer \u00e9"):
                     headers = {} if token is None else {"Authorization": token}
+            assert slot.now.freshness_s == {}  # it was learned long ago, and let in again now
                     async with client.post(access["url"] + "/rollback", json={}, headers=headers) as refused:
                         assert refused.status == 401
             file.chmod(0o644)

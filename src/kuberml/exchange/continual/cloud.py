@@ -189,7 +189,7 @@ class Cloud:
         """
         async with self._turn:
             entry = self._versions.earlier() if to is None else self._history.version(to)
-            changes = back_to(self._history, entry)
+            changes = back_to(self._history, entry) | {"again_ms": self.node.now_ms}
             found = await self._model.of(changes["made_of"].contents, ridge=entry.ridge)
             learned = None
             if entry.recipe is not None:
@@ -228,7 +228,7 @@ class Cloud:
             ConfigError: nothing that was kept out has such a name.
         """
         async with self._turn:
-            changes = let_in(self._history, names)
+            changes = let_in(self._history, names) | {"again_ms": self.node.now_ms}
             self._history.commit(msgspec.structs.replace(self._history.state, **changes))
             self._intake.again()
 

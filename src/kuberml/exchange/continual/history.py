@@ -61,6 +61,7 @@ class State(msgspec.Struct, frozen=True):
         barred: contents that were rolled back: not absorbed again until they are readmitted.
         removed: authors that are forgotten, until they are readmitted.
         refused: by card.
+        again_ms: the clock when an operator last went back or let something in again; what was learned before is no news then.
     """
 
     made_of: Contributions = Contributions()
@@ -72,6 +73,7 @@ class State(msgspec.Struct, frozen=True):
     barred: tuple[Digest, ...] = ()
     removed: tuple[str, ...] = ()
     refused: dict[str, Refusal] = {}
+    again_ms: int = 0
 
 
 @value
