@@ -267,6 +267,7 @@ class Cloud:
             await self.examine()
 
     async def _predictor(self, entry: Entry, found: Tried) -> Predictor:
+        await self._review.go_on()
         """What answers in a version, from the sums that it is made of."""
         if entry.recipe is None:
             return self._versions.exact(found.head)

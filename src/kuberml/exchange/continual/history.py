@@ -161,6 +161,10 @@ class History:
         found: Mapping[str, tuple[int, int]] = self._memory.get(_named(number, HEARD), {})
         return found
 
+    def is_tried(self, number: int) -> bool:
+        """Whether a version was tried by edges to the end, whatever they found."""
+        return _named(number, HEARD) in self._memory
+
     def contents(self, number: int) -> frozenset[Digest]:
         """The set that a version is made of.
 
