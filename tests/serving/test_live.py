@@ -251,6 +251,11 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
             assert tuple(slot.now.served.predictor.labels) == tuple("01234")
             status, out, err = await command("history")
             assert (status, "removed" in out, "rolled back to version 1" in out) == (0, True, True), err
+            told = (await ask(own, "history"))["kept_out"]
+            (packet,) = told["contents"]
+            assert (told["removed"], packet["author"], packet["why"]) == ([author], author, "removed with its author")
+            assert f"removed {author[:12]}: nothing of this author comes in" in err
+            assert f"kept out {packet['content'][:12]}, {packet['slot']!r} of {author[:12]}" in err
             for path, body, says in (
                 ("rollback", Rollback("f" * 64), "no version"),
                 ("remove", Removal(author), "nothing of"),
@@ -259,14 +264,15 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
                 with pytest.raises(ConfigError, match=says):
                     await ask(own, path, body)
             assert await ask(own, "readmit", Readmission()) == {"readmitted": []}
+            assert (await ask(own, "history"))["kept_out"] == {"removed": [], "contents": []}
             await until(serving, 10)  # it looks at the folder often
+            assert slot.now.freshness_s == {}  # it was learned long ago, and let in again now
             file = own / "admin.json"
             assert file.stat().st_mode & 0o777 == 0o600
             access = json.loads(file.read_text())
             async with aiohttp.ClientSession() as client:
                 for token in (None, "Bearer " + "0" * 64, "Basic " + access["token"], "Bearer \u00e9"):
                     headers = {} if token is None else {"Authorization": token}
-            assert slot.now.freshness_s == {}  # it was learned long ago, and let in again now
                     async with client.post(access["url"] + "/rollback", json={}, headers=headers) as refused:
                         assert refused.status == 401
             file.chmod(0o644)

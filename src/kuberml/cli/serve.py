@@ -227,6 +227,10 @@ def history(folder: FolderOption = FOLDER, json: AsJson = False) -> None:
         table_out(["on", "of", "accuracy by version", "forgotten"], [_line(line) for line in lines])
     for card, why in found["refused"].items():
         say(f"refused {card[:SHORT]}: {why}")
+    for author in found["kept_out"]["removed"]:
+        say(f"removed {author[:SHORT]}: nothing of this author comes in until `kuberml serve readmit {author[:SHORT]}`")
+    for one in found["kept_out"]["contents"]:
+        say(f"kept out {one['content'][:SHORT]}, {one['slot']!r} of {one['author'][:SHORT]}: {one['why']}")
     for author, trust_ppm in found["witnesses"].items():
         say(f"{author[:SHORT]} has tried versions; its word counts {trust_ppm / 1e6:.0%}")
 

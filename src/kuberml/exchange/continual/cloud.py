@@ -28,7 +28,7 @@ from kuberml.exchange.continual.forgetting import Line, by_edge, by_task
 from kuberml.exchange.continual.history import Entry, History
 from kuberml.exchange.continual.leaving import author_of, back_to, missed, withdrawals, without_author, without_withdrawn
 from kuberml.exchange.continual.model import Model
-from kuberml.exchange.continual.returning import let_in
+from kuberml.exchange.continual.returning import kept_out, let_in
 from kuberml.exchange.continual.review import Review
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
@@ -84,6 +84,11 @@ class Cloud:
     def refused(self) -> dict[str, str]:
         """Why packages are not in the model, by card."""
         return {card: refusal.why for card, refusal in self._history.state.refused.items()}
+
+    @property
+    def kept_out(self) -> dict[str, Any]:
+        """Who was removed, and which contents may not come in again; see `returning.kept_out`."""
+        return kept_out(self._history)
 
     @property
     def forgetting(self) -> list[Line]:
@@ -262,12 +267,12 @@ class Cloud:
                 await self.withdraw(word)
 
     async def _examine_often(self) -> None:
+        await self._review.go_on()
         while True:
             await self._review.unseen.wait()
             await self.examine()
 
     async def _predictor(self, entry: Entry, found: Tried) -> Predictor:
-        await self._review.go_on()
         """What answers in a version, from the sums that it is made of."""
         if entry.recipe is None:
             return self._versions.exact(found.head)
