@@ -77,7 +77,7 @@ def work(name: str, model: str, folder: Path, count: int, wire: Connection) -> N
     except ConfigError as error:
         wire.send({"refused": str(error)})
         return
-    wire.send({"engine": f"{engine.name} {engine.precision}", "why": engine.why})
+    wire.send({"engine": f"{engine.name} {engine.precision}", "why": f"{engine.why}; {engine.others}".removesuffix("; ")})
     x_N = part("test", 2 * count, 4 * count).x_N
     while (rows := wire.recv()) is not None:
         if not rows:

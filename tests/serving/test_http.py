@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -22,6 +23,7 @@ from safetensors.numpy import load, save
 from kuberml.serving.http import app
 from kuberml.serving.http.bodies import RAW, SAFETENSORS, Form
 from kuberml.serving.http.problem import Refusal
+from kuberml.serving.http.slot import freshness_s
 from kuberml.serving.service import Service, Settings
 from tests.serving.parts import AUTHORS, SHAPE, right, rows, running, served
 from tests.worlds.live.browser import needs_chromium, opened
@@ -244,6 +246,14 @@ def test_before_the_first_model_it_says_so_and_afterwards_it_tells_what_it_serve
     asyncio.run(main())
 
 
+def test_what_an_operator_lets_in_again_is_not_called_late() -> None:
+    before, after = served("01", 1), served("012", 2, learned_at_ms=1000)
+    assert freshness_s(before, after, 60_000, 0) == {"2": 59.0}
+    assert freshness_s(before, dataclasses.replace(after, again_ms=5000), 60_000, 0) == {}
+    new = dataclasses.replace(served("012", 3, learned_at_ms=50_000), again_ms=5000)
+    assert freshness_s(before, new, 60_000, 0) == {"2": 10.0}
+
+
 def test_it_answers_over_https(tmp_path: Path) -> None:
     from kuberml.cli.serve import https_in
     from kuberml.knowledge.signing import Keys
@@ -360,6 +370,29 @@ def test_the_description_is_one_and_says_the_shape_that_is_read() -> None:
     named = {part["$ref"] for part in _refs(found)}
     assert {f"#/components/schemas/{name}" for name in found["components"]["schemas"]} >= named
     assert msgspec.json.encode(found)
+
+
+def test_what_can_be_looked_at_answers_head_as_it_answers_get_without_the_body() -> None:
+    paths = ("/v1/models", "/v1/health", "/v1/origin?label=3", "/v1/origin?label=cat", "/openapi.json", "/", "/favicon.ico")
+
+    async def main() -> None:
+        async with running(served()) as here:
+            for path in paths:
+                async with here.client.get(here.url + path) as got, here.client.head(here.url + path) as head:
+                    assert (head.status, head.content_type) == (got.status, got.content_type), path
+                    assert await head.read() == b""
+                    if path != "/v1/health":  # it says how long a request would wait
+                        assert head.headers.get("Content-Length") == got.headers.get("Content-Length"), path
+            async with here.client.head(f"{here.url}/metrics") as head:
+                assert (head.status, await head.read()) == (200, b"")
+            async with here.client.head(f"{here.url}/v1/predict") as head:
+                assert (head.status, head.headers["Allow"]) == (405, "POST")
+            described = (await here.get("/openapi.json"))[1]["paths"]
+            assert {path for path, ways in described.items() if "head" in ways} == {*described} - {"/v1/predict"}
+        async with running() as empty, empty.client.head(f"{empty.url}/v1/health") as head:
+            assert (head.status, await head.read()) == (503, b"")
+
+    asyncio.run(main())
 
 
 def _refs(tree: Any) -> list[dict[str, str]]:

@@ -213,6 +213,15 @@ def test_a_hub_s_name_without_its_port_is_said_to_be_a_folder(tmp_path: Path) ->
         running.communicate()
 
 
+def test_a_hub_that_is_not_there_is_waited_for_aloud(tmp_path: Path) -> None:
+    running = start(tmp_path, "serve", "--hub", "127.0.0.1:1", "--task", "digits", "--http", "127.0.0.1:0", "--engine", "eager")
+    try:
+        assert "dials the hub at 127.0.0.1:1, for 30 s at most" in running.stderr.readline()
+    finally:
+        running.kill()
+        running.communicate()
+
+
 def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -> None:
     """In a shared folder, so that few processes are needed; the commands are real ones."""
     shared, own = tmp_path / "shared", tmp_path / "kuberml-serve"
@@ -242,6 +251,11 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
             assert tuple(slot.now.served.predictor.labels) == tuple("01234")
             status, out, err = await command("history")
             assert (status, "removed" in out, "rolled back to version 1" in out) == (0, True, True), err
+            told = (await ask(own, "history"))["kept_out"]
+            (packet,) = told["contents"]
+            assert (told["removed"], packet["author"], packet["why"]) == ([author], author, "removed with its author")
+            assert f"removed {author[:12]}: nothing of this author comes in" in err
+            assert f"kept out {packet['content'][:12]}, {packet['slot']!r} of {author[:12]}" in err
             for path, body, says in (
                 ("rollback", Rollback("f" * 64), "no version"),
                 ("remove", Removal(author), "nothing of"),
@@ -250,7 +264,9 @@ def test_an_operator_goes_back_and_forgets_and_nobody_else_can(tmp_path: Path) -
                 with pytest.raises(ConfigError, match=says):
                     await ask(own, path, body)
             assert await ask(own, "readmit", Readmission()) == {"readmitted": []}
+            assert (await ask(own, "history"))["kept_out"] == {"removed": [], "contents": []}
             await until(serving, 10)  # it looks at the folder often
+            assert slot.now.freshness_s == {}  # it was learned long ago, and let in again now
             file = own / "admin.json"
             assert file.stat().st_mode & 0o777 == 0o600
             access = json.loads(file.read_text())

@@ -153,6 +153,7 @@ async def _serve(hub: str, options: dict[str, Any], *, quiet: bool, json: bool) 
 
     from kuberml.serving.admin import Admin
     from kuberml.serving.live import Serving
+    from kuberml.worlds.member.meeting import is_address
 
     stop, opening = asyncio.Event(), asyncio.current_task()
     loop = asyncio.get_running_loop()
@@ -164,6 +165,10 @@ async def _serve(hub: str, options: dict[str, Any], *, quiet: bool, json: bool) 
 
     if quiet:
         logging.getLogger("kuberml.serving").setLevel(logging.ERROR)
+    elif is_address(hub):
+        from kuberml.worlds.live.meeting import PATIENCE_S as DIAL_S
+
+        say(f"dials the hub at {hub}, for {DIAL_S:.0f} s at most; Ctrl-C stops it")
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)
     async with Serving.opened(hub, on_swap=None if quiet else _tell, **options) as serving:
@@ -222,6 +227,10 @@ def history(folder: FolderOption = FOLDER, json: AsJson = False) -> None:
         table_out(["on", "of", "accuracy by version", "forgotten"], [_line(line) for line in lines])
     for card, why in found["refused"].items():
         say(f"refused {card[:SHORT]}: {why}")
+    for author in found["kept_out"]["removed"]:
+        say(f"removed {author[:SHORT]}: nothing of this author comes in until `kuberml serve readmit {author[:SHORT]}`")
+    for one in found["kept_out"]["contents"]:
+        say(f"kept out {one['content'][:SHORT]}, {one['slot']!r} of {one['author'][:SHORT]}: {one['why']}")
     for author, trust_ppm in found["witnesses"].items():
         say(f"{author[:SHORT]} has tried versions; its word counts {trust_ppm / 1e6:.0%}")
 

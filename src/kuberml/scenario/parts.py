@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Compute, Recorder, Store, Transport
 from kuberml.exchange.hub import Hub
 from kuberml.exchange.node import Node
-from kuberml.exchange.place import Observer
+from kuberml.exchange.place import Beside, Observer
 from kuberml.exchange.place import Place as Standpoint
 from kuberml.knowledge.signing import Keys
 from kuberml.paradigms import PARADIGMS, roles
@@ -75,13 +76,19 @@ class Parts:
         self._catalog = Catalog(":memory:")  # as if on the hub's disk: it survives the hub's crashes
 
     def main(
-        self, node: NodeId, world: World, recorder: Recorder, observer: Observer | None = None
+        self,
+        node: NodeId,
+        world: World,
+        recorder: Recorder,
+        observer: Observer | None = None,
+        *,
+        beside: Beside | None = None,
     ) -> Coroutine[Any, Any, None]:
-        """What a node does in a world."""
+        """What a node does in a world; `beside`: see `exchange.place.Place`."""
         role, actor = self.cast[node]
         if role == "hub":
             return self._hub(world, recorder)
-        standpoint = self._standpoint(role, actor, world, recorder, observer)
+        standpoint = dataclasses.replace(self._standpoint(role, actor, world, recorder, observer), beside=beside)
         return self._library(standpoint) if role == "library" else self._part(standpoint)
 
     def check_somebody_is_left(self) -> None:

@@ -148,13 +148,20 @@ class Serving:
     def history(self) -> dict[str, Any]:
         """As plain data: versions served, oldest first; why packages are not in the model, by card; what was forgotten.
 
-        And whose word counts: of members who have tried versions of lately, by public key, in parts per million.
+        What was removed or rolled back and stays out. And whose word counts: of members who have tried versions of lately, by
+        public key, in parts per million.
         """
         if self.cloud is None:
-            return {"versions": [], "refused": {}, "witnesses": {}, "forgetting": []}
-        versions = [as_told(entry) for entry in self.cloud.history]
-        lines = msgspec.to_builtins(self.cloud.forgetting)
-        return {"versions": versions, "refused": self.cloud.refused, "witnesses": self.cloud.witnesses, "forgetting": lines}
+            out: dict[str, Any] = {"removed": [], "contents": []}
+            return {"versions": [], "refused": {}, "kept_out": out, "witnesses": {}, "forgetting": []}
+        cloud = self.cloud
+        return {
+            "versions": [as_told(entry) for entry in cloud.history],
+            "refused": cloud.refused,
+            "kept_out": cloud.kept_out,
+            "witnesses": cloud.witnesses,
+            "forgetting": msgspec.to_builtins(cloud.forgetting),
+        }
 
     async def _now_served(self, served: Served) -> Served:
         await asyncio.wrap_future(self.service.take(served))

@@ -84,6 +84,16 @@ def test_any_order_any_number_of_edges_late_and_twice_it_is_the_same_model() -> 
     assert len(ridges) == len(manifests) == 1
 
 
+def test_ten_edges_that_learn_at_one_instant_do_not_wait_for_each_other_s_round_trips() -> None:
+    many = packets("01", "12", "23", "34", "45", "56", "67", "78", "89", "90")
+    runs = [run(**{f"e{k}": edge(one) for k, one in enumerate(many)}) for _ in range(2)]
+    first, last = runs[0].history[0], runs[0].history[-1]
+    assert (len(first.added), len(runs[0].history)) == (1, 2)
+    assert last.at_ms - first.at_ms < 200  # virtual; a round trip takes 40
+    assert runs[0].history == runs[1].history
+    assert sums(runs[0]).digest == merge_all(many).digest
+
+
 def test_a_new_version_of_a_slot_takes_the_place_of_the_old_one() -> None:
     async def grows(node: Node) -> None:
         await node.publish(A, slot="stage-0", version=0)
@@ -164,9 +174,11 @@ def test_what_gives_way_to_newcomers_while_others_are_delivered_is_looked_up_aga
         monkeypatch.setattr(intake, "WAITING_MAX", 1)
         taking = asyncio.ensure_future(here._intake.take())
         await here.node.sleep(0.001)
+        here._intake._add(second)
         here._intake._add(first)
-        assert second.signed.digest not in here._intake._offers
-        assert [one.signed for one in await taking] == [first.signed]
+        assert list(here._intake._offers) == [first.signed.digest]
+        assert here._intake._since == 0
+        assert [one.signed for one in await taking] == [first.signed, second.signed]
         monkeypatch.undo()
         await running(here, 60)
 

@@ -19,7 +19,7 @@ from kuberml.exchange.place import LocalData
 from kuberml.knowledge.algebra import merge_all
 from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.verdict import Pooled
-from tests.exchange.continual.edges import cloud, edge, packets, probe, town
+from tests.exchange.continual.edges import cloud, edge, packets, probe, running, town
 from tests.exchange.town import EXTRACTOR, Main, data, keys, statistics
 
 A, B, C, D = packets("01", "23", "45", "6789")
@@ -190,6 +190,25 @@ def test_the_last_word_is_not_lost_by_asking_again(cut_off: bool) -> None:
     assert len(said[0]) == 4
     assert said[0] == said[1]
     assert not here.refused
+
+
+def test_a_version_that_was_served_before_an_end_and_not_tried_is_tried_after_the_start() -> None:
+    local, heard = data("0123456789", train=10, heldout=15), []
+    rules = Rules(every_s=5.0, evaluate=True)
+
+    async def twice(node: Node) -> None:
+        await node.sleep(10)
+        ended = Cloud(node, EXTRACTOR, rules, PUBLIC)
+        await ended.open()
+        await ended.catch_up()
+        await ended.absorb()
+        assert ended.history
+        started = Cloud(node, EXTRACTOR, rules, PUBLIC)
+        await running(started, 60)
+        heard.append(started._history.heard(len(started.history)))
+
+    town("e0", e0={"data": local}).run(cloud=twice, e0=examines(statistics(local), local))
+    assert keys("e0").public in heard[0]
 
 
 def test_a_version_travels_with_both_heads_and_nothing_else_is_one() -> None:

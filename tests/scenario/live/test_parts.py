@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from pathlib import Path
 
 import msgspec
@@ -14,12 +15,15 @@ from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.knowledge.signing import Keys
 from kuberml.scenario.live import counted
+from kuberml.scenario.live.actor import Actor
 from kuberml.scenario.live.crew import how_ended
 from kuberml.scenario.live.playbill import Playbill, drawn, found_realm, new_secret, read_playbill, write_playbill
 from kuberml.scenario.live.prompter import Prompter
 from kuberml.scenario.live.run import Row, View
 from kuberml.scenario.live.status import ASK, LIMIT_BYTES, Cue, Status, read_status
 from kuberml.scenario.live.up import narrowed
+from kuberml.scenario.parts import Parts
+from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.stage import keys_of
 from kuberml.worlds.folder.clock import SystemClock
 from kuberml.worlds.live import names
@@ -45,6 +49,24 @@ def test_only_the_cast_may_enter_the_realm_of_a_run(tmp_path: Path) -> None:
                 async with member(at, name, tmp_path / "other", realm="up-1234", keys=town_keys(name)) as world:
                     with pytest.raises(RemoteError):
                         await world.transport.ask(world.hub, "find", b"", timeout_s=10.0)
+
+    asyncio.run(main())
+
+
+def test_a_live_node_opens_packages_beside_its_loop(tmp_path: Path) -> None:
+    config = digits({"local": {}})
+    parts = Parts(config, "local", 0, PublicThings(config))
+
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at, member(at, "n0", tmp_path) as world:
+            actor = Actor(world, parts, N0, tmp_path)
+            actor._begin()
+            assert actor._part is not None
+            await asyncio.sleep(0)
+            named = await parts.nodes[N0].beside(lambda: threading.current_thread().name)
+            actor._part.cancel()
+            await asyncio.gather(actor._part, return_exceptions=True)
+            assert named != threading.main_thread().name
 
     asyncio.run(main())
 

@@ -28,7 +28,7 @@ from kuberml.exchange.continual.forgetting import Line, by_edge, by_task
 from kuberml.exchange.continual.history import Entry, History
 from kuberml.exchange.continual.leaving import author_of, back_to, missed, withdrawals, without_author, without_withdrawn
 from kuberml.exchange.continual.model import Model
-from kuberml.exchange.continual.returning import let_in
+from kuberml.exchange.continual.returning import kept_out, let_in
 from kuberml.exchange.continual.review import Review
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.served import Served
@@ -84,6 +84,11 @@ class Cloud:
     def refused(self) -> dict[str, str]:
         """Why packages are not in the model, by card."""
         return {card: refusal.why for card, refusal in self._history.state.refused.items()}
+
+    @property
+    def kept_out(self) -> dict[str, Any]:
+        """Who was removed, and which contents may not come in again; see `returning.kept_out`."""
+        return kept_out(self._history)
 
     @property
     def forgetting(self) -> list[Line]:
@@ -189,7 +194,7 @@ class Cloud:
         """
         async with self._turn:
             entry = self._versions.earlier() if to is None else self._history.version(to)
-            changes = back_to(self._history, entry)
+            changes = back_to(self._history, entry) | {"again_ms": self.node.now_ms}
             found = await self._model.of(changes["made_of"].contents, ridge=entry.ridge)
             learned = None
             if entry.recipe is not None:
@@ -228,7 +233,7 @@ class Cloud:
             ConfigError: nothing that was kept out has such a name.
         """
         async with self._turn:
-            changes = let_in(self._history, names)
+            changes = let_in(self._history, names) | {"again_ms": self.node.now_ms}
             self._history.commit(msgspec.structs.replace(self._history.state, **changes))
             self._intake.again()
 
@@ -262,6 +267,7 @@ class Cloud:
                 await self.withdraw(word)
 
     async def _examine_often(self) -> None:
+        await self._review.go_on()
         while True:
             await self._review.unseen.wait()
             await self.examine()

@@ -64,12 +64,16 @@ class Examination:
         content = packed(head, fair, counts)
         offer = await self._node.publish(content, slot=SLOT, version=served.number, keep=2, parents=parents)
         card = offer.signed.digest
-        edges = [edge for role in EXAMINERS for edge in self._node.peers(role)]
-        async for _ in self._node.ask(edges, ASK, offer, timeout_s=self._rules.patience_s):
+        async for _ in self._node.ask(self.edges, ASK, offer, timeout_s=self._rules.patience_s):
             pass
         on_card = await self._said(card)
         self._heard.hear(served.number, [*self._shown(card, head, entry), *on_card.values()])
         return self._judge(on_card)
+
+    @property
+    def edges(self) -> list[NodeId]:
+        """Who is there and may be asked."""
+        return [edge for role in EXAMINERS for edge in self._node.peers(role)]
 
     def trust_ppm(self, witness: str) -> int:
         """How far an edge's word counts; see `exchange.standing`."""

@@ -61,6 +61,7 @@ class State(msgspec.Struct, frozen=True):
         barred: contents that were rolled back: not absorbed again until they are readmitted.
         removed: authors that are forgotten, until they are readmitted.
         refused: by card.
+        again_ms: the clock when an operator last went back or let something in again; what was learned before is no news then.
     """
 
     made_of: Contributions = Contributions()
@@ -72,6 +73,7 @@ class State(msgspec.Struct, frozen=True):
     barred: tuple[Digest, ...] = ()
     removed: tuple[str, ...] = ()
     refused: dict[str, Refusal] = {}
+    again_ms: int = 0
 
 
 @value
@@ -158,6 +160,10 @@ class History:
         """The same, as it is remembered; {}: no edge has tried it."""
         found: Mapping[str, tuple[int, int]] = self._memory.get(_named(number, HEARD), {})
         return found
+
+    def is_tried(self, number: int) -> bool:
+        """Whether a version was tried by edges to the end, whatever they found."""
+        return _named(number, HEARD) in self._memory
 
     def contents(self, number: int) -> frozenset[Digest]:
         """The set that a version is made of.

@@ -26,6 +26,8 @@ WAITING_MAX = 4096
 """Offers that wait; beyond it they are looked up at the hub again."""
 ASKED = 512
 """Offers in one answer of the hub, at most."""
+AT_ONCE = 4
+"""Packets on their way: edges that learn at one instant do not wait for each other's round trips, and memory holds few."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,28 @@ class Intake:
 
     async def take(self) -> list[Arrival]:
         """Deliver what waits, a batch at most. What cannot be delivered now is looked up again later."""
-        chosen = list(self._offers)[: self._rules.batch]
-        # One that was chosen may have given way to a newcomer meanwhile (see `_add`): then it is looked up again.
-        arrived = [await self._deliver(offer) for known in chosen if (offer := self._offers.pop(known, None)) is not None]
+        chosen = [self._offers.pop(known) for known in list(self._offers)[: self._rules.batch]]
+        copies: dict[Digest, list[Offer]] = {}
+        for offer in chosen:
+            copies.setdefault(offer.signed.card.content, []).append(offer)
+        arrived: dict[Digest, Arrival | None] = {}
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def deliver(same: list[Offer]) -> None:
+            async with turns:
+                for offer in same:  # the second finds the first's bytes here
+                    arrived[offer.signed.digest] = await self._deliver(offer)
+
+        tasks = [asyncio.ensure_future(deliver(same)) for same in copies.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if not self._offers:
             self._news.clear()
-        return [one for one in arrived if one is not None]
+        return [one for offer in chosen if (one := arrived[offer.signed.digest]) is not None]
 
     def forget(self, word: Withdrawal) -> None:
         """What waits and was taken back by its author is not delivered."""

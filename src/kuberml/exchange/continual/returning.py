@@ -10,6 +10,20 @@ from kuberml.core.ids import Digest
 from kuberml.exchange.continual.history import History
 
 
+def kept_out(history: History) -> dict[str, Any]:
+    """What `let_in` may let in, but for refused cards: authors that were removed; contents, by whom, in which slot, and why."""
+    state = history.state
+    closed = {(author, slot): version for author, slot, version in state.made_of.withdrawn}
+    contents = []
+    for content in state.barred:
+        entry = history.packet(content).entry
+        why = "removed with its author" if entry.author in state.removed else "rolled back"
+        if entry.version <= closed.get(entry.place, -1):
+            why = "taken back by its author: not to be readmitted"
+        contents.append({"content": content, "author": entry.author, "slot": entry.slot, "why": why})
+    return {"removed": list(state.removed), "contents": contents}
+
+
 def let_in(history: History, names: Iterable[str]) -> dict[str, Any]:
     """How the state changes when what was kept out may come in again: contents, authors or cards, or how they begin; all.
 

@@ -12,6 +12,9 @@ from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.works import Works
 from kuberml.learning.predictor import HeadOn
 
+LOOK_S = 1.0
+"""How often it is looked whether an edge is there, after a start."""
+
 
 class Review:
     """See the module."""
@@ -26,6 +29,14 @@ class Review:
         """Something is served that edges have not tried."""
         self.tried = 0
         """The version that edges tried last; 0: none since the start."""
+
+    async def go_on(self) -> None:
+        """What was served and not tried before an end is tried after a start, as soon as somebody is there to do so."""
+        works = self._works
+        if works.history.entries and not works.history.is_tried(works.history.state.number):
+            while not self.examination.edges:
+                await works.node.sleep(LOOK_S)
+            self.unseen.set()
 
     async def hold(self) -> None:
         """Let edges try what is served; what they find worse goes."""

@@ -40,6 +40,7 @@ class Served:
         taught: by label, largest part first.
         since_ms: the clock when it began to be served.
         drift: of the packets that came with it, where their classes lie elsewhere than the model's.
+        again_ms: what was learned before this is no news, because an operator went back or let it in again; 0: nobody did.
     """
 
     number: int
@@ -50,3 +51,4 @@ class Served:
     taught: Mapping[LabelId, tuple[Taught, ...]]
     since_ms: int
     drift: tuple[Drift, ...] = ()
+    again_ms: int = 0

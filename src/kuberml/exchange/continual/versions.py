@@ -115,9 +115,11 @@ class Versions:
 
     def begin(self, entry: Entry, predictor: Predictor, learned: Sequence[SignedCard] = ()) -> Served:
         """Serve a version that is committed."""
-        taught = self._history.taught(self._history.state.made_of)
-        shape, now_ms = self._node.place.shape, self._node.now_ms
-        self.served = Served(entry.number, entry.manifest, digest(predictor), predictor, shape, taught, now_ms, entry.drift)
+        state = self._history.state
+        self.served = Served(
+            entry.number, entry.manifest, digest(predictor), predictor, self._node.place.shape,
+            self._history.taught(state.made_of), self._node.now_ms, entry.drift, state.again_ms,
+        )  # fmt: skip
         self._on_served(self.served)
         self._node.deploy(predictor, learned)
         return self.served

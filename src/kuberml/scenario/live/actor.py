@@ -118,7 +118,7 @@ class Actor:
         return AGAIN
 
     def _begin(self) -> None:
-        begun = self._parts.main(self._node, self._stand, self._standing, self._standing)
+        begun = self._parts.main(self._node, self._stand, self._standing, self._standing, beside=asyncio.to_thread)
         self._part = asyncio.get_running_loop().create_task(begun, name=f"the part of {self._node}")
 
     async def _cue(self) -> Cue:

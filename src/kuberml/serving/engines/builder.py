@@ -100,13 +100,13 @@ def check_wish(engine: str, precision: str, bound: float) -> None:
 
 
 def _fastest(predictor: Predictor, task: _Task, tried: list[Candidate]) -> Engine:
-    best, why = chosen([_trial(task, one) for one in tried])
+    best, why, others = chosen([_trial(task, one) for one in tried])
     one = best.candidate
     if one.engine == "eager":
-        return Eager(predictor, task.shape, why=why)
+        return Eager(predictor, task.shape, why=why, others=others)
     run = _shelf.get(task.part, task.shape, one, task.samples(one.precision)[0]).run
     assert run is not None
-    return Accelerated(run, task.part.finish, task.shape, len(predictor.labels), one.engine, one.precision, why)
+    return Accelerated(run, task.part.finish, task.shape, len(predictor.labels), one.engine, one.precision, why, others)
 
 
 def _trial(task: _Task, one: Candidate) -> Trial:

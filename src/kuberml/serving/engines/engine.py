@@ -33,7 +33,12 @@ class Engine(Protocol):
 
     @property
     def why(self) -> str:
-        """Why this one, and why not the others: a line for people."""
+        """Why this one: a line for people."""
+        ...
+
+    @property
+    def others(self) -> str:
+        """Why not the others, which may be long; "": there were none."""
         ...
 
     def predict(self, x_N: Array) -> Array:
@@ -54,6 +59,7 @@ class Eager:
     why: str = "asked for"
     name: str = "eager"
     precision: str = "fp32"
+    others: str = ""
 
     def predict(self, x_N: Array) -> Array:
         """As the predictor answers."""
@@ -78,6 +84,7 @@ class Accelerated:
     name: str
     precision: str
     why: str
+    others: str = ""
 
     def predict(self, x_N: Array) -> Array:
         """As the predictor answers, up to the rounding that was proven."""
@@ -96,6 +103,7 @@ class Mixed:
     name: str
     precision: str
     why: str
+    others: str = ""
 
     def predict(self, x_N: Array) -> Array:
         """As the blend answers."""
@@ -119,7 +127,8 @@ def mixed(blend: Blend, shape: tuple[int, ...], engine_of: Callable[[Predictor],
     """A blend with an engine for each of its predictors. Raises ConfigError: `engine_of` does."""
     parts = [(one, engine_of(one)) for one in (blend.first, blend.second)]
     first, second = (Answering(engine, one.labels, one.flops_per_sample) for one, engine in parts)
-    names, precisions, whys = (
-        " and ".join(dict.fromkeys(getattr(engine, field) for _, engine in parts)) for field in ("name", "precision", "why")
+    said = (
+        " and ".join(dict.fromkeys(getattr(engine, field) for _, engine in parts))
+        for field in ("name", "precision", "why", "others")
     )
-    return Mixed(Blend(first, second, blend.share), shape, names, precisions, whys)
+    return Mixed(Blend(first, second, blend.share), shape, *said)

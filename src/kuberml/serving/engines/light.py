@@ -54,7 +54,7 @@ def load(path: Path | str) -> Light:
     if out_1C.shape != (1, len(said.labels)):
         raise ConfigError(f"{path} answers {list(out_1C.shape)} for one sample; there are {len(said.labels)} labels")
     why = f"exported with {said.agreement:.4f} of {said.samples} answers as the model's"
-    return Light(run, _as_they_are, said.shape, len(said.labels), "onnx", "fp32", why, said.labels)
+    return Light(run, _as_they_are, said.shape, len(said.labels), "onnx", "fp32", why, names=said.labels)
 
 
 def _read(path: Path) -> Checked:

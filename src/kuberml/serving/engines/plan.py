@@ -71,8 +71,8 @@ def _exists(engine: str, precision: Precision) -> bool:
     return precision in has.get(engine, PRECISIONS)
 
 
-def chosen(trials: Sequence[Trial]) -> tuple[Trial, str]:
-    """The fastest that is admitted, and a line that says why.
+def chosen(trials: Sequence[Trial]) -> tuple[Trial, str, str]:
+    """The fastest that is admitted, a line that says why, and a long one that says why not the others ("": there are none).
 
     Raises:
         ConfigError: none is admitted; the message has all reasons.
@@ -87,7 +87,7 @@ def chosen(trials: Sequence[Trial]) -> tuple[Trial, str]:
     for each in admitted[1:]:
         if _score_s(each) < LEAD * _score_s(best):
             best = each
-    return best, "; ".join(filter(None, (_praise(best, admitted), reasons)))
+    return best, _praise(best, admitted), reasons
 
 
 def _praise(best: Trial, admitted: Sequence[Trial]) -> str:
@@ -98,6 +98,8 @@ def _praise(best: Trial, admitted: Sequence[Trial]) -> str:
         said += " in a batch"
     elif len(admitted) > 1:
         said += " is the fastest of " + ", ".join(f"{one.candidate.engine} {one.candidate.precision}" for one in admitted)
+    elif eager is best:
+        said += ": nothing else can be had"
     if best.proof is not None:
         said += f"; {best.proof.agreement:.4f} of {best.proof.samples} answers agree"
     return said

@@ -52,13 +52,13 @@ class Answering:
         app.add_routes(
             [
                 web.post("/v1/predict", self._predict),
-                web.get("/v1/models", self._models, allow_head=False),
-                web.get("/v1/health", self._health, allow_head=False),
-                web.get("/v1/origin", self._origin, allow_head=False),
-                web.get("/metrics", self._metrics, allow_head=False),
-                web.get("/openapi.json", self._openapi, allow_head=False),
-                web.get("/", self._page, allow_head=False),
-                web.get("/favicon.ico", self._icon, allow_head=False),
+                web.get("/v1/models", self._models),
+                web.get("/v1/health", self._health),
+                web.get("/v1/origin", self._origin),
+                web.get("/metrics", self._metrics),
+                web.get("/openapi.json", self._openapi),
+                web.get("/", self._page),
+                web.get("/favicon.ico", self._icon),
             ]
         )
         return app

@@ -30,6 +30,13 @@ def described(form: Form | None) -> dict[str, Any]:
     """The description, for a model that reads `form`; None: of any."""
     _, schemas = msgspec.json.schema_components(ANSWERS, ref_template=REFERENCE)
     schemas["Predict"] = _predict(form)
+    looks = {
+        "/v1/models": _getting("What is served now, and what was lately", Models, MODEL_HEADER),
+        "/v1/health": _health(),
+        "/v1/origin": _origin(),
+        "/metrics": _other("Numbers for Prometheus", "text/plain", {"type": "string"}),
+        "/openapi.json": _other("This description", JSON, {"type": "object", "required": ["openapi"]}),
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -40,11 +47,7 @@ def described(form: Form | None) -> dict[str, Any]:
         },
         "paths": {
             "/v1/predict": {"post": _predicting(form)},
-            "/v1/models": {"get": _getting("What is served now, and what was lately", Models, MODEL_HEADER)},
-            "/v1/health": {"get": _health()},
-            "/v1/origin": {"get": _origin()},
-            "/metrics": {"get": _other("Numbers for Prometheus", "text/plain", {"type": "string"})},
-            "/openapi.json": {"get": _other("This description", JSON, {"type": "object", "required": ["openapi"]})},
+            **{path: {"get": get, "head": _head(get)} for path, get in looks.items()},
         },
         "components": {"schemas": schemas},
     }
@@ -126,6 +129,16 @@ def _getting(summary: str, answer: type, *headers: str) -> dict[str, Any]:
     if headers:
         good["headers"] = _headers(*headers)
     return {"summary": summary, "responses": {"200": good}}
+
+
+def _head(get: dict[str, Any]) -> dict[str, Any]:
+    """The same without the bodies: what monitors ask."""
+    responses = {
+        status: {name: part for name, part in response.items() if name != "content"}
+        for status, response in get["responses"].items()
+    }
+    rest = {name: part for name, part in get.items() if name != "operationId"}
+    return {**rest, "summary": f"{get['summary']}: the head alone", "responses": responses}
 
 
 def _other(summary: str, content_type: str, schema: dict[str, Any]) -> dict[str, Any]:

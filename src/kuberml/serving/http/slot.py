@@ -85,12 +85,13 @@ def freshness_s(before: Served | None, after: Served, now_ms: int, started_ms: i
     """Seconds from learning to serving, of each label that `after` has news of: the newest of the cards that are new in it.
 
     After a restart what is served again is no news: without anything before, only what was learned since `started_ms` counts.
+    Nor is what an operator let in again: then only what was learned since counts.
     Clocks of edges may be ahead: then 0.
     """
     found: dict[LabelId, float] = {}
     for label, taught in after.taught.items():
         known = {one.card for one in before.taught.get(label, ())} if before is not None else set()
-        since_ms = 0 if before is not None else started_ms
+        since_ms = max(after.again_ms, 0 if before is not None else started_ms)
         fresh = [one.learned_at_ms for one in taught if one.card not in known and one.learned_at_ms >= since_ms]
         if fresh:
             found[label] = max(0.0, (now_ms - max(fresh)) / 1000)
