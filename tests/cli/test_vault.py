@@ -16,7 +16,7 @@ from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.pack import make
 from kuberml.knowledge.pieces import refer
 from kuberml.knowledge.signing import Keys, sign_card
-from kuberml.learning.claims import claim_of
+from kuberml.learning.claims import recall_ppm
 from kuberml.learning.extractors import identity
 from kuberml.vault.catalog import SLOTS_PER_AUTHOR
 from kuberml.vault.folder import FolderStore
@@ -52,7 +52,7 @@ def vault(tmp_path, probe):
     """A vault with an extractor, a probe, honest statistics and statistics with a false claim: their digests."""
     extractor = identity(4)
     content = statistics(extractor)
-    honest = claim_of(content, probe, extractor)
+    honest = Claim(probe_of(probe), recall_ppm(content, probe, extractor))
     lie = Claim(probe_of(probe), dict.fromkeys(honest.recall_ppm, 1000000) | {"9": 1_000_000})
     parts = {
         "extractor": knowledge("extractor", extractor, "extractor"),
@@ -69,9 +69,9 @@ def vault(tmp_path, probe):
 
 
 def test_claims_are_right_for_separable_classes(probe):
-    claim = claim_of(statistics(identity(4)), probe, identity(4))
-    assert set(claim.recall_ppm) == {"0", "1", "2"}
-    assert min(claim.recall_ppm.values()) > 950_000
+    found = recall_ppm(statistics(identity(4)), probe, identity(4))
+    assert set(found) == {"0", "1", "2"}
+    assert min(found.values()) > 950_000
 
 
 def test_show_lists_cards_and_one_card(cli, vault):

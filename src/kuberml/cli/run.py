@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kuberml.cli.output import console, factors_out, json_out, say
+from kuberml.cli.output import json_out, result_out, say
 from kuberml.cli.watching import watching
 from kuberml.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from kuberml.scenario.config import Config
-    from kuberml.scenario.result import Result
     from kuberml.worlds.simulated.workers import Count
 
 STOPPED = 130
@@ -109,10 +108,4 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
     if json:
         json_out(result)
     else:
-        _show(result, report)
-
-
-def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms, result.target)
-    console().print(result.sentence, markup=False)
-    say(f"report: {report}")
+        result_out(result, report)
