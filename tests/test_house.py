@@ -8,6 +8,7 @@ and for extras: those are about what happens when the program runs.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -205,3 +206,13 @@ def test_each_offence_is_seen(text: str, monkeypatch: pytest.MonkeyPatch) -> Non
     imports.cache_clear()
     assert list(offences("kuberml.made"))
     imports.cache_clear()
+
+
+@pytest.mark.parametrize("package", ["exchange", "exchange.delivery"])
+def test_an_index_names_every_module_of_its_package(package: str) -> None:
+    """Words of the index are enough: what it says of each is for readers."""
+    inside = f"kuberml.{package}."
+    names = {name.removeprefix(inside).split(".")[0] for name in modules() if name.startswith(inside)}
+    index = ast.get_docstring(modules()[f"kuberml.{package}"].tree, clean=False) or ""
+    rows = " ".join(line for line in index.split("\n") if line.startswith("    "))
+    assert names - set(re.findall(r"\w+", rows)) == set()

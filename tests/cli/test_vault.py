@@ -16,8 +16,9 @@ from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.pack import make
 from kuberml.knowledge.pieces import refer
 from kuberml.knowledge.signing import Keys, sign_card
-from kuberml.learning.claims import claim_of
+from kuberml.learning.claims import recall_ppm
 from kuberml.learning.extractors import identity
+from kuberml.vault.catalog import SLOTS_PER_AUTHOR
 from kuberml.vault.folder import FolderStore
 from kuberml.vault.in_place import LARGE_BYTES, check_in_place
 
@@ -51,7 +52,7 @@ def vault(tmp_path, probe):
     """A vault with an extractor, a probe, honest statistics and statistics with a false claim: their digests."""
     extractor = identity(4)
     content = statistics(extractor)
-    honest = claim_of(content, probe, extractor)
+    honest = Claim(probe_of(probe), recall_ppm(content, probe, extractor))
     lie = Claim(probe_of(probe), dict.fromkeys(honest.recall_ppm, 1000000) | {"9": 1_000_000})
     parts = {
         "extractor": knowledge("extractor", extractor, "extractor"),
@@ -68,9 +69,9 @@ def vault(tmp_path, probe):
 
 
 def test_claims_are_right_for_separable_classes(probe):
-    claim = claim_of(statistics(identity(4)), probe, identity(4))
-    assert set(claim.recall_ppm) == {"0", "1", "2"}
-    assert min(claim.recall_ppm.values()) > 950_000
+    found = recall_ppm(statistics(identity(4)), probe, identity(4))
+    assert set(found) == {"0", "1", "2"}
+    assert min(found.values()) > 950_000
 
 
 def test_show_lists_cards_and_one_card(cli, vault):
@@ -186,6 +187,22 @@ def test_find_by_need(cli, vault, arguments, found):
     status, out, _ = cli("find", "vault", *arguments, "--json")
     assert status == 0
     assert len(json.loads(out)) == found
+
+
+def test_find_leaves_out_none_of_an_author_with_many_slots(cli, tmp_path):
+    """A hub bounds an author's slots; what lies in one's own vault is all there."""
+    few = make("weights", Weights({"w": np.zeros(2, np.float32)}), keys=AUTHOR, task="digits", slot="0", version=1,
+               learned_at_ms=1)  # fmt: skip
+    count = SLOTS_PER_AUTHOR + 3
+    with FolderStore(tmp_path / "vault", durable=False) as store:
+        for blob in few.blobs:
+            store.put(blob)
+        for slot in range(count):
+            signed = sign_card(msgspec.structs.replace(few.card, slot=str(slot)), AUTHOR)
+            store.put_card(signed.digest, encode_card(signed))
+    status, out, said = cli("find", "vault", "digits", "--limit", str(2 * count), "--json")
+    assert (status, said) == (0, "")
+    assert len(json.loads(out)) == count
 
 
 def test_find_says_when_nothing_answers(cli, vault):

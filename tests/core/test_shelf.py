@@ -1,11 +1,13 @@
 """A shelf is a dict of bytes, whatever fits into memory."""
 
+import os
 import resource
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kuberml.core.rng import rng
 from kuberml.core.shelf import Shelf
 
 
@@ -32,6 +34,16 @@ def test_memory_is_bounded_and_places_in_the_file_are_used_again() -> None:
     assert shelf._end_bytes == 17_000
     assert shelf["7"] == bytes([187]) * 1000
     assert shelf.read("7", 10, 12) == bytes([187]) * 2
+
+
+def test_what_the_system_gives_in_several_calls_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux gives 2 GiB less a page in one call; here it gives 1,000 bytes."""
+    whole, plenty = os.pread, rng(1, "shelf").bytes(4500)
+    monkeypatch.setattr(os, "pread", lambda descriptor, count, start: whole(descriptor, min(count, 1000), start))
+    shelf = Shelf(memory_bytes=0)
+    shelf["a"], shelf["b"] = plenty, b"behind"
+    assert shelf["a"] == plenty
+    assert shelf.read("a", 700, 3900) == plenty[700:3900]
 
 
 def test_what_is_not_there_is_a_key_error() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from kuberml.core.ids import NodeId
 from kuberml.core.values import digest
@@ -313,6 +314,27 @@ def test_a_second_claim_on_the_same_probe_does_not_hide_behind_an_honest_one() -
     here = Town("me", "liar", me={"data": data("01")})
     here.run(me=learner(probe=PROBE, looks=1), liar=two_tongues)
     assert len(here.notes["me"].of("accused")) == 1
+
+
+# --- for long -----------------------------------------------------------------------------------------------------------------
+
+
+def test_offers_that_a_newer_version_has_replaced_are_forgotten_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liar publishes anew ten times between looks; what is honest and stands is not asked for twice."""
+    monkeypatch.setattr("kuberml.exchange.desk.MANY", 3)
+
+    async def again_and_again(node: Node) -> None:
+        for version in range(10):
+            await node.publish(statistics(data("234567", part=version % 5, relabel=TURNED)), slot="shard", version=version)
+            await node.sleep(30)
+
+    here = town(me=MINE, a=HONEST["a"], liar=LIE)
+    found = desks(here, me=learner(looks=12), a=learner(looks=0), liar=again_and_again)["me"]
+    assert len(here.notes["me"].of("refused")) == 10
+    assert len(found.offers) <= 4
+    assert len(found.refused) <= 4
+    assert authors(found.kept.values()) == {"a"}
+    assert len(here.notes["me"].of("absorbed")) == 1
 
 
 # --- after a restart ----------------------------------------------------------------------------------------------------------

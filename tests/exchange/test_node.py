@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from kuberml.core.errors import RemoteError, Unreachable
-from kuberml.core.ids import Digest, NodeId
+from kuberml.core.ids import Digest, NodeId, digest_of
 from kuberml.exchange import wire
 from kuberml.exchange.node import Node, OverBudget
 from kuberml.knowledge.card import PPM, BlobRef, SignedCard, Terms
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.pack import make
 from kuberml.knowledge.signing import sign_card
+from kuberml.knowledge.verdict import Verdict, sign_verdict
 from kuberml.knowledge.want import Offer, Want
 from kuberml.worlds.simulated.faults import Fault
 from tests.exchange.town import BASIS, HUB, Town, data, keys, publishes, statistics, stay
@@ -487,6 +488,24 @@ def test_verdicts_are_asked_for_from_the_beginning_when_the_clock_of_the_hub_was
     here = Town("me", "clock", me={"hub": NodeId("clock")})
     assert here.run(me=me, clock=hub_without_clock)["me"] == (([], 1_000), ([], 1_000))
     assert asked == [500, 9_000_000, 0]
+
+
+def test_verdicts_on_more_cards_than_a_message_can_name_are_heard() -> None:
+    """A receiver that has seen 70,000 packages asks about them in several questions."""
+
+    async def witness(node: Node) -> None:
+        card = (await first(node)).signed
+        word = Verdict(card.digest, card.card.author, node.author, {"1": 7}, {"1": 7}, node.now_ms)
+        await node.testify(sign_verdict(word, node.place.keys))
+
+    async def me(node: Node) -> Any:
+        await node.sleep(5)
+        others = [digest_of(str(each).encode()) for each in range(70_000)]
+        return await node.verdicts([(await first(node)).signed.digest, *others])
+
+    heard, as_of_ms = Town("me", "a", "w").run(me=me, a=publishes(STATS), w=witness)["me"]
+    assert [one.verdict.witness for one in heard] == [keys("w").public]
+    assert as_of_ms > 0
 
 
 @pytest.mark.parametrize("answer", [b"", b"\0", b"noise", wire.write(wire.Reply())])

@@ -13,13 +13,11 @@ from kuberml.knowledge.fraud import (
     accuse,
     check_fraud,
     false_labels,
-    outcome_of,
     recall_of,
 )
 from kuberml.knowledge.kind import Packed
 from kuberml.knowledge.kinds.probe import probe_from, probe_of
 from kuberml.knowledge.signing import Keys, sign_card
-from kuberml.knowledge.verdict import FRAUD_WEIGHT, Reputation
 
 from .wire import card_of
 
@@ -73,12 +71,6 @@ def test_run_gets_the_accused_card_and_the_probe():
     seen = []
     check_fraud(proof(), PROBE, lambda card, probe: seen.append((card, probe)) or TRUE)
     assert seen == [(signed_card().card, PROBE)]
-
-
-def test_a_proof_costs_the_author_its_rank_and_a_false_accusation_the_accuser():
-    reputation = Reputation().observe([outcome_of(proof(), proven=True)] * 2)
-    assert reputation.rank_ppm(AUTHOR.public) == PPM // (FRAUD_WEIGHT + 2)
-    assert outcome_of(proof(), proven=False).subject == ACCUSER.public
 
 
 def test_an_honest_claim_cannot_be_accused():

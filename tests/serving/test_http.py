@@ -399,3 +399,20 @@ def _refs(tree: Any) -> list[dict[str, str]]:
     if isinstance(tree, dict):
         return ([tree] if "$ref" in tree else []) + [ref for value in tree.values() for ref in _refs(value)]
     return [ref for value in tree for ref in _refs(value)] if isinstance(tree, list) else []
+
+
+def test_a_version_that_cannot_be_served_is_told_in_the_log_though_nobody_waits_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A cloud hands its versions over and goes on; what was served before is answered still."""
+    odd = dataclasses.replace(served("01", 2), shape=(3, 3, 3))  # not what its predictor takes
+
+    async def main() -> None:
+        async with running(served()) as here:
+            here.service.take(odd)
+            while "Traceback" not in caplog.text:  # noqa: ASYNC110 - the builder's thread writes it
+                await asyncio.sleep(0.01)
+            assert (await here.post(json={"inputs": [ZERO]}))[0] == 200
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert "version 2" in caplog.text

@@ -36,7 +36,7 @@ from kuberml.learning.extractors import identity
 from kuberml.learning.head_learner import HeadLearner
 from kuberml.learning.types import FitPlan
 from kuberml.serving.admin import Admin, Readmission, Removal, Rollback, ask
-from kuberml.serving.live import Serving, as_told
+from kuberml.serving.live import AGAIN_MAX_S, AGAIN_S, Serving, after_error_s, as_told
 from kuberml.serving.service import Settings
 from kuberml.worlds.member.keyfile import keys_in
 from tests.cli.live import ROOT, hub, kuberml, start
@@ -328,6 +328,16 @@ def test_a_version_that_was_learned_further_is_told_as_json_too() -> None:
     told = json.loads(json.dumps(as_told(entry)))
     assert told["recipe"]["learner"] == digest(learner)
     assert (told["why"], told["recipe"]["plan"]["lr"]) == ("tuned", 0.1)
+
+
+def test_errors_are_waited_out_longer_and_longer_and_after_a_good_stretch_shortly_again() -> None:
+    waits = [0.0]
+    for _ in range(8):
+        waits.append(after_error_s(waits[-1], 0.5))
+    assert waits[1:6] == [1, 2, 4, 8, 16]
+    assert waits[-1] == AGAIN_MAX_S
+    assert after_error_s(waits[-1], AGAIN_MAX_S) == AGAIN_S
+    assert after_error_s(waits[-1], AGAIN_MAX_S - 1) == AGAIN_MAX_S
 
 
 def teach(place: Path | str, folder: Path, name: str, labels: str) -> None:

@@ -168,9 +168,8 @@ def test_a_card_may_be_so_large_and_no_larger() -> None:
         Catalog().add(signed_card(slot="x" * module.CARD_LIMIT_BYTES), A)
 
 
-def test_an_author_may_have_so_many_slots_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SLOTS_PER_AUTHOR", 2)
-    catalog = Catalog()
+def test_an_author_may_have_so_many_slots_and_no_more() -> None:
+    catalog = Catalog(slots_per_author=2)
     for slot in ("a", "b"):
         catalog.add(signed_card(slot=slot), A)
     with pytest.raises(RemoteError, match="2 slots"):

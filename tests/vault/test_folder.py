@@ -51,6 +51,14 @@ def test_other_bytes_on_the_disk_are_noticed_and_dropped(tmp_path: Path) -> None
     assert store.get(digest) == b"the right bytes"
 
 
+def test_what_the_system_gives_in_several_calls_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux gives 2 GiB less a page in one call; here it gives 1,000 bytes."""
+    whole, plenty = os.pread, rng(1, "folder").bytes(4500)
+    monkeypatch.setattr(os, "pread", lambda descriptor, count, start: whole(descriptor, min(count, 1000), start))
+    with FolderStore(tmp_path) as store:
+        assert store.read(store.put(plenty), 700, 3900) == plenty[700:3900]
+
+
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "AB" * 32, "", "ab"])
 def test_a_name_that_is_no_digest_never_reaches_the_disk(tmp_path: Path, name: str) -> None:
     with pytest.raises(RemoteError, match="not a digest"):

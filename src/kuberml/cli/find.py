@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from kuberml.knowledge.want import Offer, Want
 
 
+EVERY = 1 << 30
+"""Slots of an author and versions of a slot: a vault's owner has chosen what lies there."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -136,11 +140,11 @@ def _candidates(vault: Path, want: Want) -> list[SignedCard]:
     from kuberml.core.ids import NodeId
     from kuberml.vault.catalog import Catalog
 
-    catalog = Catalog()
+    catalog = Catalog(slots_per_author=EVERY)
     with opened(vault) as store:
         for signed in signed_cards(store):
             try:
-                catalog.add(signed, NodeId("vault"), keep=1 << 30)
+                catalog.add(signed, NodeId("vault"), keep=EVERY)
             except RemoteError as error:
                 say(f"left out {signed.digest[:12]}: {error}")
     now_ms = time.time_ns() // 1_000_000  # terms expire by the clock of the one who asks

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from kuberml.scenario.result import FailedRun, ParadigmResult, Target
+    from kuberml.scenario.result import FailedRun, ParadigmResult, Result, Target
 
 
 _SHORT = (
@@ -58,6 +59,13 @@ def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers:
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console().print(table)
+
+
+def result_out(result: Result, report: Path) -> None:
+    """A run as people read it: the table, the sentence, and where the report lies."""
+    factors_out(result.paradigms, result.target, result.failed)
+    console().print(result.sentence, markup=False)
+    say(f"report: {report}")
 
 
 def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = None, failed: Sequence[FailedRun] = ()) -> None:

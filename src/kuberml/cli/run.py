@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kuberml.cli.output import console, factors_out, json_out, say
+from kuberml.cli.output import json_out, result_out, say
 from kuberml.cli.watching import watching
 from kuberml.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from kuberml.scenario.config import Config
-    from kuberml.scenario.result import Result
     from kuberml.worlds.simulated.workers import Count
 
 STOPPED, SOME_FAILED = 130, 5
@@ -112,14 +111,8 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
     if json:
         json_out(result)
     else:
-        _show(result, report)
+        result_out(result, report)
     if result.failed:
         runs = len(result.runs) + len(result.failed)
         say(f"{len(result.failed)} of {runs} runs failed, see above; --resume --out {folder} tries these again and no other")
         raise typer.Exit(SOME_FAILED)
-
-
-def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms, result.target, result.failed)
-    console().print(result.sentence, markup=False)
-    say(f"report: {report}")

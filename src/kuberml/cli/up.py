@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kuberml.cli.output import console, factors_out, json_out, say
+from kuberml.cli.output import json_out, result_out, say
 
 if TYPE_CHECKING:
     from kuberml.scenario.live.slurm import Slurm
-    from kuberml.scenario.result import Result
 
 STOPPED = 130
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -90,7 +89,7 @@ def up(
     if json:
         json_out(result)
     else:
-        _show(result, report)
+        result_out(result, report)
 
 
 def _check_place(on: str, slurm: Slurm | None) -> None:
@@ -100,9 +99,3 @@ def _check_place(on: str, slurm: Slurm | None) -> None:
         raise ConfigError(f"--on {on!r}: only 'slurm' is known; leave it out for processes on this machine")
     if slurm is not None:
         slurm.check()
-
-
-def _show(result: Result, report: Path) -> None:
-    factors_out(result.paradigms, result.target)
-    console().print(result.sentence, markup=False)
-    say(f"report: {report}")

@@ -10,6 +10,14 @@ from typing import BinaryIO
 MEMORY_BYTES = 64 * 1024 * 1024
 
 
+def read_at(descriptor: int, start: int, stop: int) -> bytes:
+    """Bytes start..stop of an open file, fewer where it ends before. One call to the system gives 2 GiB at most."""
+    found = [os.pread(descriptor, stop - start, start)]
+    while found[-1] and (got := sum(map(len, found))) < stop - start:
+        found.append(os.pread(descriptor, stop - start - got, start + got))
+    return found[0] if len(found) == 1 else b"".join(found)
+
+
 class Shelf:
     """See the module. What came first stays in memory; a place in the file is used again for content of the same size.
 
@@ -69,7 +77,8 @@ class Shelf:
         if name in self._here:
             return self._here[name][start:stop]
         assert self._file is not None
-        return os.pread(self._file.fileno(), stop - start, self._there[name][0] + start)
+        at = self._there[name][0]
+        return read_at(self._file.fileno(), at + start, at + stop)
 
     def _write(self, content: bytes) -> int:
         free = self._free.get(len(content))

@@ -24,6 +24,8 @@ from kuberml.knowledge.want import Offer, Want
 
 WIRE_RESERVE_BYTES = 6144
 """Of the budget kept back for cards, offers and verdicts."""
+MANY = 4096
+"""Offers, and refusals, that are remembered in any case; beyond, those that nobody makes any more are forgotten."""
 
 
 class Desk:
@@ -54,6 +56,8 @@ class Desk:
         self.is_spent = False
         """Whether the budget of bytes is used up: nothing more can be asked."""
         self._since = 0
+        self._disappointed = False
+        """Whether a gathered package was refused that is forgotten by now."""
 
     async def open(self) -> Any:
         """Start from one's own knowledge, and, after a restart, from what was absorbed before: the model of that."""
@@ -82,9 +86,10 @@ class Desk:
         try:
             offers, self._since = await self.node.find_new(self.want(), self._since)
             self.offers.update((offer.signed.digest, offer) for offer in offers)
+            self._forget_replaced()
             taken = 0
             for offer in list(self.offers.values()):
-                if not self._skips(offer.signed) and await self._take(offer):
+                if self._is_new(offer.signed.digest) and not self._skips(offer.signed) and await self._take(offer):
                     taken += 1
                     fresh += await self.settle() if self.gathered else []  # the next may be superfluous then
                 if self.tries and taken == self.tries:
@@ -104,8 +109,31 @@ class Desk:
         parents = signed.card.parents
         if signed.digest in inside or (parents and inside.issuperset(parents)):
             return True
-        disappointed = any(self.offers[digest].signed.card.parents for digest in self.refused if digest in self.offers)
-        return self.gathered and not parents and not disappointed
+        return self.gathered and not parents and not self._is_disappointed()
+
+    def _is_disappointed(self) -> bool:
+        """Whether something gathered was refused: then single packages are taken."""
+        return self._disappointed or any(
+            self.offers[known].signed.card.parents for known in self.refused if known in self.offers
+        )
+
+    def _is_new(self, known: Digest) -> bool:
+        return known not in self.kept and known not in self.waiting and known not in self.refused
+
+    def _forget_replaced(self) -> None:
+        """Where there are many: forget offers of which a newer version came, and the oldest refusals of what is no offer."""
+        if len(self.offers) > MANY:
+            newest: dict[tuple[str, str], int] = {}
+            for card in (offer.signed.card for offer in self.offers.values()):
+                newest[card.author, card.slot] = max(card.version, newest.get((card.author, card.slot), 0))
+            self._disappointed = self._is_disappointed()
+            for known, card in [(known, offer.signed.card) for known, offer in self.offers.items()]:
+                if card.version < newest[card.author, card.slot] and known not in self.waiting:
+                    del self.offers[known]
+                    self.refused.pop(known, None)
+        over = len(self.refused) - MANY
+        for known in [known for known in self.refused if known not in self.offers][: max(0, over)]:
+            del self.refused[known]
 
     async def _take(self, offer: Offer) -> bool:
         """Deliver one offer, see what it says alone, and testify about it: whether it waits now, and did not before.
@@ -113,7 +141,7 @@ class Desk:
         What fails is refused with its reason.
         """
         known = offer.signed.digest
-        if known in self.kept or known in self.waiting or known in self.refused:
+        if not self._is_new(known):
             return False
         left = self.node.left_bytes
         if left is not None and offer.signed.card.size_bytes > left - WIRE_RESERVE_BYTES:
@@ -202,6 +230,7 @@ class Desk:
     def _keep(self, parcel: Parcel, trial: Trial) -> None:
         before = digest(self.model)
         self.kept[parcel.digest], self.model = self.waiting.pop(parcel.digest), trial.after
+        self.trials.settled(parcel.digest)
         self._record("absorbed", parcel, trial.judgement, model=digest(self.model), base=before)
 
     def _no_trial(self, known: Digest) -> Judgement:
@@ -240,4 +269,5 @@ class Desk:
 
     def _refuse(self, signed: SignedCard, why: str) -> None:
         self.refused[signed.digest] = why
+        self.trials.settled(signed.digest)
         self.node.record("refused", card=signed.digest, author=signed.card.author, why=why)

@@ -11,7 +11,7 @@ What concerns itself alone is in `oneself`; the rest is here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -38,6 +38,8 @@ __all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
 T = TypeVar("T")
 OPEN_BYTES = 1 << 30
 """Of a package that is opened, which takes some times its size of memory. Larger ones can be delivered."""
+ASKED_ABOUT = 16_384
+"""Cards in one question to the verdict board: about 1 MiB, a quarter of what a message may hold."""
 
 
 class Node(Oneself):
@@ -235,17 +237,26 @@ class Node(Oneself):
     async def verdicts(self, cards: Iterable[Digest], since_ms: int = 0) -> tuple[list[SignedVerdict], int]:
         """What others testified about these cards from a time of the hub on, each checked, and the hub's time now.
 
-        When the hub is away: nothing, and `since_ms` as it was.
+        When the hub is away: what came until then, and `since_ms` as it was. Many cards are asked about in several questions.
         """
-        about = wire.About(tuple(sorted(cards)), since_ms)
-        board = await self._talk.consult("verdicts", wire.write(about), wire.Board)
-        if board is not None and board.as_of_ms < since_ms:  # the hub's clock was ahead, and has been put right
-            board = await self._talk.consult("verdicts", wire.write(wire.About(about.cards)), wire.Board)
-        if board is None:
-            return [], since_ms
-        return [one for one in board.verdicts if self._is_testimony(one, about.cards)], board.as_of_ms
+        asked, found, as_of_ms = sorted(cards), list[SignedVerdict](), list[int]()
+        for start in range(0, len(asked) or 1, ASKED_ABOUT):
+            page = tuple(asked[start : start + ASKED_ABOUT])
+            board = await self._board(page, since_ms)
+            if board is None:
+                return found, since_ms
+            here = frozenset(page)
+            found += [one for one in board.verdicts if self._is_testimony(one, here)]
+            as_of_ms.append(board.as_of_ms)
+        return found, min(as_of_ms)  # a page may not have come to its end
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    async def _board(self, cards: tuple[Digest, ...], since_ms: int) -> wire.Board | None:
+        board = await self._talk.consult("verdicts", wire.write(wire.About(cards, since_ms)), wire.Board)
+        if board is not None and board.as_of_ms < since_ms:  # the hub's clock was ahead, and has been put right
+            board = await self._talk.consult("verdicts", wire.write(wire.About(cards)), wire.Board)
+        return board
 
     async def _found(self, query: wire.Query) -> tuple[list[Offer], int]:
         answer = await self._talk.consult("find", wire.write(query), wire.Offers) or wire.Offers((), query.since or 0)
@@ -276,7 +287,7 @@ class Node(Oneself):
         offer = await self._slots.answer(request)
         return wire.write(wire.Reply(None if offer is None else offer.signed))
 
-    def _is_testimony(self, signed: SignedVerdict, cards: tuple[Digest, ...]) -> bool:
+    def _is_testimony(self, signed: SignedVerdict, cards: Collection[Digest]) -> bool:
         """Whether a verdict is on one of the cards asked for, and its witness's own."""
         try:
             return check_verdict(signed).verdict.card in cards

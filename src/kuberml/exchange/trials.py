@@ -90,6 +90,11 @@ class Trials:
         others = sum(tally.correct for tally in self._standing.credit(parcel.digest).values())
         return own + others / 2, parcel.digest
 
+    def settled(self, card: Digest) -> None:
+        """A package is not judged again: what was seen of it is not needed any more."""
+        self._seen.pop(card, None)
+        self._judged.pop(card, None)
+
     async def _recheck(self, signed: SignedCard, content: Any) -> tuple[dict[LabelId, Tally], str]:
         if self._probe is None:
             return {}, ""

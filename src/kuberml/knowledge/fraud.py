@@ -19,7 +19,6 @@ from kuberml.core.ids import Digest, LabelId, check_digest, digest_of
 from kuberml.knowledge.card import PPM, Card, Claim, SignedCard
 from kuberml.knowledge.kinds.probe import Probe, probe_of
 from kuberml.knowledge.signing import Keys, check_card, check_signature
-from kuberml.knowledge.verdict import FRAUD_WEIGHT, Outcome
 
 SCHEMA = "kuberml.fraud/1"
 DOMAIN = b"kuberml.fraud/1\0"
@@ -146,12 +145,6 @@ def check_fraud(signed: SignedFraudProof, probe: Probe, run: Run, *, tolerance_p
     if far := _far(claim, proof.recall_ppm, found_ppm, _allowed(claim, probe, tolerance_ppm)):
         raise RemoteError(f"run again, {', '.join(far)} came out otherwise than the accuser says")
     return false
-
-
-def outcome_of(signed: SignedFraudProof, *, proven: bool) -> Outcome:
-    """What follows for ranks: the author of a false claim loses, or else the false accuser does."""
-    proof = signed.proof
-    return Outcome(proof.accused.card.author if proven else proof.accuser, proof.digest, -FRAUD_WEIGHT)
 
 
 def claim_on(card: Card, probe: Digest) -> Claim | None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId
-from kuberml.knowledge.card import Claim
 from kuberml.knowledge.fraud import recall_of
 from kuberml.knowledge.kinds.extractor import Extractor, basis_of
 from kuberml.knowledge.kinds.probe import Probe, probe_of
@@ -21,11 +20,6 @@ from kuberml.knowledge.kinds.soft_labels import SoftLabels
 from kuberml.knowledge.kinds.statistics import Merged, Statistics, solve, sums_of
 from kuberml.learning.extractors import features
 from kuberml.learning.types import IntArray
-
-
-def claim_of(content: Any, probe: Probe, extractor: Extractor | None = None) -> Claim:
-    """What may be claimed of opened knowledge on a probe. See `recall_ppm`."""
-    return Claim(probe_of(probe), recall_ppm(content, probe, extractor))
 
 
 def recall_ppm(content: Any, probe: Probe, extractor: Extractor | None = None) -> dict[LabelId, int]:

@@ -194,8 +194,9 @@ class Serving:
 
     async def _keep_fresh(self, meeting: Meeting, compute: Compute, seed: int) -> None:
         """Find what everybody uses, then take in what arrives, for ever; an error delays that, and stops no answer."""
-        wait_s, said = AGAIN_S, ""
+        wait_s, said, now_s = 0.0, "", asyncio.get_running_loop().time
         while True:
+            began_s, pause_s = now_s(), AGAIN_S
             try:
                 if self.cloud is None:
                     node, extractor, probe = await self._found(meeting, compute, seed)
@@ -203,16 +204,16 @@ class Serving:
                     self.service.prepare(blank(extractor, node.place.shape), node.place.shape)
                     cloud = Cloud(node, extractor, self._rules, probe, lambda served: _begin(self.service, served))
                     await cloud.open()
-                    self.cloud, wait_s = cloud, AGAIN_S
+                    self.cloud = cloud
                 await self.cloud.run()
             except* (ConfigError, Unreachable, RemoteError) as errors:
                 if (why := str(errors.exceptions[0])) != said:
                     log.warning("%s: not yet: %s", self.me.node, why)
                 said = why
             except* Exception:
+                pause_s = wait_s = after_error_s(wait_s, now_s() - began_s)
                 log.exception("%s: what is served stays as it is; trying again in %g s", self.me.node, wait_s)
-                wait_s = min(2 * wait_s, AGAIN_MAX_S)
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(pause_s)
 
     async def _found(self, meeting: Meeting, compute: Compute, seed: int) -> tuple[Node, Extractor, Probe]:
         """This member's node, and the extractor and the probe of the task. Raises ConfigError: nobody has published them."""
@@ -222,6 +223,11 @@ class Serving:
         place = dataclasses.replace(seat.node.place, role=PUBLISHER, compute=compute, shape=tuple(probe.x_N.shape[1:]),
                                     learner=None)  # fmt: skip
         return Node(place), extractor, probe
+
+
+def after_error_s(before_s: float, went_well_s: float) -> float:
+    """How long to wait after an error: twice as long as after the one before, unless all went well for long in between."""
+    return AGAIN_S if went_well_s >= AGAIN_MAX_S else min(max(AGAIN_S, 2 * before_s), AGAIN_MAX_S)
 
 
 def calibration_of(probe: Probe) -> Samples | None:

@@ -134,7 +134,7 @@ class Service:
         """Serve this version as soon as its engine is ready; one that was asked for before and is not built yet is left out."""
         with self._lock:
             self._latest = served
-        return self._builder.submit(self._take, served)
+        return self._submit(self._take, served)
 
     def prepare(self, predictor: Predictor, shape: tuple[int, ...]) -> None:
         """Have an engine built like this one before there is anything to serve: what is compiled for an extractor is kept."""
@@ -163,11 +163,23 @@ class Service:
         """An engine that took long is ready: it replaces the predictor itself, unless a newer version does."""
         if not building.cancelled():
             with contextlib.suppress(RuntimeError):  # the service has stopped meanwhile
-                self._builder.submit(self._replace, served, building.result())
+                self._submit(self._replace, served, building)
 
-    def _replace(self, served: Served, engine: Engine) -> None:
+    def _replace(self, served: Served, building: Future[Engine]) -> None:
         if served is self._latest:
-            self._swap(served, engine)
+            self._swap(served, building.result())
+
+    def _submit(self, work: Callable[..., None], served: Served, *more: Any) -> Future[None]:
+        """Have the builder do it. What goes wrong is told here: not everybody waits for what comes of it."""
+
+        def done() -> None:
+            try:
+                work(served, *more)
+            except Exception:
+                log.exception("version %d: what is answered stays as it is", served.number)
+                raise
+
+        return self._builder.submit(done)
 
     def _engine(self, served: Served) -> Engine:
         """The engine that was asked for; where it cannot be had for this model, the predictor itself, which says why."""

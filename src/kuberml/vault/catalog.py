@@ -57,13 +57,18 @@ _decoder = msgspec.msgpack.Decoder(SignedCard)
 class Catalog:
     """Signed cards by need. Only cards with a good signature get in; only the newest version of a slot is offered."""
 
-    def __init__(self, path: Path | str = ":memory:") -> None:
+    def __init__(self, path: Path | str = ":memory:", *, slots_per_author: int = SLOTS_PER_AUTHOR) -> None:
         """Open or make the catalog. It can be rebuilt from what nodes announce, so a power cut may cost its last entries.
+
+        Args:
+            path: the file, or ":memory:".
+            slots_per_author: that are taken in; of somebody who names more, the rest is refused.
 
         Raises:
             ConfigError: the file is not a catalog or cannot be opened.
         """
         self._rows = Database(path, sort="catalog", version=1, schema=_SCHEMA, durable=False)
+        self._slots_per_author = slots_per_author
         # No number is used twice: not after a withdrawal, and not by a catalog that is made anew in place of one that is lost.
         before = _highest(self._rows.read("SELECT max(id) FROM cards"))
         self._floor = before + GAP if before else 0 if path == ":memory:" else secrets.randbelow(_FIRST)
@@ -85,6 +90,8 @@ class Catalog:
         card, digest = signed.card, signed.digest
         with self._rows.write() as rows:
             known = rows.execute("SELECT id FROM cards WHERE digest = ?", (digest,)).fetchone()
+            if known is None:
+                _check_slots(rows, card.author, card.slot, self._slots_per_author)
             row = known[0] if known else _insert(rows, card, digest, encoded, keep, self._floor)
             self._floor = max(self._floor, row)
             rows.execute("INSERT OR IGNORE INTO holders VALUES (?, ?)", (row, check_node(holder)))
@@ -104,7 +111,7 @@ class Catalog:
         if version is not None and version not in _INT64:
             raise RemoteError(f"version of a withdrawal must be from 0 to 2^63 - 1, not {version}")
         with self._rows.write() as rows:
-            _check_slots(rows, author, slot)
+            _check_slots(rows, author, slot, self._slots_per_author)
             found = rows.execute("SELECT id, version FROM cards WHERE author = ? AND slot = ?", (author, slot)).fetchall()
             last = max((at for _, at in found), default=-1) if version is None else version
             gone = [row for row, at in found if at <= last]
@@ -241,7 +248,7 @@ def _insert(rows: sqlite3.Connection, card: Card, digest: Digest, encoded: bytes
 
 def _check_version(rows: sqlite3.Connection, card: Card, versions: list[int], keep: int) -> None:
     place, name = (card.author, card.slot), f"slot {card.slot!r} of {card.author[:12]}..."
-    slot = _check_slots(rows, *place)
+    slot = _withdrawn(rows, *place)
     if slot is None:
         rows.execute("INSERT INTO slots VALUES (?, ?, -1)", place)
     elif card.version <= slot:
@@ -252,15 +259,18 @@ def _check_version(rows: sqlite3.Connection, card: Card, versions: list[int], ke
         raise RemoteError(f"version {card.version} of {name} is older than version {versions[0]}, which is here")
 
 
-def _check_slots(rows: sqlite3.Connection, author: str, slot: str) -> int | None:
-    """Up to which version a slot was withdrawn; None: it is new here, and there is room for it."""
+def _withdrawn(rows: sqlite3.Connection, author: str, slot: str) -> int | None:
+    """Up to which version a slot was withdrawn, -1: never; None: it is new here."""
     found = rows.execute("SELECT withdrawn FROM slots WHERE author = ? AND slot = ?", (author, slot)).fetchone()
-    if found is not None:
-        return int(found[0])
-    known = rows.execute("SELECT count(*) FROM slots WHERE author = ?", (author,)).fetchone()[0]
-    if known >= SLOTS_PER_AUTHOR:
-        raise RemoteError(f"{author[:12]}... has {known} slots here already: no more")
-    return None
+    return None if found is None else int(found[0])
+
+
+def _check_slots(rows: sqlite3.Connection, author: str, slot: str, most: int) -> None:
+    """Whether there is room for an author's slot: it is known here, or not too many are."""
+    if _withdrawn(rows, author, slot) is None:
+        known = rows.execute("SELECT count(*) FROM slots WHERE author = ?", (author,)).fetchone()[0]
+        if known >= most:
+            raise RemoteError(f"{author[:12]}... has {known} slots here already: no more")
 
 
 def _delete(rows: sqlite3.Connection, gone: list[int]) -> None:

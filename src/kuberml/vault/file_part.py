@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest
+from kuberml.core.shelf import read_at
 from kuberml.vault.growing_hash import GrowingHash
 from kuberml.vault.memory_part import nonsense
 
@@ -84,7 +85,7 @@ class FilePart:
         with self._using(start, stop) as descriptor:
             if _is_hole(descriptor, start, stop):
                 return False
-            content = os.pread(descriptor, stop - start, start)
+            content = read_at(descriptor, start, stop)
             if _digest(content) != blake3:
                 return False
             self._hash.add(start, content)
@@ -93,7 +94,7 @@ class FilePart:
     def read(self, start: int, stop: int) -> bytes:
         """See the seam."""
         with self._using(start, stop) as descriptor:
-            return os.pread(descriptor, stop - start, start)
+            return read_at(descriptor, start, stop)
 
     def finish(self) -> None:
         """See the seam."""

@@ -22,6 +22,7 @@ from types import TracebackType
 from kuberml.core.database import Database
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import Digest, check_digest, digest_of
+from kuberml.core.shelf import read_at
 from kuberml.knowledge.card import Card, decode_card
 from kuberml.vault.file_part import FilePart
 from kuberml.vault.parts import Parts
@@ -107,7 +108,7 @@ class FolderStore:
             size = os.fstat(descriptor).st_size
             if not 0 <= start <= stop <= size:
                 raise ValueError(f"bytes {start}..{stop} are outside a blob of {size} bytes")
-            return os.pread(descriptor, stop - start, start)
+            return read_at(descriptor, start, stop)
         finally:
             os.close(descriptor)
 

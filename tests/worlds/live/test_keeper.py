@@ -9,7 +9,9 @@ import pytest
 
 from kuberml.core.errors import RemoteError
 from kuberml.exchange import wire
+from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.withdrawal import Withdrawal, sign_withdrawal
+from kuberml.worlds.live.hub.keeper import PARALLEL
 from kuberml.worlds.live.names import HUB
 from tests.worlds.live.test_world import PATIENCE_S, node, until, weights
 from tests.worlds.live.town import hub, keys_of, member
@@ -56,6 +58,48 @@ def test_keep_of_a_card_that_nobody_announced_is_refused(tmp_path: Path) -> None
             await world.enter(PATIENCE_S)
             with pytest.raises(RemoteError, match="not announced"):
                 await keep(world, "0" * 64)
+
+    asyncio.run(main())
+
+
+def test_a_mistake_of_ours_with_some_cards_does_not_end_the_keeping_of_others(tmp_path: Path) -> None:
+    """As many cards fail, each for a reason that nobody foresaw, as are brought at a time."""
+    met: dict[str, int] = {}
+
+    def fails(signed: SignedCard) -> None:
+        met[signed.card.slot] = met.get(signed.card.slot, 0) + 1
+        if signed.card.slot.startswith("odd") and met[signed.card.slot] == 1:
+            raise ValueError(signed.card.slot)
+
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at, member(at, "a", tmp_path) as world:
+            at.keeper.on_kept = fails
+            await world.enter(PATIENCE_S)
+            for number in range(PARALLEL):
+                await node(world).publish(weights(), slot=f"odd-{number}", version=0)
+            await until(lambda: len(met) == PARALLEL)
+            offer = await node(world).publish(weights(), slot="even", version=0)
+            assert await keep(world, offer.signed.digest) == b"kept"
+            await until(lambda: all(met[f"odd-{number}"] == 2 for number in range(PARALLEL)))  # and they are tried again
+
+    asyncio.run(main())
+
+
+def test_a_mistake_of_ours_while_copies_are_looked_through_does_not_end_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def fails() -> None:
+        looks.append(1)
+        raise ValueError("odd")
+
+    async def main() -> None:
+        monkeypatch.setattr("kuberml.worlds.live.hub.keeper.TRIM_S", 0.01)
+        monkeypatch.setattr("kuberml.worlds.live.hub.keeper.TRIM_AGAIN_S", 0.01)
+        async with hub(tmp_path / "hub") as at:
+            monkeypatch.setattr(at.keeper, "trim", fails)
+            await until(lambda: len(looks) > 2)
 
     asyncio.run(main())
 

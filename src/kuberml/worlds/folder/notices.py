@@ -1,10 +1,12 @@
 """The notice board of a shared folder: who is a member, and what was announced, in the order in which it came.
 
-One SQLite file that all processes append to. It is what a router would be elsewhere.
+One SQLite file that all processes append to. It is what a router would be elsewhere. The newest of each topic stay: who
+subscribes hears what comes from then on, and verdicts are read by those who open the folder later.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,12 @@ CREATE TABLE members (node TEXT PRIMARY KEY, role TEXT NOT NULL, author TEXT NOT
 CREATE TABLE notices (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, sender TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX notices_of_topic ON notices (topic, id);
 """
+
+
+KEPT = 4096
+"""Notices of a topic: more than a subscription holds back for a reader that is slow."""
+TRIM_EVERY = 64
+"""Posts of a process under a topic between two looks at what is over that."""
 
 
 class Notice(NamedTuple):
@@ -33,6 +41,7 @@ class Notices:
     def __init__(self, path: Path | str) -> None:
         """Open or make it. Raises ConfigError: the file is something else or cannot be opened."""
         self._rows = Database(path, sort="notice board", version=1, schema=_SCHEMA, durable=False)
+        self._posted = Counter[str]()
 
     def enter(self, node: NodeId, role: str, author: str) -> None:
         """A member is here from now on. A name stays with the keys that took it first.
@@ -62,10 +71,17 @@ class Notices:
         )
         return tuple(NodeId(node) for (node,) in found)
 
-    def post(self, topic: str, sender: NodeId, body: bytes) -> None:
-        """Append an announcement."""
+    def post(self, topic: str, sender: NodeId, body: bytes, *, keep: int = KEPT) -> None:
+        """Append an announcement. About the newest `keep` of its topic stay, a few more between two looks."""
         with self._rows.write() as rows:
             rows.execute("INSERT INTO notices (topic, sender, body) VALUES (?, ?, ?)", (topic, sender, body))
+            if self._posted[topic] % TRIM_EVERY == 0:
+                rows.execute(
+                    "DELETE FROM notices WHERE topic = ? AND id <="
+                    " (SELECT id FROM notices WHERE topic = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                    (topic, topic, keep),
+                )
+        self._posted[topic] += 1
 
     def last(self) -> int:
         """Number of the newest notice; 0 if there is none."""

@@ -86,11 +86,13 @@ class FolderTransport:
 
     async def _heard(self, topic: str, limit: int, number: int) -> AsyncIterator[tuple[NodeId, bytes]]:
         while True:
-            waiting = [one for one in self._doors.notices.after(number, topic, limit=limit) if one.sender != self._node]
+            found = self._doors.notices.after(number, topic, limit=limit)
+            waiting = [one for one in found if one.sender != self._node]
             if waiting:
                 number = waiting[0].id
                 yield waiting[0].sender, waiting[0].body
             else:
+                number = found[-1].id if found else number  # one's own are not read again
                 await asyncio.sleep(POLL_S)
 
     def alive(self, role: str | None = None) -> tuple[NodeId, ...]:

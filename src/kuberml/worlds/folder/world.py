@@ -29,6 +29,8 @@ from kuberml.worlds.folder.transport import Doors, FolderTransport
 
 HUB = NodeId("hub")
 _VERDICTS = "verdicts"
+VERDICTS_KEPT = 65_536
+"""About 500 bytes each; who opens the folder reads them all."""
 
 
 class FolderWorld:
@@ -102,7 +104,7 @@ class _HubDoor(FolderTransport):
         await self._catch_up()
         answer = await super().answer(asker, name, body)
         if name == "verdict":
-            self._doors.notices.post(_VERDICTS, asker, body)  # only after the hub has checked it
+            self._doors.notices.post(_VERDICTS, asker, body, keep=VERDICTS_KEPT)  # only after the hub has checked it
         return answer
 
     async def _catch_up(self) -> None:

@@ -16,6 +16,7 @@ from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.envelope import Once, Request, Status, Voice, digest, opened
 from kuberml.worlds.live.trust.limits import Limits
 from kuberml.worlds.live.trust.policy import Trust, right_for
+from kuberml.worlds.live.waiting import WAITS, Waiting
 
 MAX_UNREAD = 512
 """Requests over Zenoh that wait to be read; more are dropped unread."""
@@ -36,7 +37,7 @@ class Answering:
         self.urls = urls
         self.on_new_epoch: Callable[[], None] = lambda: None
         self.watch: Watch = lambda name, outcome, seconds, why: None
-        self._once = Once()
+        self._once, self._waiting = Once(), Waiting()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -120,7 +121,8 @@ class Answering:
             raise RemoteError(f"{self._voice.node} serves no {request.name!r:.70}")
         self._limits.admit(request.key, len(request.body))
         try:
-            return await handler(request.sender, request.body)
+            answer = handler(request.sender, request.body)
+            return await (self._waiting.of(request.key, answer) if request.name in WAITS else answer)
         finally:
             self._limits.release(request.key)
 

@@ -52,7 +52,17 @@ class Counter:
         return self._total_uj
 
 
-class Rapl:
+class _Counted:
+    """What counters of the hardware count."""
+
+    _counters: list[Counter]
+
+    def joules(self) -> float:
+        """See Meter."""
+        return sum(counter.total_uj() for counter in self._counters) / 1e6
+
+
+class Rapl(_Counted):
     """CPU packages and memory, from the kernel's powercap files."""
 
     label = "measured: rapl"
@@ -63,12 +73,8 @@ class Rapl:
             for zone in zones
         ]
 
-    def joules(self) -> float:
-        """See Meter."""
-        return sum(counter.total_uj() for counter in self._counters) / 1e6
 
-
-class Battery:
+class Battery(_Counted):
     """What drained out of batteries; charging counts as nothing."""
 
     label = "measured: battery"
@@ -76,22 +82,14 @@ class Battery:
     def __init__(self, supplies: list[Path]) -> None:
         self._counters = [Counter(lambda supply=supply: _drained_uj(supply), None) for supply in supplies]  # type: ignore[misc]
 
-    def joules(self) -> float:
-        """See Meter."""
-        return sum(counter.total_uj() for counter in self._counters) / 1e6
 
-
-class Gpu:
+class Gpu(_Counted):
     """NVIDIA's own counters, of all GPUs that this machine shows."""
 
     label = "measured: nvml"
 
     def __init__(self, library: ctypes.CDLL, devices: list[ctypes.c_void_p]) -> None:
         self._counters = [Counter(lambda device=device: _gpu_uj(library, device), None) for device in devices]  # type: ignore[misc]
-
-    def joules(self) -> float:
-        """See Meter."""
-        return sum(counter.total_uj() for counter in self._counters) / 1e6
 
 
 class Modelled:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
@@ -20,6 +21,8 @@ from kuberml.knowledge.withdrawal import SignedWithdrawal
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.names import HUB
+
+log = logging.getLogger("kuberml.live")
 
 PARALLEL = 4
 """Deliveries at a time."""
@@ -50,6 +53,11 @@ class _Due:
     def hurry(self) -> None:
         """Now, and soon again if that fails."""
         self.at_s, self.wait_s = 0.0, AGAIN_S[0]
+
+    def later(self) -> None:
+        """After a while, and after twice that if it fails again."""
+        self.at_s = asyncio.get_running_loop().time() + self.wait_s
+        self.wait_s = min(2 * self.wait_s, AGAIN_S[1])
 
 
 class Keeper:
@@ -163,8 +171,10 @@ class Keeper:
                 await self._keep(due)
             except (KuberError, OSError) as error:  # they went away, or lie, or our disk is full: none of it need last
                 self._recorder.record("not kept", card=due.signed.digest, holders=sorted(due.holders), why=str(error))
-                due.at_s = asyncio.get_running_loop().time() + due.wait_s
-                due.wait_s = min(2 * due.wait_s, AGAIN_S[1])
+                due.later()
+            except Exception:  # our own mistake: the other cards are kept nevertheless
+                log.exception("%s is not kept yet", due.signed.digest[:12])
+                due.later()
             due.is_queued = False
 
     async def _keep(self, due: _Due) -> None:
@@ -202,8 +212,12 @@ class Keeper:
                 async with asyncio.timeout(TRIM_S):
                     await self._is_due.wait()
             self._is_due.clear()
-            with contextlib.suppress(OSError):  # the disk may be better next time
+            try:
                 self.trim()
+            except OSError as error:
+                log.warning("the copies are looked through again later: %s", error)
+            except Exception:
+                log.exception("the copies are looked through again later")
             await asyncio.sleep(TRIM_AGAIN_S)
 
     def trim(self) -> None:
