@@ -59,7 +59,7 @@ def fetch(
     """Fetch packages: from all who hold them at once, every piece verified as it arrives.
 
     What was interrupted, even by kill -9, goes on where it was when the same command is given again. What lies in the folder
-    afterwards, `kuberml show` lists and `kuberml verify` checks.
+    afterwards, `kuberml show` lists, `kuberml verify` checks and `kuberml export` writes as a file of tensors.
     """
     from kuberml.cli.find import weights_ppm
     from kuberml.knowledge.want import Want
@@ -83,6 +83,9 @@ def fetch(
         json_out(came)
     elif not quiet:
         say(f"in {out}/: {', '.join(row['digest'][:12] for row in came)}; `kuberml show {out}` lists it")
+        for row in came:
+            if row["kind"] == "weights":
+                say(f"`kuberml export {out} {row['digest'][:12]} model.safetensors` writes the tensors as a file")
 
 
 async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, Any], *, quiet: bool) -> list[dict[str, Any]]:
