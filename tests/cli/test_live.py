@@ -63,6 +63,11 @@ def test_what_cannot_be_is_named(tmp_path, arguments, says):
     assert says in err
 
 
+def test_another_realm_is_named_where_there_is_a_hub(tmp_path, address):
+    status, _, err = kuberml(tmp_path, "find", "digits", "--hub", address, "--realm", "ward")
+    assert (status, "not known in realm 'ward' (see --realm)" in err) == (4, True), err
+
+
 @pytest.mark.parametrize("command", [("find", "digits"), ("fetch", "3f9c"), ("join", LEARNER)])
 def test_an_address_without_a_port_is_named_at_once(tmp_path, command):
     status, _, err = kuberml(tmp_path, command[0], "--hub", "hub.example", *command[1:])
