@@ -134,16 +134,16 @@ class Client:
 
 def main(address: str, command: str, task: str, labels: str, file: str = "") -> None:
     client = Client(address, f"minimal-{secrets.token_hex(4)}")
-    if command == "publish":
-        counts = dict(part.split("=") for part in labels.split(","))
-        print(client.publish(task, {name: int(counts[name]) for name in counts}, Path(file).read_bytes()))
-    else:
-        found = client.find(task, labels.split(","))
-        for card in (signed["card"] for signed in found):
-            print(digest(CARD + canonical(card)), card["kind"], card["labels"])
-        if command == "fetch":
-            Path(file).write_bytes(client.fetch(found[0]["card"]["blobs"][0]))
-    client.zenoh.close()
+    with client.zenoh:  # else its threads would keep the process alive after an error
+        if command == "publish":
+            counts = dict(part.split("=") for part in labels.split(","))
+            print(client.publish(task, {name: int(counts[name]) for name in counts}, Path(file).read_bytes()))
+        else:
+            found = client.find(task, labels.split(",")) or sys.exit(f"nobody knows {labels} of {task}")
+            for card in (signed["card"] for signed in found):
+                print(digest(CARD + canonical(card)), card["kind"], card["labels"])
+            if command == "fetch":
+                Path(file).write_bytes(client.fetch(found[0]["card"]["blobs"][0]))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,19 @@ def test_what_cannot_be_is_named(tmp_path, arguments, says):
     assert says in err
 
 
+def test_another_realm_is_named_where_there_is_a_hub(tmp_path, address):
+    status, _, err = kuberml(tmp_path, "find", "digits", "--hub", address, "--realm", "ward")
+    assert (status, "not known in realm 'ward' (see --realm)" in err) == (4, True), err
+
+
+@pytest.mark.parametrize("command", [("find", "digits"), ("fetch", "3f9c"), ("join", LEARNER)])
+def test_an_address_without_a_port_is_named_at_once(tmp_path, command):
+    status, _, err = kuberml(tmp_path, command[0], "--hub", "hub.example", *command[1:])
+    says = "'hub.example' names no port: hub.example:7447, where a hub listens on its usual one"
+    assert (status, err) == (2, f"kuberml: {says}\n")
+    assert not (tmp_path / "hub.example").exists()  # a program would have taken it for a shared folder
+
+
 def test_two_hubs_on_one_port_are_refused_in_words(tmp_path, address):
     status, _, err = kuberml(tmp_path, "hub", "--listen", address, "--http", "127.0.0.1:0")
     assert status in (2, 4)

@@ -1,10 +1,11 @@
 """`kuberml publish|find|fetch|forget` against a real hub, as separate processes in which torch cannot be imported."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from kuberml.cli.packing import counts
 from kuberml.core.errors import ConfigError
@@ -98,11 +99,40 @@ def test_a_file_of_tensors_is_a_package_and_its_next_version_replaces_it(tmp_pat
     assert third["version"] == 2
     _, out, _ = kuberml(tmp_path, "find", "files", "--hub", address, "--json", modules=without_torch)
     assert [row["digest"] for row in json.loads(out)] == [third["digest"]]
-    assert kuberml(tmp_path, "fetch", third["digest"], "--hub", address, "--out", "got", modules=without_torch)[0] == 0
+    status, _, err = kuberml(tmp_path, "fetch", third["digest"], "--hub", address, "--out", "got", modules=without_torch)
+    assert status == 0
     with FolderStore(tmp_path / "got") as store:
         signed = decode_card(store.card(third["digest"]))
         content = open_value(Knowledge(signed, tuple(store.get(ref.digest) for ref in signed.card.blobs)))
     np.testing.assert_array_equal(content.tensors["head"], np.full((7, 3), 2, np.float32))
+    said = re.findall(r"^`kuberml (export .*)` writes the tensors as a file$", err, re.MULTILINE)
+    status, _, err = kuberml(tmp_path, *said[0].split(), modules=without_torch)
+    assert status == 0, err
+    went, came = load_file(tmp_path / "net.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert went.keys() == came.keys()
+    assert all(np.array_equal(went[name], came[name]) for name in went)
+
+
+def test_what_is_no_file_of_tensors_is_said(cli, tmp_path):
+    card = vault(tmp_path, "spoiled")
+    with FolderStore(tmp_path / "mine") as store:
+        (blob,) = decode_card(store.card(card)).card.blobs
+    assert "cannot write none/w.safetensors" in cli("export", "mine", card, "none/w.safetensors")[2]
+    path = next((tmp_path / "mine" / "blobs").rglob(blob.digest))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    status, _, err = cli("export", "mine", card, "w.safetensors")
+    assert (status, "the disk gave other bytes" in err) == (70, True), err
+    status, _, err = cli("export", "mine", card, "w.safetensors")
+    assert (status, "are not in mine: fetch them first" in err) == (2, True), err
+    assert not list(tmp_path.glob("*.safetensors*"))
+
+
+def test_find_asks_the_hub_of_the_environment_where_no_vault_is_named(cli, tmp_path, address, monkeypatch):
+    card = vault(tmp_path, "here")
+    monkeypatch.setenv("KUBERML_HUB", address)
+    assert cli("find", "nothing-such") == (0, "", f"the hub at {address} knows nothing that answers this want\n")
+    status, out, err = cli("find", "mine", "digits", "--json")
+    assert (status, [row["digest"] for row in json.loads(out)]) == (0, [card]), err
 
 
 def test_only_its_author_takes_a_package_back(tmp_path, address, without_torch):

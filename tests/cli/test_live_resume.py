@@ -132,3 +132,21 @@ def test_a_fetch_that_is_stopped_says_how_it_goes_on(tmp_path, package):
         assert err.endswith("what came so far stays; the same command goes on from there\n")
         assert "Traceback" not in err
         assert on_disk(tmp_path / "got") >= 0.2 * total
+
+
+def test_a_fetch_says_that_the_hub_is_away_and_that_it_is_back(tmp_path, package):
+    """The only holder besides the hub is gone, so everything waits for the hub; then the same fetch ends well."""
+    folder, card, total = package
+    with hub(tmp_path / "place") as running:
+        address = running["address"]
+        assert kuberml(folder, "publish", "mine", card[:8], "--hub", address)[0] == 0
+        fetching = start(tmp_path, "fetch", card[:8], "--hub", address, "--out", "got", "--limit", "12 MB")
+        until(fetching, tmp_path / "got", 0.1, total)
+        os.kill(running["pid"], signal.SIGKILL)
+        line = next(line for line in fetching.stderr if "is away" in line)
+        assert line.startswith(f"the hub at {address} is away: waiting for it")
+        with hub(tmp_path / "place", listen=address):
+            _, err = fetching.communicate(timeout=PATIENCE_S)
+    assert fetching.returncode == 0, err
+    assert f"the hub at {address} is back" in err
+    check_whole(tmp_path)

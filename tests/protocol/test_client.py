@@ -82,6 +82,18 @@ def test_it_and_this_package_understand_each_other(client: Path, tmp_path: Path)
     assert load_file(tmp_path / "ours.safetensors")["w"].tolist() == [2.0] * 7
 
 
+def test_what_nobody_knows_ends_todays_client_in_a_line(tmp_path: Path) -> None:
+    """Its network threads kept it alive for ever after an error."""
+
+    async def main() -> None:
+        async with hub(tmp_path / "hub") as at:
+            with pytest.raises(subprocess.CalledProcessError) as failed:
+                await asyncio.to_thread(run, TODAY, at.address, "fetch", "digits", "4", tmp_path / "theirs.safetensors")
+            assert failed.value.stderr == "nobody knows 4 of digits\n"
+
+    asyncio.run(main())
+
+
 def test_the_frozen_client_is_frozen() -> None:
     """It stands for everybody who wrote a client for protocol 1: it must go on working as it is."""
     assert digest_of(FROZEN.read_bytes()) == "3188e0d4d3632d74fa255c6a33a47c8a89203325ccd15aee7cdcbf7482f2ae00"

@@ -37,10 +37,13 @@ def party(
     """Describe your side of an agreement: realm, owner, hub and address. Nothing in it is secret."""
     import msgspec
 
+    from kuberml.worlds.live.names import endpoints
     from kuberml.worlds.live.trust.agreement import Party
     from kuberml.worlds.live.trust.realm import roll_in
     from kuberml.worlds.member.keyfile import keys_in
 
+    if address:
+        endpoints(address)  # the other hub would find out, weeks later
     roll = roll_in(hub).roll
     side = Party(roll.realm, roll.owner, keys_in(hub / "hub.key").public, address)
     _written(out, msgspec.json.format(msgspec.json.encode(side), indent=1) + b"\n")

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 PATIENCE_S = 5.0
 ASK_S = 30.0
+LOOK_S = 0.2
+"""Between looks whether the hub is still there."""
 KEY_BYTES = 32
 STOPPED = 130
 START = 4
@@ -68,14 +70,17 @@ async def at_hub(
         mirrors, limit_bytes_s: see `LiveWorld.open`.
 
     Raises:
+        ConfigError: an address that cannot be.
         Unreachable: no hub answers.
         RemoteError: it does not let this key in.
     """
     from kuberml.knowledge.signing import Keys
     from kuberml.worlds.live.entry import tls_in, trust_for
+    from kuberml.worlds.live.names import endpoints
     from kuberml.worlds.live.world import LiveWorld
     from kuberml.worlds.member.naming import known_as
 
+    endpoints(address)  # a missing port is said now, not after PATIENCE_S
     with contextlib.ExitStack() as leaving:
         is_nobody = not (name or stem or key is not None)
         if not is_nobody:
@@ -115,6 +120,34 @@ async def ask(world: LiveWorld, name: str, body: bytes, sort: type[T]) -> T:
     from kuberml.exchange import wire
 
     return wire.read(await world.transport.ask(world.hub, name, body, timeout_s=ASK_S), sort)
+
+
+@contextlib.asynccontextmanager
+async def telling_if_away(world: LiveWorld, address: str, *, quiet: bool) -> AsyncIterator[None]:
+    """Until the end of the block, say so when the hub goes away and when it is back."""
+    looking = None if quiet else asyncio.create_task(_look(world, address))
+    try:
+        yield
+    finally:
+        if looking is not None:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+
+
+async def _look(world: LiveWorld, address: str) -> None:
+    was_here, patience_s = True, world.transport.reading.patience_s
+    while True:
+        await asyncio.sleep(LOOK_S)
+        is_here = world.transport.here.find(world.hub) is not None
+        if was_here and not is_here:
+            say(
+                f"the hub at {address} is away: waiting for it, and reading from whoever else holds this;"
+                f" {patience_s:g} s without a byte end it, and what came stays"
+            )
+        elif is_here and not was_here:
+            say(f"the hub at {address} is back")
+        was_here = is_here
 
 
 async def one_card(world: LiveWorld, start: str) -> Offer:

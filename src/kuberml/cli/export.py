@@ -1,4 +1,4 @@
-"""`kuberml export`: a published model as ONNX or OpenVINO IR, its answers checked against the model's."""
+"""`kuberml export`: a published model as ONNX or OpenVINO IR, its answers checked against the model's; or its tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from kuberml.learning.types import Samples
     from kuberml.vault.folder import FolderStore
 
-FORMATS = ("onnx", "openvino")
+FORMATS = ("onnx", "openvino", "safetensors")
+_ENDINGS = {".xml": "openvino", ".safetensors": "safetensors"}
 CHECKED_ON = 1000
 """Samples of a data set that answers are compared on, at most."""
 
@@ -25,7 +26,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Examples: [bold]kuberml export my-vault 3f9c01 model.onnx --to onnx --data digits[/bold] ·"
         " [bold]kuberml export kuberml-serve/vault a01b model.onnx --data digits[/bold] ·"
-        " [bold]kuberml export my-vault 77ab model.xml --to openvino --model lenet --shape 28,28,1[/bold]"
+        " [bold]kuberml export my-vault 77ab model.xml --to openvino --model lenet --shape 28,28,1[/bold] ·"
+        " [bold]kuberml export my-vault 77ab model.safetensors[/bold]"
     )(export)
 
 
@@ -38,9 +40,9 @@ def export(
             " of its manifest."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="The file: .onnx, or .xml with a .bin beside it.")],
+    out: Annotated[Path, typer.Argument(help="The file: .onnx, .xml with a .bin beside it, or .safetensors.")],
     *,
-    to: Annotated[str, typer.Option("--to", help="onnx or openvino.")] = "onnx",
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino or safetensors. Default: by the file's ending.")] = "",
     data: Annotated[str, typer.Option("--data", help="A data set: its shape, and test samples to check on.")] = "",
     shape: Annotated[str, typer.Option("--shape", help="Without a data set: of one sample, as in 28,28,1.")] = "",
     model: Annotated[str, typer.Option("--model", help="Of weights: the architecture, for instance lenet.")] = "",
@@ -52,11 +54,17 @@ def export(
     Its answers are compared with the model's; a graph that is another model is not written. What was compared is in OUT.json.
     Statistics need their extractor in the same vault. What a service serves is a version of its vault, as
     [bold]kuberml serve history[/bold] names it.
+
+    To .safetensors, weights leave as the tensors that were published: no data, no shape, no architecture is asked for.
     """
     from kuberml.cli.vaults import opened
     from kuberml.serving.engines.export import beside
     from kuberml.serving.engines.export import export as write
 
+    to = to or _ENDINGS.get(out.suffix, FORMATS[0])
+    if to == "safetensors":
+        _tensors(vault, card, out, json=json)
+        return
     if to not in FORMATS:
         raise ConfigError(f"--to: unknown {to!r}; {nearest(to, FORMATS)}")
     if not 0 < bound <= 1:
@@ -78,6 +86,19 @@ def export(
         table_out(("what", "here"), rows)
         if to == "onnx":
             say(f"an edge serves it without torch: kuberml.serving.engines.light.load({str(out)!r})")
+
+
+def _tensors(vault: Path, card: str, out: Path, *, json: bool) -> None:
+    from kuberml.cli.show import row_of
+    from kuberml.cli.tensor_file import write_tensors
+    from kuberml.cli.vaults import opened
+
+    with opened(vault) as store:
+        signed = write_tensors(store, card, out)
+    if json:
+        json_out({**row_of(signed), "file": str(out)})
+    else:
+        say(f"written {out}, the tensors of {signed.digest[:12]}; they are as {signed.card.author[:12]} signed them")
 
 
 def _checked_on(data: str, shape: str) -> tuple[Samples | None, tuple[int, ...]]:

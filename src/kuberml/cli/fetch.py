@@ -18,14 +18,17 @@ from kuberml.cli.at_hub import (
     at_hub,
     limit_in,
     one_card,
+    telling_if_away,
     wait_for,
 )
 from kuberml.cli.output import json_out, say
-from kuberml.core.errors import ConfigError, RemoteError
+from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 
 if TYPE_CHECKING:
     from kuberml.knowledge.want import Offer, Want
     from kuberml.worlds.live.world import LiveWorld
+
+GOES_ON = "what came so far stays; the same command goes on from there"
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +62,7 @@ def fetch(
     """Fetch packages: from all who hold them at once, every piece verified as it arrives.
 
     What was interrupted, even by kill -9, goes on where it was when the same command is given again. What lies in the folder
-    afterwards, `kuberml show` lists and `kuberml verify` checks.
+    afterwards, `kuberml show` lists, `kuberml verify` checks and `kuberml export` writes as a file of tensors.
     """
     from kuberml.cli.find import weights_ppm
     from kuberml.knowledge.want import Want
@@ -77,12 +80,14 @@ def fetch(
         "mirrors": tuple(mirror or ()),
         "limit_bytes_s": limit_in(limit),
     }
-    goes_on = "what came so far stays; the same command goes on from there"
-    came = wait_for(_fetch(hub, out, card, want, visit, quiet=quiet or json), if_stopped=goes_on)
+    came = wait_for(_fetch(hub, out, card, want, visit, quiet=quiet or json), if_stopped=GOES_ON)
     if json:
         json_out(came)
     elif not quiet:
         say(f"in {out}/: {', '.join(row['digest'][:12] for row in came)}; `kuberml show {out}` lists it")
+        for row in came:
+            if row["kind"] == "weights":
+                say(f"`kuberml export {out} {row['digest'][:12]} model.safetensors` writes the tensors as a file")
 
 
 async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, Any], *, quiet: bool) -> list[dict[str, Any]]:
@@ -95,7 +100,8 @@ async def _fetch(hub: str, out: Path, card: str, want: Want, visit: dict[str, An
             offers = list((await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers[: want.limit])
         if not offers:
             raise RemoteError(f"the hub at {hub} knows nothing that answers this want; `kuberml find` says what there is")
-        return [await _one(world, offer, want, len(visit["mirrors"]), quiet=quiet) for offer in offers]
+        async with telling_if_away(world, hub, quiet=quiet):
+            return [await _one(world, offer, want, len(visit["mirrors"]), quiet=quiet) for offer in offers]
 
 
 async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quiet: bool) -> dict[str, Any]:
@@ -130,7 +136,10 @@ async def _one(world: LiveWorld, offer: Offer, want: Want, mirrors: int, *, quie
         for ref in signed.card.blobs:
             if world.store.size_bytes(ref.digest) == ref.size_bytes:
                 watch(Progress(ref.digest, ref.size_bytes, ref.size_bytes, {}))
-        came = await delivery.deliver(signed.card, holders, watch=watch)
+        try:
+            came = await delivery.deliver(signed.card, holders, watch=watch)
+        except Unreachable as error:
+            raise Unreachable(f"{error}; {GOES_ON}") from error
     for liar, why in delivery.liars.items():
         say(f"{liar} gave wrong bytes and was avoided: {why}")
     world.store.put_card(signed.digest, encode_card(signed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,9 @@ def register(app: typer.Typer) -> None:
 def find(
     where: Annotated[list[str], typer.Argument(metavar="[VAULT] TASK", help="A vault folder, or --hub; and the task.")],
     *,
-    hub: Annotated[str, typer.Option("--hub", help="host:port of a hub, in place of a vault.")] = "",
+    hub: Annotated[
+        str, typer.Option("--hub", help="host:port of a hub, in place of a vault; else $KUBERML_HUB, where none is named.")
+    ] = "",
     name: NameOption = "",
     realm: RealmOption = "default",
     tls: TlsOption = "",
@@ -52,6 +55,8 @@ def find(
     from kuberml.core.errors import ConfigError
     from kuberml.knowledge.want import Want
 
+    if len(where) == 1:
+        hub = hub or os.environ.get("KUBERML_HUB", "")
     if len(where) != (1 if hub else 2):
         raise ConfigError(f"{' '.join(where)!r}: right are `kuberml find VAULT TASK` and `kuberml find TASK --hub HOST:PORT`")
     task = where[-1]

@@ -40,7 +40,9 @@ def join(
     import sys
 
     from kuberml.core.errors import ConfigError
+    from kuberml.worlds.live.names import endpoints
 
+    endpoints(hub)  # here, since a program would take what is no address for a folder
     if not program.is_file():
         raise ConfigError(f"there is no program {program}; give the path of a Python file")
     os.environ.update(KUBERML_HUB=hub, KUBERML_REALM=realm, KUBERML_TLS=tls, KUBERML_TELL="" if quiet else "1")

@@ -95,6 +95,20 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not (out / "finished").exists()
 
 
+@pytest.mark.parametrize("schedule", ["free", "lockstep"])
+def test_a_run_that_was_finished_is_not_played_again(tmp_path: Path, schedule: str) -> None:
+    path, out = scenario(tmp_path, steps=2, every_s=0.05), tmp_path / "out"
+    up = ("up", path, "--out", out, "--json", "--set", f"world.schedule={schedule}")
+    first = start(tmp_path, *up).communicate(timeout=60)
+    when = (out / "ledger.sqlite").stat().st_mtime_ns
+    again = start(tmp_path, *up, "--resume")
+    printed, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert printed == first[0], "the same result, its wall time included"
+    assert (out / "ledger.sqlite").stat().st_mtime_ns == when
+    assert not (out / "live").exists()
+
+
 def test_when_the_command_itself_is_killed_its_processes_leave(tmp_path: Path) -> None:
     path, out = scenario(tmp_path, steps=1000), tmp_path / "out"
     up = start(tmp_path, "up", path, "--out", out)

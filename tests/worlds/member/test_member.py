@@ -341,12 +341,73 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
             me.want("ten")
 
 
+ODD = np.random.default_rng(0).random((60, 3)).astype(np.float32)
+ODD_Y = np.arange(60) % 2
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ((ODD, ["a", "b"] * 30), r"instead of names \[labels.index\(name\) for name in y\]"),
+        ((ODD, ODD_Y.astype(float)), "not float64"),
+        ((ODD, np.eye(2, dtype=int)[ODD_Y]), r"right is \[N\]"),
+        ((ODD, [[0], [1, 2]]), "one for each"),
+        ((np.where(ODD > 0.9, np.nan, ODD), ODD_Y), "NaN"),
+        (([["a", "b"]] * 60, ODD_Y), "samples are numbers"),
+        (([[1, 2], [3]], [0, 1]), "samples are numbers"),
+        ((ODD, ODD_Y[:10]), "y_N"),
+        ((ODD[:0], ODD_Y[:0]), "N > 0"),
+        (ODD, "data = a ndarray: give a pair"),
+        ({"x": ODD}, "data = a dict: give a pair"),
+    ],
+)
+def test_odd_samples_are_refused_in_words(here, data, says):
+    with pytest.raises(ConfigError, match=says):
+        kuberml.join("shared", task="odd", name="odd", labels=["a", "b"], data=data)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"labels": "ab"}, "labels = 'ab': give the names"),
+        ({"labels": [0, 1]}, "names of classes are text"),
+        ({"task": ""}, "what the knowledge is about"),
+        ({"heldout": "much"}, "over 0 and under 1"),
+    ],
+)
+def test_odd_words_are_refused_too(here, change, says):
+    with pytest.raises(ConfigError, match=says):
+        kuberml.join("shared", **{"task": "odd", "labels": ["a", "b"], **change})
+
+
+def test_what_a_member_is_asked_wrongly_is_said(here):
+    kuberml.agree("shared", task="odd", labels=["a", "b"], x=ODD, y=ODD_Y)
+    with kuberml.join("shared", task="odd", name="odd", labels=["a", "b"], data=(ODD, ODD_Y)) as me:
+        with pytest.raises(ConfigError, match=r"want: \[\['b'\]\] are not among"):
+            me.want(["b"])
+        with pytest.raises(ConfigError, match="NaN"):
+            me.predict(ODD * np.nan)  # mine, not the extractor's author's
+        with pytest.raises(ConfigError, match="a list cannot be called"):
+            me.soft_labels([1])
+        with pytest.raises(ConfigError, match="unknown kind 'object'"):
+            me.publish(object())
+    with pytest.raises(ConfigError, match="odd has left"):
+        me.want()
+    with kuberml.join("shared", task="odd", name="few", labels=["a", "b"], data=(ODD[:4], ODD_Y[:4])) as me:
+        with pytest.raises(ConfigError, match="no class has 5 samples"):
+            me.publish(me.statistics())
+        assert me.known() == {"a": 2, "b": 2}
+
+
 def test_agree_refuses_what_is_no_public_sample_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for x_N, y_N in (
         (np.full((4, 3), 7.0), None),
         (np.zeros((4, 3)), np.array([0, 1, 2, 10])),
         (np.zeros((4, 3)), np.zeros(3, int)),
+        (np.zeros((4, 3)), np.zeros((4, 1), int)),
+        (np.zeros((0, 3)), np.zeros(0, int)),
+        ([[0, 1], [1]], [0, 1]),
     ):
         with pytest.raises(ConfigError):
             kuberml.agree("shared", task="t", labels=LABELS, x=x_N, y=y_N)

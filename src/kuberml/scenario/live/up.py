@@ -24,8 +24,8 @@ from kuberml.scenario.options import check_options
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import Result, RunSummary, write_result
-from kuberml.scenario.run import FINISHED, LEDGER, keep_summary, recall_summary, scorer, versions
+from kuberml.scenario.result import Result, RunSummary, read_result, read_runs, write_result
+from kuberml.scenario.run import FINISHED, LEDGER, is_finished, keep_summary, recall_summary, scorer, versions
 from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import Workers, make_workers
 
@@ -55,7 +55,8 @@ def narrowed(config: Config, *, paradigm: str | None, seed: int | None, until_s:
 def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm: Slurm | None = None) -> Result:
     """Play every paradigm of the scenario once, one after the other, and write the folder `out`.
 
-    What an interrupted run left there goes on: finished paradigms are not played again, nodes go on from their vaults.
+    What an interrupted run left there goes on: finished paradigms are not played again, nodes go on from their vaults. Where
+    all of them were finished, what they came to is read again.
 
     Args:
         config: see `narrowed`.
@@ -73,6 +74,8 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm
     began = time.perf_counter()
     runs: list[RunSummary] = []
     check_options(config, PARADIGMS)
+    if is_finished(out) and all(str(run.extra.get("world", "")).startswith("live") for run in read_runs(out)):
+        return read_result(out)
     done = out / FINISHED
     done.mkdir(exist_ok=True)
     pool = make_workers(1)

@@ -46,23 +46,30 @@ class Presence(msgspec.Struct, frozen=True):
     epoch: str
 
 
-def endpoints(address: str) -> tuple[Endpoint, ...]:
-    """The endpoints of an address: `host:port`, `host`, `tcp/host:port`, `tls/host:port`; several with commas.
+def endpoints(address: str, *, port: int | None = None) -> tuple[Endpoint, ...]:
+    """The endpoints of an address: `host:port`, `tcp/host:port`, `tls/host:port`; several with commas.
+
+    Args:
+        address: the text.
+        port: what is meant where none is named; None: one has to be.
 
     Raises:
         ConfigError: it is none of these.
     """
-    return tuple(_endpoint(part.strip()) for part in address.split(","))
+    return tuple(_endpoint(part.strip(), port) for part in address.split(","))
 
 
-def _endpoint(text: str) -> Endpoint:
+def _endpoint(text: str, default: int | None) -> Endpoint:
     scheme, _, rest = text.rpartition("/")
     host, colon, port = rest.rpartition(":")
-    if not colon or rest.endswith("]"):
-        host, port = rest, str(PORT)
+    is_bare = not colon or rest.endswith("]")
+    if is_bare:
+        host, port = rest, str(PORT if default is None else default)
     host = host.removeprefix("[").removesuffix("]")
     if scheme not in ("", "tcp", "tls") or not host or not port.isdecimal() or not 0 <= int(port) < 65536:
         raise ConfigError(f"{text!r} is not a hub's address: right are host:port, tcp/host:port and tls/host:port")
+    if is_bare and default is None:  # not guessed: `kuberml.join` takes a bare name for a folder
+        raise ConfigError(f"{text!r} names no port: {text}:{PORT}, where a hub listens on its usual one")
     return Endpoint(host, int(port), scheme == "tls")
 
 

@@ -113,7 +113,7 @@ class LiveWorld:
         Raises:
             ConfigError: an address, name, folder or port that cannot be.
         """
-        endpoints, believed = names.endpoints(address), trust or RollTrust(realm)
+        endpoints, believed = names.endpoints(address, port=names.PORT), trust or RollTrust(realm)
         link = Link(client(endpoints, tls.zenoh() if tls else None))
         async with contextlib.AsyncExitStack() as opening:
             store = opening.enter_context(FolderStore(vault))
@@ -160,11 +160,16 @@ class LiveWorld:
             async with asyncio.timeout(timeout_s):
                 await self._answered.wait()
         except TimeoutError:
-            why = "" if self.link.opened.is_set() or "Timeout" in self.link.why else f": {self.link.why}"
-            raise Unreachable(f"no hub answered within {timeout_s:g} s{why}") from None
+            raise Unreachable(f"no hub answered within {timeout_s:g} s{self._why_not()}") from None
         if self._refused or self.welcome is None:
             raise RemoteError(f"the hub does not let {self.transport.node} in: {self._refused}")
         return self.welcome
+
+    def _why_not(self) -> str:
+        if not self.link.opened.is_set():
+            return "" if "Timeout" in self.link.why else f": {self.link.why}"
+        realm = self.transport.voice.realm
+        return "" if self.transport.here.find(HUB) else f": there is one, but it is not known in realm {realm!r} (see --realm)"
 
     def _arrived(self, presence: Presence) -> None:
         if presence.node == HUB:

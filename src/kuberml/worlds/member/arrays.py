@@ -27,20 +27,31 @@ def inputs_from(x: Any) -> Array:
     """Samples as float32 [N, H, W, channels] or [N, features]; a tensor of images comes as [N, channels, H, W].
 
     Raises:
-        ConfigError: neither images with a channel axis nor vectors.
+        ConfigError: neither images with a channel axis nor vectors; not numbers, or NaN or infinity among them.
     """
-    found = np.asarray(x.detach().cpu().numpy() if is_tensor(x) else x, np.float32)
+    try:
+        found = np.asarray(x.detach().cpu().numpy() if is_tensor(x) else x, np.float32)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"samples are numbers, as many in each as in every other: {error}") from error
     if found.ndim not in (2, 4):
         axes = "[N, channels, H, W]" if is_tensor(x) else "[N, H, W, channels]"
         raise ConfigError(f"samples of shape {found.shape}: right are images {axes} or vectors [N, features]")
+    if not np.isfinite(found).all():
+        raise ConfigError("the samples have NaN or infinity in them")
     return np.ascontiguousarray(np.moveaxis(found, 1, -1)) if is_tensor(x) and found.ndim == 4 else found
 
 
 def targets_from(y: Any) -> IntArray:
-    """Labels of samples as int64 [N]. Raises ConfigError: not integers."""
-    found = np.asarray(y.detach().cpu().numpy() if is_tensor(y) else y)
+    """Labels of samples as int64 [N]. Raises ConfigError: not integers, or not one for each sample."""
+    try:
+        found = np.asarray(y.detach().cpu().numpy() if is_tensor(y) else y)
+    except ValueError as error:
+        raise ConfigError(f"labels of samples are integers, one for each: {error}") from error
     if found.dtype.kind not in "iu":
-        raise ConfigError(f"labels of samples are integers, positions in the list of labels; not {found.dtype}")
+        names = ", so instead of names [labels.index(name) for name in y]" if found.dtype.kind in "UO" else ""
+        raise ConfigError(f"labels of samples are integers, positions in the list of labels{names}; not {found.dtype}")
+    if found.ndim != 1:
+        raise ConfigError(f"labels of samples of shape {found.shape}: right is [N], one position for each sample")
     return found.astype(np.int64)
 
 
@@ -60,12 +71,17 @@ def answers_of(model: Any, x_N: Array, labels: tuple[LabelId, ...]) -> Array:
         labels: names of the C classes.
 
     Raises:
-        ConfigError: it returns another shape, or NaN or infinity.
+        ConfigError: it cannot be called, or returns another shape, or NaN or infinity.
     """
     if hasattr(model, "predict") and hasattr(model, "labels"):
         return align(model.predict(x_N), tuple(model.labels), labels, missing=UNLIKELY)
+    if not callable(model):
+        raise ConfigError(
+            f"a {type(model).__name__} cannot be called: give a torch module, or a function that takes samples [N, ...] and"
+            f" returns logits [N, {len(labels)}] in the order of the labels"
+        )
     found = _module_answers(model, x_N) if hasattr(model, "state_dict") else np.asarray(model(x_N))
-    if found.shape != (len(x_N), len(labels)) or not np.isfinite(found).all():
+    if found.shape != (len(x_N), len(labels)) or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
         raise ConfigError(f"the model answers {found.shape}; right is [{len(x_N)}, {len(labels)}], logits, finite")
     return log_softmax(found)
 

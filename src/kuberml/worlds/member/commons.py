@@ -55,6 +55,8 @@ def agree(
         ConfigError: samples outside 0..1 or of an odd shape, or positions outside `labels`.
     """
     x_N = inputs_from(x)
+    if not len(x_N):
+        raise ConfigError("x: there is no sample in it; some hundred public ones make a probe")
     names = None
     if y is not None:
         y_N = targets_from(y)

@@ -79,7 +79,7 @@ def join(
         ConfigError: a name that cannot be or is taken, a folder or key file that cannot be used, or bad data.
         Unreachable: no hub answers at the address.
     """
-    _check(labels, heldout)
+    _check(task, labels, heldout, data)
     where, me = where_to(place), known_as(name, key=key, vault=vault)
     background = Background(f"kuberml {me.node}")
     try:
@@ -99,10 +99,17 @@ def join(
     return member
 
 
-def _check(labels: Sequence[LabelId], heldout: float) -> None:
-    if not labels or len(set(labels)) != len(labels):
-        raise ConfigError(f"labels = {list(labels)!r}: give the names of the classes, each once")
-    if not 0 < heldout < 1:
+def _check(task: str, labels: Sequence[LabelId], heldout: float, data: Any) -> None:
+    if not isinstance(task, str) or not task:
+        raise ConfigError(f"task = {task!r}: say what the knowledge is about, for instance 'digits'")
+    names = labels if isinstance(labels, str) else list(labels)
+    if isinstance(names, str) or not names or len(set(names)) != len(names):
+        raise ConfigError(f"labels = {names!r:.200}: give the names of the classes, each once")
+    if not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"labels = {names!r:.200}: names of classes are text, as in [str(label) for label in labels]")
+    if data is not None and not (isinstance(data, tuple | list) and len(data) == 2):
+        raise ConfigError(f"data = a {type(data).__name__}: give a pair, (samples, their labels)")
+    if not isinstance(heldout, int | float) or not 0 < heldout < 1:
         raise ConfigError(f"heldout = {heldout!r}: the share held back for trials is over 0 and under 1, for instance 0.25")
 
 
@@ -203,7 +210,7 @@ class Member:
             ConfigError: a label that the task does not have; or there are no data here to try knowledge on.
             RemoteError: the hub refuses to tell (in its realm you may not `find`).
         """
-        unknown = sorted(set(labels) - set(self._seat.labels))
+        unknown = [label for label in labels if label not in self._seat.labels]
         if unknown:
             raise ConfigError(f"want: {unknown} are not among the labels {list(self._seat.labels)}")
         return self._wait(self._seat.want(labels))
@@ -257,4 +264,7 @@ class Member:
         self.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._background.is_closed:
+            work.close()
+            raise ConfigError(f"{self.name} has left: its `with` block has ended, or close() was called; join again")
         return self._background.run(work)

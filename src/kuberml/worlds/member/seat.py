@@ -26,7 +26,7 @@ from kuberml.exchange.public import public_package
 from kuberml.exchange.soft_head import SoftHead
 from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import Claim, Knowledge, Terms, decode_card
-from kuberml.knowledge.kind import kind_of
+from kuberml.knowledge.kind import KINDS, kind_of
 from kuberml.knowledge.kinds.extractor import Extractor
 from kuberml.knowledge.kinds.probe import Probe
 from kuberml.knowledge.kinds.statistics import Statistics
@@ -137,6 +137,12 @@ class Seat:
     async def publish(self, content: Any, slot: str, terms: Terms | None) -> Offer:
         """See `member.Member.publish`."""
         kind = kind_of(content)
+        KINDS.get(kind)  # what is none is refused before it is looked into
+        if isinstance(content, Statistics) and not content.samples:
+            raise ConfigError(
+                f"there is nothing to publish: no class has {self._min_class_count} samples to learn from or more, after the"
+                f" share of {self._heldout:g} that is held back (see min_class_count and heldout of join)"
+            )
         place, content_digest = slot or kind, digest([content, canonical.encode(terms or Terms())])
         published = self.node.memory.get("published", {})
         version, before, cards = published.get(place, (-1, "", ()))
@@ -213,7 +219,7 @@ class Seat:
         if kind in before and (content := self._held(before[kind])) is not None:
             return content
         raise ConfigError(
-            f"nobody has published an {kind} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
+            f"nobody has published {_an(kind)} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
         )
 
     def _held(self, known: Digest) -> Any:
@@ -227,3 +233,7 @@ class Seat:
     def _need_data(self) -> None:
         if self.node.place.data is None:
             raise ConfigError("no data are held here: join(..., data=(x, y)) or hold(x, y) first")
+
+
+def _an(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -51,7 +51,9 @@ def _published(fields: Fields) -> str:
 
 
 def _fetched(fields: Fields) -> str:
-    return f"fetched {_card(fields)} from {fields['holder']}, {show_bytes(fields['size_bytes'])}"
+    holder = fields["holder"]
+    sources = holder if isinstance(holder, str) else " and ".join(holder)
+    return f"fetched {_card(fields)} from {sources}, {show_bytes(fields['size_bytes'])}"
 
 
 def _tried(fields: Fields) -> str:

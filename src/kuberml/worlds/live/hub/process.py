@@ -125,7 +125,7 @@ class HubProcess:
         """
         raise_open_files()
         path = Path(folder)
-        endpoint = names.endpoints(listen)[0]
+        endpoint = names.endpoints(listen, port=names.PORT)[0]
         if endpoint.port == 0:
             endpoint = msgspec.structs.replace(endpoint, port=names.free_port(endpoint.host))
         endpoint = msgspec.structs.replace(endpoint, secure=endpoint.secure or tls is not None)
