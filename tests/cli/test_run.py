@@ -56,6 +56,14 @@ def test_json_is_alone_on_stdout(cli, engine, scenario):
     assert json.loads(out)["schema"] == "kuberml.result/1"
 
 
+def test_some_paradigms_of_a_scenario_are_run_in_its_order(cli, engine, scenario):
+    status, out, _ = cli("run", scenario, "--paradigm", "local", "--seeds", "1", "--json")
+    assert (status, list(json.loads(out)["paradigms"])) == (0, ["local"])
+    status, _, err = cli("run", scenario, "--paradigm", "lokal")
+    assert status == 2
+    assert "--paradigm lokal: did you mean 'local'?" in err
+
+
 def test_settings_reach_the_engine(cli, engine, scenario, tmp_path, monkeypatch):
     monkeypatch.setenv("KUBERML_DATA", "before")
     status, _, err = cli(

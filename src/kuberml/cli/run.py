@@ -57,6 +57,9 @@ def run(
     scenario: Annotated[Path, typer.Argument(help="A TOML file; `kuberml new scenario` writes one to start from.")],
     *,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; repeatable.")] = None,
+    paradigm: Annotated[
+        list[str] | None, typer.Option("--paradigm", help="Its label; repeatable. Default: all of the scenario.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="The first seed.")] = None,
     seeds: Seeds = None,
     workers: Workers = None,
@@ -69,7 +72,10 @@ def run(
     sys.path.insert(0, str(scenario.resolve().parent))  # a user's own paradigms and models lie beside the scenario
     if data is not None:
         os.environ["KUBERML_DATA"] = str(data.resolve())
-    _run(_config(scenario, tuple(settings or ()), seed, seeds), out, workers, json=json, resume=resume)
+    from kuberml.scenario.options import only
+
+    config = only(_config(scenario, tuple(settings or ()), seed, seeds), paradigm or ())
+    _run(config, out, workers, json=json, resume=resume)
 
 
 def _config(path: Path, settings: tuple[str, ...], seed: int | None, seeds: int | None) -> Config:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import sysconfig
+from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,19 @@ from kuberml.paradigms import roles
 from kuberml.paradigms.options import Handing
 from kuberml.scenario.config import Config
 from kuberml.scenario.validate import read
+
+
+def only(config: Config, labels: Sequence[str]) -> Config:
+    """The scenario with these of its paradigms, in its own order; all of them where none is named.
+
+    Raises:
+        ConfigError: it has no such paradigm.
+    """
+    for label in labels:
+        if label not in config.paradigms:
+            raise ConfigError(f"--paradigm {label}: {nearest(label, config.paradigms)}")
+    chosen = {label: one for label, one in config.paradigms.items() if not labels or label in labels}
+    return msgspec.structs.replace(config, paradigms=chosen)
 
 
 def paradigm_of(use: str, paradigms: Registry[Any]) -> ModuleType:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from kuberml.core.errors import ConfigError, InternalError, nearest
+from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.ids import NodeId
 from kuberml.ledger.ledger import Ledger
 from kuberml.paradigms import PARADIGMS
@@ -20,7 +20,7 @@ from kuberml.scenario.live.ending import summary_of
 from kuberml.scenario.live.run import LiveRun, Tell
 from kuberml.scenario.live.slurm import Slurm
 from kuberml.scenario.lockstep import run_lockstep, run_of
-from kuberml.scenario.options import check_options
+from kuberml.scenario.options import check_options, only
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
@@ -43,13 +43,11 @@ def narrowed(config: Config, *, paradigm: str | None, seed: int | None, until_s:
     Raises:
         ConfigError: no such paradigm in the scenario, or it has what a live run cannot play.
     """
-    if paradigm is not None and paradigm not in config.paradigms:
-        raise ConfigError(f"--paradigm {paradigm}: {nearest(paradigm, config.paradigms)}")
+    config = only(config, () if paradigm is None else (paradigm,))
     if config.faults:
         raise ConfigError("[[faults]] are the simulated world's: leave them out, or `kuberml run` the scenario")
-    chosen = {paradigm: config.paradigms[paradigm]} if paradigm is not None else config.paradigms
     world = config.world if until_s is None else msgspec.structs.replace(config.world, until_s=until_s)
-    return msgspec.structs.replace(config, seed=config.seed if seed is None else seed, seeds=1, paradigms=chosen, world=world)
+    return msgspec.structs.replace(config, seed=config.seed if seed is None else seed, seeds=1, world=world)
 
 
 def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm: Slurm | None = None) -> Result:
