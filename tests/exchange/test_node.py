@@ -534,3 +534,17 @@ def test_nobody_there_to_fetch_from_is_unreachable() -> None:
             await node.fetch(Offer(offer.signed, (NodeId("nobody"),), 0, 0, 0))
 
     Town("me").run(me=me)
+
+
+def test_a_card_whose_pieces_are_not_those_of_a_blob_that_is_here_is_refused() -> None:
+    good = make("weights", weights(1), keys=keys("a"), task="digits", slot="s", version=0, learned_at_ms=0)
+    wrong = msgspec.structs.replace(good.card.blobs[0], pieces=bytes(len(good.card.blobs[0].pieces)))
+    bad = sign_card(msgspec.structs.replace(good.card, blobs=(wrong,)), keys("a"))
+
+    async def me(node: Node) -> None:
+        node.place.store.put(good.blobs[0])
+        with pytest.raises(RemoteError, match="is not what its author signed"):
+            await node.fetch(Offer(bad, (NodeId("a"),), 0, 0, 0))
+        assert list(node.place.store.cards()) == []
+
+    Town("me", "a").run(me=me, a=stay)
