@@ -118,8 +118,11 @@ class Actor:
         return AGAIN
 
     def _begin(self) -> None:
-        begun = self._parts.main(self._node, self._stand, self._standing, self._standing, beside=asyncio.to_thread)
-        self._part = asyncio.get_running_loop().create_task(begun, name=f"the part of {self._node}")
+        self._part = asyncio.get_running_loop().create_task(self._play(), name=f"the part of {self._node}")
+
+    async def _play(self) -> None:
+        await self._parts.main(self._node, self._stand, self._standing, self._standing, beside=asyncio.to_thread)
+        await self._standing.settled()  # who says that it is done says how well, too
 
     async def _cue(self) -> Cue:
         """Say how it stands; what is to be done. The prompter answers at once when that has changed, else after a while."""

@@ -6,12 +6,13 @@ node's ledger, which is written at once where a summary needs it: a process that
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
 import secrets
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ class Standing:
         self.labels = set(labels)
         self.step = self.accepted = self.refused = 0
         self.accuracy_ppm: int | None = None
+        self._scorer = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._scoring: Future[None] | None = None
         for past in ledger.events("event IN ('absorbed', 'refused', 'found', 'published')"):  # of the processes before
             self._count(past.event, past.fields)
 
@@ -78,7 +81,14 @@ class Standing:
         self._keep(model, predictor)
         self.use()
         if self._heldout is not None and predictor.flops_per_sample * len(self._heldout) <= CHEAP_FLOPS:
-            threading.Thread(target=self._score, args=(predictor, self._heldout), daemon=True).start()
+            if self._scoring is not None:
+                self._scoring.cancel()  # if it has not begun, nobody needs it any more
+            self._scoring = self._scorer.submit(self._score, predictor, self._heldout)
+
+    async def settled(self) -> None:
+        """Until `accuracy_ppm` is that of what was deployed last."""
+        if self._scoring is not None:
+            await asyncio.wait([asyncio.wrap_future(self._scoring)])
 
     def use(self) -> None:
         """Take down what was caused so far, if it is more than before."""
