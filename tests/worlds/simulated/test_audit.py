@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import cProfile
 import datetime
 import gc
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.rng import rng
-from kuberml.worlds.simulated.audit import audit
+from kuberml.worlds.simulated.audit import audit, unwatched
 from tests.worlds.simulated import jobs
 from tests.worlds.simulated.little import A, world
 
@@ -120,3 +121,16 @@ def test_what_watches_the_garbage_collector_is_not_the_paradigm_s_doing() -> Non
     finally:
         gc.callbacks.remove(watches)
     assert len(seen) >= 2
+
+
+def test_a_profiler_sees_jobs_and_is_still_there_after_them() -> None:
+    with cProfile.Profile() as profiler:
+        assert unwatched(max, 1, 2) == 2
+        assert sys.getprofile() is profiler
+
+
+def test_an_audit_beside_a_profiler_says_so() -> None:
+    with cProfile.Profile() as profiler:
+        with pytest.raises(ConfigError, match="without the profiler"), audit():
+            pass
+        assert sys.getprofile() is profiler

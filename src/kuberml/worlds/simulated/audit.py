@@ -52,6 +52,8 @@ _HARMLESS = ("importlib.", "logging")
 def unwatched(function: Callable[..., T], *args: Any) -> T:
     """Call a function with the audit off."""
     hook = sys.getprofile()
+    if not callable(hook):  # none, or a profiler in C, which could not be put back: it watches jobs like all else
+        return function(*args)
     sys.setprofile(None)
     try:
         return function(*args)
@@ -66,7 +68,10 @@ def audit() -> Iterator[None]:
     Raises:
         ConfigError: from the forbidden call itself; names the function, its file and line, and what is right instead. Raised
             again at the end if somebody caught it (Python drops a profile hook that raises, so only the first is seen).
+            And at once where a profiler has the hook.
     """
+    if sys.getprofile() is not None and not callable(sys.getprofile()):
+        raise ConfigError("audit mode and a profiler both want Python's one profile hook: run without the profiler")
     found: list[ConfigError] = []
     originals = {name: getattr(np.random, name) for name in dir(np.random) if _is_global(name)}
     before = sys.getprofile()
