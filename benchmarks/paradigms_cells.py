@@ -27,7 +27,7 @@ look takes in four packages at most: whom the gathered sum does not help would e
 class Cell:
     """One setting. `test`: test images per learner, `points`: of the curve, `limit`: training images in all (0: every one).
 
-    `lr`: of everybody; 0: what each paradigm's family was tuned to (`TUNED`).
+    `lr`: of everybody; 0: what each paradigm's family was tuned to, in this cell (`rates`) or in the headline's (`TUNED`).
     """
 
     name: str
@@ -41,6 +41,7 @@ class Cell:
     seeds: tuple[int, ...] = (0, 1, 2)
     rounds: int = 15
     lr: float = 0.0
+    rates: dict = field(default_factory=dict)
     batch: int = 10
     limit: int = 8_000
     test: int = 500
@@ -50,6 +51,7 @@ class Cell:
     paradigms: tuple[str, ...] = ()
     options: dict = field(default_factory=dict)
     extractor: dict = field(default_factory=dict)
+    kuber: dict = field(default_factory=dict)
     measured: int = 10**9  # learners that accuracy is measured of, drawn by lot
     for_s: float = 0.0  # a race: so much virtual time for everybody, whatever they do in it; 0: so many rounds
 
@@ -61,7 +63,7 @@ class Cell:
                 "limit": self.limit, "judge": self.judge}  # fmt: skip
         places = {"devices": "charging-phones", "topology": self.topology, "degree": self.degree}
         tree = {"name": f"paradigms-{self.name}", "seed": seed, "data": data, "learners": learners, "places": places,
-                "train": {"lr": self.lr or lr_of(label), "batch": self.batch},
+                "train": {"lr": self.lr or self.rates.get(family(label)) or TUNED[family(label)], "batch": self.batch},
                 "extractor": self.extractor or SHARED["extractor"],
                 "world": {"until_s": self.for_s or FOREVER_S, "curve_points": self.points}}  # fmt: skip
         return {**tree, "paradigms": {label: settings(self, label, {**tree, "paradigms": {"local": {}}}, seed)}}
@@ -69,7 +71,8 @@ class Cell:
 
 ALL = ("local", "centralised", "fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "feddf", "fedasync", "fedbuff",
        "fedavg-head", "fed3r", "fedpft", "fedproto", "qkt", "split", "splitfed", "dpsgd", "epidemic", "adpsgd",
-       "adpsgd-corrected", "divshare", "aedfl", "aedfl-uncorrected", "aedfl-no-staleness", "aedfl-dense", "kuber")  # fmt: skip
+       "adpsgd-corrected", "divshare", "aedfl", "aedfl-uncorrected", "aedfl-no-staleness", "aedfl-dense", "kuber",
+       "fedavg-long", "fedadam-long", "dpsgd-long")  # fmt: skip
 SOME = ("fedavg", "scaffold", "fedadam", "fedbuff", "fed3r", "dpsgd", "epidemic", "adpsgd", "divshare", "aedfl", "kuber")
 """In the other cells of the grid."""
 GRAPHS = {"seeds": (0, 1, 2), "paradigms": ("fedavg", "dpsgd", "adpsgd", "aedfl")}
@@ -93,6 +96,8 @@ multiply-adds and energy, which the table says."""
 
 HEAVY = ("split", "splitfed")
 """A message for every batch: half of the budget."""
+LONG, TIMES = "-long", 4
+"""So many times the budget: what equal work keeps from those that need more of it."""
 
 CELLS = {
     cell.name: cell
@@ -114,10 +119,19 @@ SCALES = {
     )
     for count in (10, 100, 1000, 10_000)
 }
+SCALES["scale-10000"] = replace(SCALES["scale-10000"], kuber={"looks": 6})
+"""The first minute of it: an hour of a core; all sixty looks would be ten."""
 TUNING = {
     f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
                              test=200, points=4,
                              paradigms=("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl", "split"))
+    for lr in (0.01, 0.03, 0.1, 0.3)
+}  # fmt: skip
+TUNING |= {
+    f"tune-{name}-{lr}": replace(CELLS[name], name=f"tune-{name}-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
+                                 test=200, points=4, rates={},
+                                 paradigms=("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl") if lr > 0.01 else ("scaffold",))
+    for name in ("cifar10", "dirichlet-0.5", "shards-2")
     for lr in (0.01, 0.03, 0.1, 0.3)
 }  # fmt: skip
 TUNING |= {
@@ -135,6 +149,9 @@ SMOKE = {
 
 def settings(cell, label, tree, seed):
     """The options of one paradigm in a cell."""
+    base, is_long, _ = label.partition(LONG)
+    if is_long:
+        return settings(replace(cell, rounds=TIMES * cell.rounds), base, tree, seed)
     n, rounds, wait = cell.learners, cell.rounds, {"deadline_s": 1e5}
     central = {"rounds": rounds, **wait}
     if label.startswith(("adpsgd", "aedfl", "divshare")):
@@ -155,7 +172,7 @@ def settings(cell, label, tree, seed):
         "qkt": {"epochs": max(1, rounds - 2), "patience_s": 1e5},
         "dpsgd": {"rounds": rounds, "patience_s": 1e5},
         "epidemic": {"rounds": rounds, "patience_s": 1e5},
-        "kuber": {**KUBER, "patience_s": 60.0},
+        "kuber": {**KUBER, "patience_s": 60.0, **cell.kuber},
     }
     return {"use": label, **own.get(label, {**central, "rounds": max(1, rounds // 2)} if label in HEAVY else central)}
 
@@ -163,7 +180,7 @@ def settings(cell, label, tree, seed):
 def budget_s(cell, tree, seed):
     """Virtual seconds in which devices train rounds x learners epochs together, if each sends and receives a model for each."""
     stage = set_stage(parse(tree), seed, common=True)
-    plan = FitPlan(lr_of("fedavg"), epochs=1, batch=cell.batch)
+    plan = FitPlan(TUNED["fedavg"], epochs=1, batch=cell.batch)
     epochs_s = [epoch_s(actor, plan) for actor in stage.learners]
     low, high = 0.0, max(epochs_s) * cell.rounds
     for _ in range(40):
@@ -188,10 +205,10 @@ FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare
 """Whose rate others use; the rest goes by FedAvg's."""
 
 
-def lr_of(label):
-    """The tuned rate of a paradigm, or of what it is a variant of."""
+def family(label):
+    """Whose learning rate a paradigm goes by: that of what it is a variant of."""
     base = label.partition("-")[0]
-    return TUNED[FAMILY.get(base, base if base in TUNED else "fedavg")]
+    return FAMILY.get(base, base if base in TUNED else "fedavg")
 
 
 FLOPS = {"lenet": 0.83e6, "cnn": 24.5e6, "resnet8": 18.7e6, "mlp": 0.03e6}
@@ -209,6 +226,7 @@ def reckoned_s(cell, label, workers, speed):
     one = FLOPS[cell.model] * (1.5 if cell.dataset == "cifar10" else 1.0)
     served, rounds = min(cell.measured, cell.learners), cell.for_s / 2 if cell.for_s else cell.rounds
     trained = 0 if label in ("fed3r", "fedpft", "kuber") else images * rounds * (0.5 if label in HEAVY else 1)
+    trained = trained * TIMES if label.endswith(LONG) else trained
     common = label in ("fed3r", "fedpft", "fedavg-head", "kuber", "centralised") or label.startswith(("fed", "scaffold"))
     models = 1 if common else served
     judged = models * (cell.test * 2 + min(1000, cell.test) * cell.points + 1200)
