@@ -121,16 +121,17 @@ SCALES = {
 }
 SCALES["scale-10000"] = replace(SCALES["scale-10000"], kuber={"looks": 6})
 """The first minute of it: an hour of a core; all sixty looks would be ten."""
+FAMILIES = ("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl")
 TUNING = {
     f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
                              test=200, points=4,
-                             paradigms=("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl", "split"))
+                             paradigms=(*FAMILIES, "split"))
     for lr in (0.01, 0.03, 0.1, 0.3)
 }  # fmt: skip
 TUNING |= {
     f"tune-{name}-{lr}": replace(CELLS[name], name=f"tune-{name}-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
                                  test=200, points=4, rates={},
-                                 paradigms=("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl") if lr > 0.01 else ("scaffold",))
+                                 paradigms=("scaffold",) if lr == 0.01 else FAMILIES)
     for name in ("cifar10", "dirichlet-0.5", "shards-2")
     for lr in (0.01, 0.03, 0.1, 0.3)
 }  # fmt: skip
