@@ -109,16 +109,22 @@ if [ -z "$hub" ]; then
   unit kuberml-hub.service | put "$units/kuberml-hub.service"
 fi
 [ "$scope" = system ] || run mkdir -p "$state/kuberml" "$state/kuberml-serve"
-printf 'KUBERML_HUB=%s\nKUBERML_TASK=%s\n' "$hub" "$task" | put "$etc/serve.env"
+{ # what else somebody wrote there (KUBERML_TLS, KUBERML_REALM) stays
+  printf 'KUBERML_HUB=%s\nKUBERML_TASK=%s\n' "$hub" "$task"
+  [ ! -f "$etc/serve.env" ] || grep -vE '^KUBERML_(HUB|TASK)=' "$etc/serve.env" || true
+} | put "$etc/serve.env"
 unit kuberml-serve.service | put "$units/kuberml-serve.service"
 
 if [ "$start" = 1 ]; then
   if [ "$scope" = user ]; then
+    [ "$dry" = 1 ] || "${systemctl[@]}" show-environment > /dev/null 2>&1 ||
+      die "no systemd of this user answers: log in as that user, not by su or sudo; or --no-start, and start what is in $units"
     for name in "${names[@]}"; do run "${systemctl[@]}" link -q "$units/$name.service"; done
   fi
   run "${systemctl[@]}" daemon-reload
   run "${systemctl[@]}" enable -q "${names[@]}"
   run "${systemctl[@]}" restart "${names[@]}"
 fi
+[ "$scope" = system ] || say "user services end with your last session; to keep them: loginctl enable-linger"
 [ ! -x "$venv/bin/kuberml" ] || run "$venv/bin/kuberml" doctor
 say "done: members dial port 7447 of the hub, queries go to port 8080 (http://127.0.0.1:8080/openapi.json)"

@@ -1,4 +1,7 @@
 import json
+from pathlib import Path
+
+import pytest
 
 from kuberml.vault.folder import FolderStore
 from tests.cli.test_vault import probe, vault
@@ -24,3 +27,13 @@ def test_a_taken_folder_is_the_user_s_fault(cli, vault):
     assert status == 2
     assert "saved is there already" in err
     assert cli("restore", "vault", "back")[0] == 2
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no place here where even root makes no folder")
+def test_a_place_where_one_may_not_write_is_said_in_one_line(cli, vault):
+    for arguments in (("backup", "vault", "/sys/kernel/saved"), ("restore", "saved", "/sys/kernel/back")):
+        cli("backup", "vault", "saved")
+        status, _, err = cli(*arguments)
+        assert (status, err.count("\n")) == (2, 1), err
+        assert "not allowed" in err
+        assert "/sys/kernel" in err

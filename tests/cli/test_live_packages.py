@@ -2,6 +2,8 @@
 
 import json
 import re
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from kuberml.knowledge.card import Knowledge, Terms, decode_card, encode_card
 from kuberml.knowledge.kinds.weights import Weights
 from kuberml.knowledge.pack import make, open_value
 from kuberml.vault.folder import FolderStore
+from kuberml.worlds.live.names import free_port
 from kuberml.worlds.member.keyfile import keys_in
-from tests.cli.live import hub, kuberml
+from tests.cli.live import hub, kuberml, start
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +221,30 @@ def test_labels_of_a_file_are_counts(text):
     assert counts("3=120, 8=80") == {"3": 120, "8": 80}
     with pytest.raises(ConfigError, match="from how many samples"):
         counts(text)
+
+
+def test_labels_and_tasks_of_strangers_do_not_command_the_terminal(tmp_path):
+    """A hub's log is a journal, and its catalog is everybody's: an escape sequence or a line of its own must not get there."""
+    save_file({"w": np.zeros((2, 3), dtype=np.float32)}, tmp_path / "x.safetensors")
+    place = tmp_path / "place"
+    place.mkdir()
+    port, http = (f"127.0.0.1:{free_port('127.0.0.1')}" for _ in range(2))
+    running = start(place, "hub", "--listen", port, "--http", http)
+    try:
+        odd = ("--task", "di\x1b[31mgits\r\n+ nobody", "--labels", "3\n+ nobody\x1b[2J=12")
+        status, _, told = kuberml(tmp_path, "publish", "x.safetensors", *odd, "--hub", port, "--key", "me.key")
+        assert status == 0, told
+        status, shown, _ = kuberml(place, "show", "kuberml-hub")
+        assert status == 0
+        until_s = time.monotonic() + 20
+        log = ""
+        while "weights of" not in log:
+            assert time.monotonic() < until_s, log
+            log += running.stderr.readline()
+    finally:
+        running.send_signal(signal.SIGTERM)
+        log += running.communicate(timeout=20)[1]
+    for text in (told, shown, log):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text), text
+    assert "\n+ nobody" not in shown + log
+    assert "di\\x1b[31mgits\\r\\n+ nobody" in log

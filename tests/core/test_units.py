@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuberml.core.errors import ConfigError
-from kuberml.core.units import MAX_S, NS, parse_size_bytes, show_bytes, show_seconds, to_ns
+from kuberml.core.units import MAX_S, NS, parse_size_bytes, plain, show_bytes, show_seconds, to_ns
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,13 @@ def test_people_never_see_an_exponent_and_three_digits_are_right(amount: float) 
 def test_a_missing_number_is_shown_and_not_an_error() -> None:
     assert show_bytes(math.nan) == "nan GB"
     assert show_seconds(math.inf) == "inf h"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [("Größe 7, 日本", "Größe 7, 日本"), ("3\n+ a", "3\\n+ a"), ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+     ("\r\u202e\x9b", "\\r\\u202e\\x9b")],
+)  # fmt: skip
+def test_strangers_text_neither_begins_a_line_nor_commands_a_terminal(said: str, shown: str) -> None:
+    assert plain(said) == shown
+    assert plain("a\n\tb\x1b", keep="\n\t") == "a\n\tb\\x1b"

@@ -111,3 +111,9 @@ def test_compose_is_what_its_specification_allows() -> None:
     assert (COMPOSE.parent / hub["build"]["context"] / hub["build"]["dockerfile"]).is_file()
     assert {volume.split(":")[0] for volume in hub["volumes"]} == set(found["volumes"])
     assert {port.split(":")[1] for port in hub["ports"]} == set(re.findall(r"EXPOSE (\d+) (\d+)", DOCKERFILE.read_text())[0])
+
+
+@pytest.mark.parametrize("name", ["kuberml-hub.service", "kuberml-serve.service"])
+def test_a_unit_is_tried_again_for_ever_and_writes_for_its_own_eyes(name: str) -> None:
+    lines = (DEPLOY / name).read_text().splitlines()
+    assert lines.index("StartLimitIntervalSec=0") < lines.index("[Service]") < lines.index("UMask=0077")

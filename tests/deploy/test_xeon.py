@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -110,3 +111,27 @@ def test_what_it_starts_is_a_hub_that_answers_and_a_service_that_knows_its_words
     assert words[:2] == [f"{tmp_path}/venv/bin/kuberml", "serve"]
     known = {name.replace("_", "-") for name in serve.__annotations__}
     assert {word[2:] for word in words if word.startswith("--")} <= known
+
+
+def test_what_an_operator_wrote_into_the_settings_stays_when_xeon_sh_runs_again(tmp_path: Path) -> None:
+    settings = tmp_path / "etc" / "serve.env"
+    assert xeon("--task", "digits", "--no-install", "--prefix", tmp_path, "--no-start").returncode == 0
+    assert settings.read_text() == "KUBERML_HUB=127.0.0.1:7447\nKUBERML_TASK=digits\n"
+    with settings.open("a") as more:
+        more.write("# our certificates\nKUBERML_TLS=/etc/kuberml/tls\n")
+    again = xeon("--task", "digits", "--no-install", "--prefix", tmp_path, "--no-start", "--hub", "hub.example:7447")
+    assert again.returncode == 0, again.stderr
+    assert settings.read_text().splitlines() == [
+        "KUBERML_HUB=hub.example:7447", "KUBERML_TASK=digits", "# our certificates", "KUBERML_TLS=/etc/kuberml/tls",
+    ]  # fmt: skip
+    third = xeon("--task", "digits", "--no-install", "--prefix", tmp_path, "--no-start", "--hub", "hub.example:7447")
+    assert f"unchanged: {settings}" in third.stdout
+
+
+def test_user_services_without_a_systemd_of_that_user_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    words = ["bash", str(SCRIPT), "--task", "digits", "--no-install", "--prefix", str(tmp_path)]
+    alone = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)}
+    found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, env=alone)
+    assert found.returncode == 2, found.stderr
+    assert "no systemd of this user answers" in found.stderr
+    assert "--no-start" in found.stderr

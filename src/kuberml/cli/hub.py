@@ -125,7 +125,7 @@ async def _tell(running: HubProcess) -> None:
 
 def describe(card: Card) -> str:
     """What a package is, in a few words."""
-    from kuberml.core.units import show_bytes
+    from kuberml.core.units import plain, show_bytes
 
     of = f" of {', '.join(card.labels)}" if card.labels else ""
-    return f"{card.kind}{of} for {card.task}, {show_bytes(card.size_bytes)}"
+    return plain(f"{card.kind}{of} for {card.task}, {show_bytes(card.size_bytes)}")

@@ -28,10 +28,12 @@ from kuberml.cli import (
     up,
     verify,
 )
+from kuberml.cli.output import say
 from kuberml.core.errors import ConfigError, KuberError, RemoteError, Unreachable, told
 
 EXIT_CONFIG, EXIT_REMOTE, EXIT_UNREACHABLE, EXIT_INTERNAL = 2, 3, 4, 70
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 app = typer.Typer(
     name="kuberml",
@@ -95,15 +97,18 @@ def main() -> None:
     try:
         app(prog_name="kuberml")
     except KuberError as error:
-        sys.stderr.write(f"kuberml: {told(error)}\n")
+        say(f"kuberml: {told(error)}")
         sys.exit(exit_status(error))
     except BrokenPipeError:  # the reader of our output has left: nobody is there to be told
         sys.stderr.close()
         sys.exit(141)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno in _NO_ROOM:
+            say(f"kuberml: the disk takes no more: {error}; make room and give the same command again")
+        elif error.errno in _NO_RIGHT:
+            say(f"kuberml: not allowed: {error}; give another place, or be who may read and write there")
+        else:
             raise
-        sys.stderr.write(f"kuberml: the disk takes no more: {error}; make room and give the same command again\n")
         sys.exit(EXIT_CONFIG)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kuberml.core.units import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,6 +26,9 @@ _SHORT = (
 )
 """Factors that fit on a terminal; the report has all."""
 
+LINES = "\n\t"
+"""What our own texts are laid out with."""
+
 
 def console(*, stderr: bool = False) -> Console:
     """A terminal, or a plain writer when there is none (then wide: lines of tables are not folded)."""
@@ -34,8 +39,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def say(text: str) -> None:
-    """A line to stderr."""
-    sys.stderr.write(f"{text}\n")
+    """A line to stderr, or several; nothing in it commands a terminal."""
+    sys.stderr.write(f"{plain(text, keep=LINES)}\n")
     sys.stderr.flush()
 
 
@@ -48,7 +53,7 @@ def json_out(tree: Any) -> None:
 
 
 def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> None:
-    """A table to stdout; its cells are shown as they are, never as markup. Numbers stand to the right."""
+    """A table to stdout; its cells are shown as they are, never as markup or commands. Numbers stand to the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -57,7 +62,7 @@ def table_out(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers:
     for i, heading in enumerate(head):
         table.add_column(heading, justify="right" if numbers and i else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
     console().print(table)
 
 

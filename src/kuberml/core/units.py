@@ -17,6 +17,14 @@ _SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 _SIZE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([a-zA-Z]*)\s*")
 
 
+def plain(text: str, keep: str = "") -> str:
+    """Strangers' text for a terminal or a log: what does not print, but for `keep`, as Python writes it.
+
+    So it neither begins a line of its own nor tells the terminal anything: ESC becomes the four characters of its escape.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 def to_ns(seconds: float) -> int:
     """Seconds as integer nanoseconds, rounded to the nearest.
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from kuberml.worlds.live.energy import Modelled
-from kuberml.worlds.live.hub.metrics import REASONS, Metrics, add_metrics, of_scene, reason_of
+from kuberml.worlds.live.hub.metrics import REASONS, Metrics, add_metrics, of_process, of_scene, reason_of
 from kuberml.worlds.live.hub.prometheus import LATENCIES_S, MAX_SERIES, Counts, Family, Histogram, text
 from kuberml.worlds.live.hub.visitors import guarded
 from kuberml.worlds.live.names import free_port
@@ -124,5 +124,6 @@ def test_a_hub_s_numbers_are_what_happened() -> None:
     assert 10e6 < found["process_resident_memory_bytes", ()] < 64e9
     assert abs(found["process_cpu_seconds_total", ()] - sum(os.times()[:2])) < 5
     assert time.time() - 7200 < found["process_start_time_seconds", ()] < time.time()
+    assert len({parsed(text(of_process()))["process_start_time_seconds", ()] for _ in range(50)}) == 1  # or it looks restarted
     assert "\na " not in page
     assert other.digest not in page  # numbers only

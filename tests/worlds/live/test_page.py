@@ -92,7 +92,9 @@ def test_every_answer_says_how_it_may_be_used() -> None:
 def test_a_foreign_name_for_this_address_is_refused(path: str) -> None:
     async def main() -> None:
         async with served(town().scene) as url:
-            assert (await answer(url, path, "evil.example"))[0] == 421
+            status, text, _ = await answer(url, path, "evil.example")
+            assert status == 421
+            assert "--advertise" in text  # whoever runs it reads this
             assert (await answer(url, path, "127.0.0.1.evil.example:80"))[0] == 421
             if path != "/v1/scene/live":
                 for good in ("localhost:7448", "hub.example", "HUB.example.", "[::1]:7448", "10.1.2.3:80"):
@@ -276,5 +278,26 @@ def test_a_page_comes_back_when_its_hub_does(tmp_path: Path) -> None:
             stage.here("a")
             await stack.enter_async_context(served(stage.scene, port))
             await tab.until(f"{STATE} === 'live' && document.querySelector('#people').innerText.includes('1 now')")
+
+    asyncio.run(main())
+
+
+@needs_chromium
+def test_names_around_the_circle_are_whole_or_end_in_dots(tmp_path: Path) -> None:
+    names = [f"ward-{i:02d}-{'mn' * 20}" for i in range(16)]
+    stage = Stage(*names)
+    stage.scene._cards["a" * 64] = About(keys_of(names[0]).public, "statistics", ("1",), 1000)
+    for name in names[1:]:
+        stage.tell(name, Happening("absorbed", card="a" * 64))
+
+    async def main() -> None:
+        async with served(stage.scene) as url, opened(url, tmp_path) as tab:
+            await tab.until(f"{STATE} === 'live' && document.querySelectorAll('#taught text').length === 16")
+            for width in (1280, 390):
+                await tab.size(width, 844)
+                outside = """(() => { const v = document.querySelector('#taught svg').viewBox.baseVal;
+                    return [...document.querySelectorAll('#taught text')].map((one) => one.getBBox())
+                        .filter((b) => b.x < v.x || b.x + b.width > v.x + v.width).length })()"""
+                assert await tab.js(outside) == 0
 
     asyncio.run(main())

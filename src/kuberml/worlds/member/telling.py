@@ -9,7 +9,7 @@ from typing import Any
 
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Recorder
-from kuberml.core.units import show_bytes
+from kuberml.core.units import plain, show_bytes
 
 TELL_VARIABLE = "KUBERML_TELL"
 """Environment variable; anything but "" switches the lines on."""
@@ -33,7 +33,7 @@ class Telling:
     def record(self, event: str, **fields: Any) -> None:
         """See the seam."""
         self._recorder.record(event, **fields)
-        line = _LINES[event](fields) if event in _LINES else ""
+        line = plain(_LINES[event](fields)) if event in _LINES else ""
         if line and line not in self._said:  # what is looked at again is not told again
             if len(self._said) >= MAX_SAID:
                 self._said.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections import Counter
@@ -114,10 +115,19 @@ def of_process() -> Iterator[Family]:
         yield one("process_open_fds", "gauge", "Open file descriptors.", len(os.listdir("/proc/self/fd")))
     except OSError:
         return
-    began = _field(Path("/proc/self/stat"), 21)  # in ticks since boot; the second field has no blanks: this is Python
-    if began is not None:
-        since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
-        yield one("process_start_time_seconds", "gauge", "When this process began, since 1970.", time.time() - since_s)
+    began_s = _began_s(os.getpid())
+    if began_s is not None:
+        yield one("process_start_time_seconds", "gauge", "When this process began, since 1970.", began_s)
+
+
+@functools.cache
+def _began_s(pid: int) -> float | None:
+    """When process `pid`, this one, began: one number for its life, or `changes()` would see a restart at every look."""
+    ticks = _field(Path("/proc/self/stat"), 21)  # since boot; the second field has no blanks: this is Python
+    if ticks is None:
+        return None
+    since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return round(time.time() - since_s, 2)
 
 
 def _field(file: Path, place: int) -> int | None:

@@ -43,7 +43,8 @@ def guarded(hosts: Iterable[str] = (), is_open: Callable[[], bool] = everybody) 
         async def answer(request: web.Request) -> web.StreamResponse:
             name = _host(request.host)
             if name not in known and _address(name) is None:
-                raise web.HTTPMisdirectedRequest(text=f"this hub does not go by the name {name[:80]!r}\n", headers=HEADERS)
+                text = f"this hub does not go by the name {name[:80]!r}: use its address, or start it with --advertise\n"
+                raise web.HTTPMisdirectedRequest(text=text, headers=HEADERS)
             if not (is_open() or _is_here(request) or _has_certificate(request)):
                 text = "this realm is not open: look at it on the hub's own machine, or with a certificate\n"
                 raise web.HTTPForbidden(text=text, headers=HEADERS)

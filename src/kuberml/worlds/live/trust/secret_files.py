@@ -50,7 +50,7 @@ def read_secret(path: Path) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"{path} is not a plain file: a secret key is one")
             if status.st_uid not in (os.geteuid(), 0):
-                raise ConfigError(f"the secret {path} belongs to user {status.st_uid}, who knows it: make your own")
+                raise ConfigError(f"the secret {path} belongs to user {status.st_uid}: make your own, or be that user")
             if status.st_mode & 0o077:
                 mode = stat.S_IMODE(status.st_mode)
                 raise ConfigError(f"others can read the secret key {path} (mode {mode:o}); chmod 600 {path}")
