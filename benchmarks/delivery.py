@@ -22,6 +22,8 @@ import contextlib
 import json
 import os
 import resource
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -60,7 +62,23 @@ async def latency(world: LiveWorld, seconds: float) -> list[float]:
     return times
 
 
-async def requests(world: LiveWorld, bulk: Contest, ref: BlobRef, seconds: float) -> list[dict[str, Any]]:
+def bare_latency(port: int, seconds: float) -> list[float]:
+    """The floor: the same bytes over a socket that is open, from a thread, to a process that does nothing else."""
+    times = []
+    until = time.perf_counter() + seconds
+    with socket.create_connection(("127.0.0.1", port)) as wire:
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while time.perf_counter() < until:
+            began, got = time.perf_counter(), 0
+            wire.sendall(b"x" * 200)
+            while got < 200:
+                got += len(wire.recv(200))
+            times.append(1e3 * (time.perf_counter() - began))
+            time.sleep(0.002)
+    return times
+
+
+async def requests(world: LiveWorld, echo_port: int, bulk: Contest, ref: BlobRef, seconds: float) -> list[dict[str, Any]]:
     found = []
     for name, move in {"nothing else": None, **bulk}.items():
 
@@ -69,13 +87,15 @@ async def requests(world: LiveWorld, bulk: Contest, ref: BlobRef, seconds: float
                 await move(ref)
 
         task = asyncio.create_task(again()) if move else None
-        times = sorted(await latency(world, seconds))
+        measured = {"request ms": await latency(world, seconds)}
+        measured["bare socket"] = await asyncio.to_thread(bare_latency, echo_port, seconds)
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        found.append({"what": "request ms", "who": f"beside {name}", "p50": times[len(times) // 2],
-                      "p99": times[int(0.99 * len(times))], "count": len(times)})  # fmt: skip
+        for what, times in measured.items():
+            p50, p99 = statistics.quantiles(times, n=100)[49::49]
+            found.append({"what": what, "who": f"beside {name}", "p50": p50, "p99": p99, "count": len(times)})
     return found
 
 
@@ -84,7 +104,7 @@ def peers(folder: Path) -> Iterator[dict[str, Any]]:
     script = Path(__file__).with_name("delivery_peers.py")
     started, where = [], dict[str, Any]()
     try:
-        for role in ("hub", "holder", "rpc", "line"):
+        for role in ("echo", "hub", "holder", "rpc", "line"):
             if role == "rpc" and not _has_grpc():
                 continue
             process = subprocess.Popen(
@@ -184,7 +204,7 @@ async def _measured(
             found += show(rows(f"{largest} MiB, 50 ms", await rounds(distant, refs[largest], count, pids), largest * MIB))
         if "requests" in parts:
             bulk = {name: move for name, move in chosen(memory).items() if "ours" in name or name == "tcp"}
-            found += show(await requests(world, bulk, refs[largest], 4))
+            found += show(await requests(world, at["echo"]["port"], bulk, refs[largest], 4))
     return found
 
 

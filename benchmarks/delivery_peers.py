@@ -75,6 +75,18 @@ def raw(store: FolderStore, context: ssl.SSLContext | None = None) -> int:
 
 
 @contextlib.asynccontextmanager
+async def echo(folder: Path) -> AsyncIterator[dict[str, object]]:
+    """What any small request costs here at least: a socket that gives back what it gets, in a process of its own."""
+
+    def answer(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while data := connection.recv(4096):
+                connection.sendall(data)
+
+    yield {"port": listen(answer)}
+
+
+@contextlib.asynccontextmanager
 async def hub(folder: Path) -> AsyncIterator[dict[str, object]]:
     async with HubProcess.open(folder / "hub", listen="127.0.0.1:0", http="127.0.0.1:0") as process:
         yield {"address": process.address}
@@ -181,7 +193,7 @@ def _leave(target: socket.socket, under_way: collections.deque[tuple[float, byte
 
 
 async def main(role: str, folder: Path) -> None:
-    async with {"hub": hub, "holder": holder, "rpc": rpc, "line": line}[role](folder) as where:
+    async with {"echo": echo, "hub": hub, "holder": holder, "rpc": rpc, "line": line}[role](folder) as where:
         (folder / f"{role}.json").write_text(json.dumps(where))
         print(json.dumps(where), flush=True)
         await asyncio.to_thread(sys.stdin.read)
