@@ -21,6 +21,7 @@ import numpy as np
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.seam import Compute
+from kuberml.core.tasks import end_all
 from kuberml.core.values import digest
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.examination import PUBLISHER
@@ -122,7 +123,7 @@ class Serving:
             try:
                 yield serving
             finally:
-                await _stop(working)
+                await end_all(working)
                 await service.close()  # who asks is not kept waiting until the hub has been left
 
     async def remove(self, author: str) -> Served:
@@ -182,7 +183,7 @@ class Serving:
                 await asyncio.sleep(LOOK_S)
         finally:
             if catching is not None:
-                await _stop([catching])
+                await end_all([catching])
 
     async def _catch_up(self) -> None:
         """The hub is back: hear at once what it was told meanwhile; the next look would do so too."""
@@ -252,12 +253,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder}: {error}") from error
-
-
-async def _stop(working: list[asyncio.Task[None]]) -> None:
-    for task in working:
-        task.cancel()
-    await asyncio.gather(*working, return_exceptions=True)
 
 
 def as_told(entry: Entry) -> Any:
