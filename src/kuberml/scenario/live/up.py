@@ -24,8 +24,10 @@ from kuberml.scenario.options import check_options, only
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import Result, RunSummary, read_result, read_runs, write_result
+from kuberml.scenario.result import Result
+from kuberml.scenario.result_files import read_result, read_runs, write_result
 from kuberml.scenario.run import FINISHED, LEDGER, is_finished, keep_summary, recall_summary, scorer, versions
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import Workers, make_workers
 
