@@ -58,7 +58,7 @@ def summary_of(run: LiveRun, ledger: Ledger, score: Any) -> RunSummary:
             note="; ".join(filter(None, (summary.note, f"live: time and bytes measured, energy {play.energy}", pause))),
             extra={
                 **summary.extra,
-                "world": "live", "energy": play.energy, "finished": run.finished, "deaths": dict(run.deaths),
+                "world": "live", "energy": play.energy, "finished": run.finished, "deaths": dict(run.losses.deaths),
             },
         )  # fmt: skip
 

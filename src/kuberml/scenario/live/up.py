@@ -17,8 +17,9 @@ from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
 from kuberml.scenario.live.ending import summary_of
-from kuberml.scenario.live.run import LiveRun, Tell
+from kuberml.scenario.live.run import LiveRun
 from kuberml.scenario.live.slurm import Slurm
+from kuberml.scenario.live.view import Tell
 from kuberml.scenario.lockstep import run_lockstep, run_of
 from kuberml.scenario.options import check_options, only
 from kuberml.scenario.play import Play
