@@ -1,7 +1,7 @@
-"""Verdicts: what one holder's test of somebody's knowledge showed, signed, in whole right answers; and whose word counts.
+"""Verdicts: what one holder's test of somebody's knowledge showed, signed, in whole right answers.
 
 A receiver that lacks a label cannot test knowledge about it. Others who hold that label can: each publishes a verdict, and
-the receiver pools them, every witness weighted by its *rank*, the share of its statements that held so far. Nothing here
+the receiver pools them, every witness weighted by its *rank*: how far its word counts (`exchange.standing`). Nothing here
 depends on the order in which verdicts are heard, nor on hearing one twice.
 """
 
