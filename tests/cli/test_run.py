@@ -7,7 +7,7 @@ import pytest
 
 from kuberml.cli import watching
 from kuberml.scenario.progress import Progress
-from kuberml.scenario.result import read_result
+from kuberml.scenario.result_files import read_result
 
 TEXT = """
 seeds = 2

@@ -3,22 +3,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kuberml.core import canonical, values
+from kuberml.core import canonical
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import digest_of
 from kuberml.knowledge.card import PPM
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.verdict import (
     DOMAIN,
-    FRAUD_WEIGHT,
     NEUTRAL_PPM,
     TESTED_CAP,
-    Outcome,
-    Reputation,
     SignedVerdict,
     Verdict,
     aggregate,
-    agrees,
     check_verdict,
     sign_verdict,
 )
@@ -156,72 +152,3 @@ def test_the_order_and_repetition_of_verdicts_do_not_matter(heard, random):
     pooled = aggregate(heard, ranks_ppm)
     assert aggregate(again, ranks_ppm) == pooled
     assert all(0 <= one.recall_ppm <= PPM for one in pooled.values())
-
-
-# --- reputation ---
-
-outcomes = st.builds(
-    Outcome, st.sampled_from(["ann", "bob"]), st.sampled_from([digest_of(bytes([i])) for i in range(4)]), st.integers(-3, 3)
-)
-
-
-@given(st.lists(outcomes, max_size=12), st.lists(outcomes, max_size=12), st.randoms(use_true_random=False))
-@settings(derandomize=True, max_examples=80)
-def test_reputation_depends_on_what_was_heard_only(some, others, random):
-    together = some + others + some
-    random.shuffle(together)
-    one = Reputation().observe(some).join(Reputation().observe(others))
-    other = Reputation().observe(others).join(Reputation().observe(some))
-    assert values.digest(one) == values.digest(other) == values.digest(Reputation().observe(together))
-    assert one.join(one) == one
-
-
-def test_rank_is_the_share_of_statements_that_held():
-    held = [Outcome("ann", digest_of(bytes([i]))) for i in range(8)]
-    reputation = Reputation().observe(held)
-    assert reputation.rank_ppm("ann") == 900_000
-    assert reputation.rank_ppm("nobody") == NEUTRAL_PPM
-    assert reputation.observe(held).rank_ppm("ann") == 900_000
-    assert reputation.observe([Outcome("ann", digest_of(b"!"), -1)]).rank_ppm("ann") == PPM * 9 // 11
-    assert reputation.observe([Outcome("ann", digest_of(b"!"), -FRAUD_WEIGHT)]).rank_ppm("ann") == PPM * 9 // 30
-
-
-def test_of_two_outcomes_with_the_same_evidence_the_worse_stays():
-    evidence = digest_of(b"e")
-    reputation = Reputation().observe([Outcome("ann", evidence, -1), Outcome("ann", evidence, 1)])
-    assert reputation.outcomes == {"ann": {evidence: -1}}
-
-
-def test_a_reputation_is_a_value():
-    reputation = Reputation().observe([Outcome("ann", digest_of(b"e"))])
-    assert values.loads(values.dumps(reputation)) == reputation
-    assert Reputation().outcomes == {}
-
-
-# --- agreement ---
-
-
-def test_agreement_needs_samples_and_a_difference():
-    assert agrees((90, 100), (85, 100)) is True
-    assert agrees((90, 100), (10, 100)) is False
-    assert agrees((2, 2), (0, 2)) is None
-    assert agrees((0, 0), (5, 5)) is None
-    assert agrees((900, 1000), (640, 1000)) is False
-    assert agrees((900, 1000), (660, 1000)) is True
-    assert agrees((9, 10), (6, 10)) is None
-
-
-@given(st.tuples(st.integers(0, 500), st.integers(0, 500)), st.tuples(st.integers(0, 500), st.integers(0, 500)))
-@settings(derandomize=True, max_examples=100)
-def test_agreement_is_mutual(mine, theirs):
-    mine, theirs = (min(mine), max(mine)), (min(theirs), max(theirs))
-    assert agrees(mine, theirs) == agrees(theirs, mine)
-
-
-def test_honest_witnesses_are_hardly_ever_contradicted():
-    """Two samples of one population: 3 worst-case standard errors beyond the tolerance are far out."""
-    from kuberml.core.rng import rng
-
-    draws = rng(0, "agreement").binomial(30, 0.7, size=(2000, 2))
-    answers = [agrees((int(a), 30), (int(b), 30)) for a, b in draws]
-    assert answers.count(False) <= 2

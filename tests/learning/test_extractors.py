@@ -16,7 +16,6 @@ from kuberml.learning.extractors import (
     identity,
     patch_filters,
     random_convolutions,
-    size_bytes,
 )
 from kuberml.learning.types import Samples
 
@@ -45,7 +44,7 @@ def _accuracy(extractor: Extractor, *, inverted: bool = False, ridge: float = 3.
 def test_patch_filters_of_the_digits_reach_98_percent_in_two_kilobytes(public: np.ndarray[Any, Any]) -> None:
     extractor = patch_filters(public, **SMALL)
     assert built(extractor).dimensions == 180
-    assert size_bytes(extractor) < 2_000
+    assert len(blob_of(extractor)) < 2_000
     assert _accuracy(extractor) >= 0.98
     assert _accuracy(extractor, inverted=True) >= 0.975
 
@@ -53,7 +52,7 @@ def test_patch_filters_of_the_digits_reach_98_percent_in_two_kilobytes(public: n
 def test_one_side_serves_both_domains_with_half_the_features(public: np.ndarray[Any, Any]) -> None:
     extractor = patch_filters(public, **SMALL, sides=1)
     assert built(extractor).dimensions == 90
-    assert size_bytes(extractor) < 1_100
+    assert len(blob_of(extractor)) < 1_100
     assert _accuracy(extractor) >= 0.975
     assert _accuracy(extractor, inverted=True) == _accuracy(extractor)
 
@@ -66,7 +65,7 @@ def test_64_features_reach_97_percent(public: np.ndarray[Any, Any]) -> None:
 
 def test_random_convolutions_travel_as_their_seed() -> None:
     extractor = random_convolutions(patch=4, filters=16, grid=2, levels=16)
-    assert size_bytes(extractor) < 250
+    assert len(blob_of(extractor)) < 250
     assert not extractor.tensors
     assert _accuracy(extractor) >= 0.96
     assert basis_of(extractor) != basis_of(random_convolutions(patch=4, filters=16, grid=2, levels=16, seed=1))

@@ -32,7 +32,7 @@ def test_a_learner_lives_by_jobs():
 
 
 @pytest.mark.parametrize(
-    "name", ["init_state", "fit", "score", "predict", "describe_data", "solve_head", "soft_labels", "distil", "distil_labels"]
+    "name", ["init_state", "fit", "score", "predict", "describe_own", "solve_head", "soft_labels", "distil"]
 )
 def test_workers_find_jobs_by_name(name):
     function = check_job(getattr(jobs, name))
@@ -56,9 +56,9 @@ def public_probe():
 
 def test_statistics_of_two_become_one_head():
     halves = [DataRef("digits", "train", np.arange(k, 1000, 2, dtype=np.int32)) for k in range(2)]
-    described = [jobs.describe_data(PLAIN, half) for half in halves]
+    described = [jobs.describe_own(PLAIN, half) for half in halves]
     head = jobs.solve_head(merge(described[0][0], described[1][0]))
-    together, withheld = jobs.describe_data(PLAIN, some(1000))
+    together, _, withheld = jobs.describe_own(PLAIN, some(1000))
     assert withheld == {}
     assert together.basis == basis_of(PLAIN)
     assert np.abs(head.weights_dC - jobs.solve_head(together).weights_dC).max() < 1e-9
@@ -69,40 +69,38 @@ def test_statistics_of_two_become_one_head():
     assert predictor.predict(np.zeros((0, 8, 8, 1), np.float32)).shape == (0, 10)
 
 
-def test_small_classes_are_withheld_and_few_features_can_be_asked_for():
-    statistics, withheld = jobs.describe_data(PLAIN, some(30), 4, 7)
-    assert statistics.dims == 7
-    assert sum(withheld.values()) + statistics.samples == 30
+def test_small_classes_are_withheld():
+    shared, private, withheld = jobs.describe_own(PLAIN, some(30), 4)
+    assert private.counts == withheld
+    assert private.samples + shared.samples == 30
     assert all(count < 4 for count in withheld.values())
 
 
 def test_statistics_cost_features_and_a_gram_matrix():
-    assert jobs.describe_data.flops(PLAIN, some(100)) == 100 * 2 * 65 * 65
-    assert jobs.describe_data.flops(PLAIN, some(100), 5, 9) == 100 * 2 * 10 * 10
+    assert jobs.describe_own.flops(PLAIN, some(100)) == 100 * 2 * 65 * 65
     filters = random_convolutions(filters=8)
     function = built(filters)
     expected = 10 * (function.flops((8, 8, 1)) + 2 * (1 + function.dimensions) ** 2)
-    assert jobs.describe_data.flops(filters, some(10)) == expected
-    statistics, _ = jobs.describe_data(PLAIN, some(1000))
+    assert jobs.describe_own.flops(filters, some(10)) == expected
+    statistics, _, _ = jobs.describe_own(PLAIN, some(1000))
     assert jobs.solve_head.flops(statistics, 1.0) == 2 * 65**3 // 3 + 2 * 65**2 * 10
     assert jobs.solve_head.flops(statistics) == jobs.solve_head.flops(statistics, 1.0) + 9 * 65**3
 
 
-def test_a_network_learns_what_it_lacks_from_a_head_and_from_soft_labels():
+def test_a_network_learns_what_it_lacks_from_a_head():
     train = samples(some(1000)).y_N
     own, held = (np.flatnonzero(train < 3)[part].astype(np.int32) for part in (slice(90), slice(90, 140)))
     mine, heldout = DataRef("digits", "train", own), DataRef("digits", "train", held)
     student, plan = TorchLearner("lenet", (8, 8, 1), LABELS), FitPlan(lr=0.05, epochs=20, batch=16, momentum=0.9)
     state = jobs.fit(student, jobs.init_state(student, 0), mine, plan, 0)
-    teacher = HeadOn(PLAIN, jobs.solve_head(jobs.describe_data(PLAIN, some(1000))[0]), (8, 8, 1))
+    teacher = HeadOn(PLAIN, jobs.solve_head(jobs.describe_own(PLAIN, some(1000))[0]), (8, 8, 1))
     probe, grid = public_probe(), (Setting(1.0, 0.6, anew=True),)
     soft = jobs.soft_labels(teacher, probe, dict.fromkeys(LABELS, 9))
     assert soft.probe == probe_of(probe)
     taught = jobs.distil(student, state, mine, heldout, teacher, probe, plan, 1, grid)
-    told = jobs.distil_labels(student, state, mine, heldout, [soft], probe, plan, 1, grid)
-    alone, by_head, by_labels = (jobs.score(Network(student, s), some(500, "test")).accuracy for s in (state, taught, told))
+    alone, by_head = (jobs.score(Network(student, s), some(500, "test")).accuracy for s in (state, taught))
     assert alone < 0.35
-    assert min(by_head, by_labels) > 0.75
+    assert by_head > 0.75
 
 
 def test_a_distillation_costs_its_candidates_and_its_last_fit():
@@ -116,5 +114,3 @@ def test_a_distillation_costs_its_candidates_and_its_last_fit():
     assert jobs.distil.flops(*arguments, (Setting(1.0, 0.5),) * 3) == asked + 3 * candidate + last
     refined = jobs.distil.flops(*arguments, (Setting(1.0, 0.5, refine=True),))
     assert refined == asked + candidate + last + 2 * 3 * forward * (32 + 32)
-    labels = jobs.distil_labels.flops(LEARNER, teacher.state, mine, heldout, [], probe, plan, 0, (Setting(1.0, 0.5),))
-    assert labels == candidate + last

@@ -9,7 +9,7 @@ import pytest
 from kuberml.core.values import loads
 from kuberml.scenario.config import parse
 from kuberml.scenario.play import Play
-from kuberml.scenario.result import read_result
+from kuberml.scenario.result_files import read_result
 from kuberml.scenario.run import run_scenario
 from kuberml.scenario.stage import SERVER
 from tests.scenario.small import SMALL, ran

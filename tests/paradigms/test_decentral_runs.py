@@ -15,7 +15,7 @@ from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
 from kuberml.paradigms.divshare import fragment_of
 from kuberml.scenario.config import parse
-from kuberml.scenario.result import read_result, read_runs
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 from tests.scenario.small import SMALL
 

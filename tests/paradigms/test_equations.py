@@ -13,7 +13,7 @@ from kuberml.knowledge.kinds.statistics import describe, solve
 from kuberml.learning.datasets import samples
 from kuberml.learning.extractors import features, identity
 from kuberml.learning.head_learner import HeadLearner
-from kuberml.learning.jobs import describe_data
+from kuberml.learning.jobs import describe_own
 from kuberml.learning.types import Samples
 from kuberml.scenario.play import Play
 from kuberml.scenario.stage import SERVER
@@ -111,7 +111,7 @@ def test_kuber_among_the_honest_is_the_pooled_head_exactly() -> None:
     """
     trusting = {"alpha": 1.0, "bar": 0.0, "guard": 0.0, "tolerance": 1.0}
     play = ran({**LARGE, "paradigms": {"kuber": {"looks": 4, "trial": trusting}}})
-    own = [describe_data(play.things.extractor, a.data.train, 1)[0] for a in play.stage.learners if a.data is not None]
+    own = [describe_own(play.things.extractor, a.data.train, 1)[0] for a in play.stage.learners if a.data is not None]
     expected = solve(merge_all(own))
     assert digest(expected) == digest(pooled_head(play))
     for node, predictor in served(play).items():

@@ -13,7 +13,7 @@ from kuberml.exchange.node import Node
 from kuberml.exchange.split_turns import Learning
 from kuberml.scenario.config import parse
 from kuberml.scenario.play import Play
-from kuberml.scenario.result import read_result
+from kuberml.scenario.result_files import read_result
 from kuberml.scenario.run import run_scenario
 from kuberml.scenario.stage import SERVER
 from tests.scenario.small import SMALL, ran

@@ -14,7 +14,7 @@ from kuberml.scenario.config import parse
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
-from kuberml.scenario.result import read_result, read_runs
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 from kuberml.scenario.stage import SERVER, keys_of
 from tests.scenario.small import SMALL, Silent, ran

@@ -6,7 +6,7 @@ import numpy as np
 
 from kuberml.core.rng import rng
 from kuberml.scenario.config import Config, parse
-from kuberml.scenario.result import CurvePoint, Decision, RunSummary
+from kuberml.scenario.run_summary import CurvePoint, Decision, RunSummary
 
 LABELS = tuple("0123456789")
 

@@ -8,8 +8,8 @@ from kuberml.core.seam import Recorder
 from kuberml.scenario.config import parse
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
-from kuberml.scenario.result import RunSummary
 from kuberml.scenario.run import scorer
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import make_workers
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.scenario import curves
 from kuberml.scenario.aggregate import aggregate, find_target, rank
-from kuberml.scenario.result import CurvePoint, Interval, read_result, read_runs, write_result
+from kuberml.scenario.result import Interval
+from kuberml.scenario.result_files import read_result, read_runs, write_result
+from kuberml.scenario.run_summary import CurvePoint
 from kuberml.scenario.spread import deviation, interval_95, mean, overlap, percentile, t_95
 from tests.scenario.factory import config, run, runs
 

@@ -12,7 +12,8 @@ import pytest
 from kuberml.cli.output import factors_out
 from kuberml.scenario.config import load
 from kuberml.scenario.report import render
-from kuberml.scenario.result import Result, read_result, read_runs
+from kuberml.scenario.result import Result
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

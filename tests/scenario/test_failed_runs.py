@@ -11,7 +11,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.scenario.config import Config, parse
 from kuberml.scenario.progress import Progress
 from kuberml.scenario.report import render
-from kuberml.scenario.result import read_result, read_runs
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 from tests.scenario.test_odd_runs import TREE
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kuberml.scenario.config import parse
-from kuberml.scenario.result import read_result, read_runs
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 from tests.scenario.small import PARADIGMS, SMALL, ran
 

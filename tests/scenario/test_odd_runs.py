@@ -11,7 +11,8 @@ import pytest
 from kuberml.cli.main import told
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.scenario.config import parse
-from kuberml.scenario.result import Result, read_result, read_runs
+from kuberml.scenario.result import Result
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 from kuberml.worlds.simulated.graphs import KINDS, graph
 

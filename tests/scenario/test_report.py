@@ -12,7 +12,9 @@ from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.compare import compare, write_comparison
 from kuberml.scenario.markup import Safe, esc, table, tag
 from kuberml.scenario.report import render, write_report
-from kuberml.scenario.result import Decision, Interval, Rank, write_result
+from kuberml.scenario.result import Interval, Rank
+from kuberml.scenario.result_files import write_result
+from kuberml.scenario.run_summary import Decision
 from kuberml.scenario.sentence import HOW_FAR, about_target, ties
 from tests.scenario.factory import config, run, runs
 

@@ -11,7 +11,8 @@ from kuberml.core.errors import ConfigError
 from kuberml.exchange import wire
 from kuberml.scenario.config import Config, parse
 from kuberml.scenario.progress import Progress
-from kuberml.scenario.result import ParadigmResult, read_result, read_runs
+from kuberml.scenario.result import ParadigmResult
+from kuberml.scenario.result_files import read_result, read_runs
 from kuberml.scenario.run import run_scenario
 from tests.scenario.small import PARADIGMS, SMALL
 

@@ -13,7 +13,7 @@ import pytest
 
 from kuberml import agree
 from kuberml import join as kuberml_join
-from kuberml.exchange import node as exchange_node
+from kuberml.exchange import receiving
 from kuberml.exchange.continual.rules import Rules
 from kuberml.knowledge.kinds.extractor import basis_of
 from kuberml.knowledge.kinds.statistics import describe
@@ -46,14 +46,14 @@ async def longest_gap_s(ending: threading.Event) -> float:
 
 def test_a_large_packet_is_opened_beside_the_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened_in: list[str] = []
-    really = exchange_node.open_value
+    really = receiving.open_value
 
     def seen(knowledge: Any, **how: Any) -> Any:
         if knowledge.card.kind == "statistics":
             opened_in.append(threading.current_thread().name)
         return really(knowledge, **how)
 
-    monkeypatch.setattr(exchange_node, "open_value", seen)
+    monkeypatch.setattr(receiving, "open_value", seen)
     x_N, y_N = vectors(200, 1)
     place, own = tmp_path / "place", {"key": tmp_path / "edge.key"}
     agree(place, task="vectors", labels=LABELS, x=x_N, y=y_N, extractor=EXTRACTOR, key=tmp_path / "commons.key")

@@ -177,7 +177,7 @@ def test_an_engine_that_takes_long_to_build_keeps_nobody_waiting_and_one_that_fa
 def test_an_engine_that_is_still_prepared_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from kuberml.serving import service
     from kuberml.serving.engines import build
-    from kuberml.serving.live import blank
+    from kuberml.serving.upkeep import blank
 
     gate = threading.Event()
     monkeypatch.setattr(service, "build", lambda *a, **options: gate.wait(20) and build(*a, **{**options, "engine": "eager"}))

@@ -36,8 +36,9 @@ from kuberml.learning.extractors import identity
 from kuberml.learning.head_learner import HeadLearner
 from kuberml.learning.types import FitPlan
 from kuberml.serving.admin import Admin, Readmission, Removal, Rollback, ask
-from kuberml.serving.live import AGAIN_MAX_S, AGAIN_S, Serving, after_error_s, as_told
+from kuberml.serving.live import Serving, as_told
 from kuberml.serving.service import Settings
+from kuberml.serving.upkeep import AGAIN_MAX_S, AGAIN_S, after_error_s
 from kuberml.worlds.member.keyfile import keys_in
 from tests.cli.live import ROOT, hub, kuberml, start
 

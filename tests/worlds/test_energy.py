@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.rng import rng
 from kuberml.worlds.simulated.devices import Device, device
-from kuberml.worlds.simulated.energy import RADIOS, airtime_ns, charge_mj, compute_mj, empty_at_ns, idle_mj, radio_mj, spent_mj
+from kuberml.worlds.simulated.energy import RADIOS, charge_mj, compute_mj, empty_at_ns, idle_mj, radio_mj, spent_mj
 
 HOUR = 3600 * 10**9
 PHONE = Device("m", 10**9, watts_compute_mw=5440, watts_idle_mw=800, battery_mj=28_800_000, radio="wifi")
@@ -41,12 +41,6 @@ def test_the_fixed_part_needs_communication():
 def test_the_radio_decides_and_not_the_hours():
     long = 20 * HOUR  # beyond the 13.8 hours at which the original switches to 3G
     assert radio_mj("wifi", long, sessions=0) == 20 * radio_mj("wifi", HOUR, sessions=0)
-
-
-def test_airtime_of_a_megabyte():
-    assert airtime_ns(10**6, 8_000_000) == 10**9
-    assert airtime_ns(1, 3) == 2_666_666_667
-    assert airtime_ns(0, 3) == 0
 
 
 def test_everything_together_and_what_is_left():

@@ -14,9 +14,6 @@ from kuberml.core.errors import ConfigError
 if TYPE_CHECKING:
     from kuberml.knowledge.withdrawal import Withdrawal
 
-ME = Path("me.key")
-"""The key that `kuberml publish` takes where it is told no other."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""

@@ -12,7 +12,7 @@ from kuberml.cli.output import console, say
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-    from kuberml.scenario.live.run import Row, Tell, View
+    from kuberml.scenario.live.view import Row, Tell, View
 
 NEWS = 5
 """Lines under the table."""

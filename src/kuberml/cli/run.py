@@ -98,7 +98,7 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
     from kuberml.scenario.folder import free_folder, last_folder, open_folder
     from kuberml.scenario.remarks import remarks
     from kuberml.scenario.report import write_report
-    from kuberml.scenario.result import read_runs
+    from kuberml.scenario.result_files import read_runs
     from kuberml.scenario.run import run_scenario  # type: ignore[import-not-found, unused-ignore]
 
     base = Path("runs") / config.name

@@ -31,7 +31,7 @@ def show(
     from kuberml.cli.vaults import is_vault, opened, pick, signed_cards
     from kuberml.core.errors import ConfigError
     from kuberml.knowledge.card import decode_card
-    from kuberml.scenario.result import RESULT_FILE
+    from kuberml.scenario.result_files import RESULT_FILE
 
     if is_vault(path):
         with opened(path) as store:
@@ -101,7 +101,7 @@ def _card(signed: SignedCard, json: bool) -> None:
 
 
 def _result(path: Path, json: bool) -> None:
-    from kuberml.scenario.result import read_result
+    from kuberml.scenario.result_files import read_result
     from kuberml.scenario.sentence import ties
 
     result = read_result(path)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from kuberml.knowledge.card import SignedCard
     from kuberml.vault.folder import FolderStore
 
-SUFFIX = ".safetensors"
-
 
 def write_tensors(store: FolderStore, start: str, out: Path) -> SignedCard:
     """Check a package where it lies and copy its tensors into a file; whatever its size, with one piece in memory.

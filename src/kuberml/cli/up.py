@@ -60,7 +60,7 @@ def up(
     from kuberml.scenario.live.slurm import Slurm
     from kuberml.scenario.live.up import LIVE, narrowed, play_live
     from kuberml.scenario.report import write_report
-    from kuberml.scenario.result import read_runs
+    from kuberml.scenario.result_files import read_runs
 
     scripts = str(scenario.resolve().parent)
     sys.path.insert(0, scripts)

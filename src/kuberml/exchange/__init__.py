@@ -1,6 +1,6 @@
 """How knowledge moves: the node, the hub, the broker, delivery and trial.
 
-    a node              node, oneself, place, memory, slots, talk, arrivals
+    a node              node, oneself, receiving (packages), testimony, place, memory, slots, talk, arrivals
     messages            wire
     the hub             hub, broker, majority (whose word counts there), withdrawn
     receiving           desk, parcel, delivery (the bytes), public (the extractor and the probe)

@@ -5,50 +5,41 @@ ask(nodes, name, offer, timeout_s=)        serve(name=handler)
 peers(role)   neighbours   compute(job, *values)   memory   rng(purpose, k)   clock   record(...)   deploy(predictor)   done
 data   arriving()   stages_so_far
 
-What concerns itself alone is in `oneself`; the rest is here.
+What concerns itself alone is in `oneself`, how packages come to it in `receiving`; the rest is here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from kuberml.core.errors import KuberError, RemoteError, Unreachable
+from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, NodeId, digest_of
 from kuberml.exchange import wire
-from kuberml.exchange.delivery import Delivered, Delivery
-from kuberml.exchange.delivery.progress import Watch
-from kuberml.exchange.oneself import Oneself
 from kuberml.exchange.place import LocalData, OverBudget, Place
+from kuberml.exchange.receiving import Receiving
 from kuberml.exchange.slots import Slots
 from kuberml.exchange.talk import NodeHandler
-from kuberml.knowledge.card import Claim, Knowledge, SignedCard, Terms, encode_card
+from kuberml.exchange.testimony import Testimony
+from kuberml.knowledge.card import Claim, Terms
 from kuberml.knowledge.fraud import SignedFraudProof
 from kuberml.knowledge.kind import kind_of
-from kuberml.knowledge.pack import check_limits, make, open_value
-from kuberml.knowledge.signing import check_card
-from kuberml.knowledge.terms import allowed
-from kuberml.knowledge.verdict import SignedVerdict, check_verdict
+from kuberml.knowledge.pack import make
+from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.want import Offer, Want, fits
 
 __all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
 
-T = TypeVar("T")
-OPEN_BYTES = 1 << 30
-"""Of a package that is opened, which takes some times its size of memory. Larger ones can be delivered."""
-ASKED_ABOUT = 16_384
-"""Cards in one question to the verdict board: about 1 MiB, a quarter of what a message may hold."""
 
-
-class Node(Oneself):
+class Node(Receiving):
     """One learner's place in the world."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._slots = Slots(place.store, self.author, self.id, place.recorder)
-        self.delivery = Delivery(place.transport, place.store, on_bytes=self._talk.received)
+        self._testimony = Testimony(self._talk, place.recorder)
         place.transport.serve("latest", self._answer_latest)
 
     # --- sharing ---------------------------------------------------------------------------------------------------
@@ -95,12 +86,6 @@ class Node(Oneself):
         """What this node published last in a slot; None: nothing yet."""
         return self._slots.own(slot)
 
-    def hold(self, knowledge: Knowledge) -> None:
-        """Keep a package in the store, so that others can read it here."""
-        for blob in knowledge.blobs:
-            self.place.store.put(blob)
-        self.place.store.put_card(knowledge.signed.digest, encode_card(knowledge.signed))
-
     async def latest(self, nodes: Sequence[NodeId], *, slot: str, timeout_s: float, at_least: int = 0) -> list[Offer]:
         """The newest that each node published in a slot, in node order. Of a late one: what it had before, if anything.
 
@@ -144,65 +129,6 @@ class Node(Oneself):
                 if fits(want, news.signed) and news.signed.card.author != self.author and self._trustworthy(news.signed):
                     yield Offer(news.signed, (news.holder,), 0, 0, 0)
 
-    async def fetch(self, offer: Offer) -> Any:
-        """Deliver a package and open it: the checked value. It is held here afterwards, for others too.
-
-        Raises:
-            RemoteError: its author signed what cannot be, or not what the card says, or its terms forbid it. No trace is left.
-            Unreachable: no holder gave it (each is named with its reason), or the budget of bytes is spent (OverBudget).
-        """
-        signed = self._checked(offer)
-        if signed.card.size_bytes > OPEN_BYTES:
-            size_bytes = signed.card.size_bytes
-            raise RemoteError(f"{signed.digest[:12]}: {size_bytes} bytes cannot be opened, {OPEN_BYTES} can; use deliver")
-        came = await self.delivery.collect(signed.card, self._others(offer), watch=self._watch(signed))
-        knowledge = Knowledge(signed, came.blobs)
-        try:
-            # What was here already is right as a whole; whether its pieces are what this card says, nobody has looked yet.
-            content = await self.beside(lambda: open_value(knowledge, verified=not came.found))
-        except BaseException:
-            came.drop()
-            raise
-        try:
-            came.keep(self.place.store)
-            self.place.store.put_card(signed.digest, encode_card(signed))
-        except OSError as error:  # a full disk: it can be used, not passed on
-            self.record("not held", card=signed.digest, why=str(error))
-        self._came(offer, came)
-        return content
-
-    async def deliver(self, offer: Offer) -> None:
-        """Bring a package of any size into the store, without opening it.
-
-        Raises:
-            RemoteError, Unreachable: as `fetch`.
-            OSError: the disk is full or broken.
-        """
-        signed = self._checked(offer)
-        came = await self.delivery.deliver(signed.card, self._others(offer), watch=self._watch(signed))
-        self.place.store.put_card(signed.digest, encode_card(signed))
-        self._came(offer, came)
-
-    def _watch(self, signed: SignedCard) -> Watch | None:
-        return None if self.place.watch is None else self.place.watch(signed.card)
-
-    async def take(self, offer: Offer, sort: type[T]) -> T | None:
-        """As `fetch`, of one package among many: None, and recorded, where it does not arrive or is not a `sort`.
-
-        Raises:
-            OverBudget: this node may receive no more.
-        """
-        try:
-            content = await self.fetch(offer)
-            if not isinstance(content, sort):
-                raise RemoteError(f"{sort.__name__} is needed, and a package of kind {offer.signed.card.kind!r} was sent")
-        except OverBudget:
-            raise
-        except (RemoteError, Unreachable) as error:
-            self.record("undelivered", card=offer.signed.digest, why=str(error))
-            return None
-        return content
-
     # --- asking ----------------------------------------------------------------------------------------------------
 
     def serve(self, **handlers: NodeHandler) -> None:
@@ -240,24 +166,9 @@ class Node(Oneself):
 
         When the hub is away: what came until then, and `since_ms` as it was. Many cards are asked about in several questions.
         """
-        asked, found, as_of_ms = sorted(cards), list[SignedVerdict](), list[int]()
-        for start in range(0, len(asked) or 1, ASKED_ABOUT):
-            page = tuple(asked[start : start + ASKED_ABOUT])
-            board = await self._board(page, since_ms)
-            if board is None:
-                return found, since_ms
-            here = frozenset(page)
-            found += [one for one in board.verdicts if self._is_testimony(one, here)]
-            as_of_ms.append(board.as_of_ms)
-        return found, min(as_of_ms)  # a page may not have come to its end
+        return await self._testimony.heard(cards, since_ms)
 
     # --- inside ----------------------------------------------------------------------------------------------------
-
-    async def _board(self, cards: tuple[Digest, ...], since_ms: int) -> wire.Board | None:
-        board = await self._talk.consult("verdicts", wire.write(wire.About(cards, since_ms)), wire.Board)
-        if board is not None and board.as_of_ms < since_ms:  # the hub's clock was ahead, and has been put right
-            board = await self._talk.consult("verdicts", wire.write(wire.About(cards)), wire.Board)
-        return board
 
     async def _found(self, query: wire.Query) -> tuple[list[Offer], int]:
         answer = await self._talk.consult("find", wire.write(query), wire.Offers) or wire.Offers((), query.since or 0)
@@ -265,49 +176,8 @@ class Node(Oneself):
         self.record("found", want=digest_of(wire.write(query.want)), offers=[offer.signed.digest for offer in good])
         return good, answer.upto
 
-    def _checked(self, offer: Offer) -> SignedCard:
-        """A card that may be delivered here. Raises RemoteError: why not."""
-        signed = check_card(offer.signed)
-        check_limits(signed)  # before a byte is moved: a card may name sizes and cuts that cannot be
-        if why := self.forbidden(signed):
-            raise RemoteError(f"{signed.digest[:12]}: {why}")
-        return signed
-
-    def _others(self, offer: Offer) -> Sequence[NodeId]:
-        return [node for node in offer.holders if node != self.id] or offer.holders
-
-    def _came(self, offer: Offer, came: Delivered) -> None:
-        """Record who really gave a package; what was here already is its first holder's."""
-        card, gave = offer.signed.card, came.sources or offer.holders[:1]
-        self.record("fetched", card=offer.signed.digest, holder=gave[0] if len(gave) == 1 else list(gave),
-                    size_bytes=card.size_bytes)  # fmt: skip
-
     async def _answer_latest(self, asker: NodeId, body: bytes) -> bytes:
         self._talk.received(len(body))
         request = wire.read(body, wire.Request)
         offer = await self._slots.answer(request)
         return wire.write(wire.Reply(None if offer is None else offer.signed))
-
-    def _is_testimony(self, signed: SignedVerdict, cards: Collection[Digest]) -> bool:
-        """Whether a verdict is on one of the cards asked for, and its witness's own."""
-        try:
-            return check_verdict(signed).verdict.card in cards
-        except RemoteError as error:
-            self.record("ignored", card=signed.verdict.card, why=str(error))
-            return False
-
-    def forbidden(self, signed: SignedCard) -> str:
-        """Why a card's terms do not allow its use here and now; "" if they do."""
-        place = self.place
-        why = allowed(signed.card.terms, purpose=place.purpose, region=place.region, now_ms=self.now_ms,
-                      licences=place.licences or None)  # fmt: skip
-        return f"its terms do not allow it here: {why}" if why is not None else ""
-
-    def _trustworthy(self, signed: SignedCard) -> bool:
-        try:
-            why = self.forbidden(check_card(signed))
-        except KuberError as error:
-            why = str(error)
-        if why:
-            self.record("ignored", card=signed.digest, why=why)
-        return not why

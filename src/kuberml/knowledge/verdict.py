@@ -1,8 +1,8 @@
-"""Verdicts: what one holder's test of somebody's knowledge showed, signed, in whole right answers; and whose word counts.
+"""Verdicts: what one holder's test of somebody's knowledge showed, signed, in whole right answers.
 
 A receiver that lacks a label cannot test knowledge about it. Others who hold that label can: each publishes a verdict, and
-the receiver pools them, every witness weighted by its *rank*, the share of its statements that held so far. Nothing here
-depends on the order in which verdicts and outcomes are heard, nor on hearing one twice.
+the receiver pools them, every witness weighted by its *rank*: how far its word counts (`exchange.standing`). Nothing here
+depends on the order in which verdicts are heard, nor on hearing one twice.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ NEUTRAL_PPM = PPM // 2
 """Rank of somebody of whom nothing is known yet."""
 TESTED_CAP = 1000
 """Samples per label that one witness counts for at most: a claimed count is influence."""
-FRAUD_WEIGHT = 20
-"""A proven lie weighs as much as this many statements that held."""
 
 
 @value
@@ -123,71 +121,6 @@ def aggregate(verdicts: Iterable[Verdict], ranks_ppm: Mapping[str, int]) -> dict
         for label in verdict.tested:
             pooled[label] = _added(pooled.get(label, Pooled()), verdict, label, rank_ppm)
     return dict(sorted(pooled.items()))
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """A statement of `subject` (an author's claim, a witness's verdict) held (weight > 0) or did not (weight < 0)."""
-
-    subject: str  # public key
-    evidence: Digest  # of the verdict or proof that shows it: counted once, however often it is heard
-    weight: int = 1
-
-
-@value
-class Reputation(msgspec.Struct, frozen=True):
-    """Outcomes heard so far: subject -> evidence -> weight. A value: `observe` returns a new one.
-
-    Two nodes that heard the same outcomes, in whatever order and however often, have equal reputations; of two outcomes with
-    the same evidence the worse stays. So reputations may also be gossiped and joined.
-    """
-
-    outcomes: dict[str, dict[str, int]] = {}
-
-    def observe(self, outcomes: Iterable[Outcome]) -> Reputation:
-        """This and more outcomes. Weight 0 says nothing and is dropped."""
-        joined = {subject: dict(found) for subject, found in self.outcomes.items()}
-        for outcome in outcomes:
-            if outcome.weight:
-                found = joined.setdefault(outcome.subject, {})
-                found[outcome.evidence] = min(outcome.weight, found.get(outcome.evidence, outcome.weight))
-        return Reputation({subject: dict(sorted(joined[subject].items())) for subject in sorted(joined)})
-
-    def join(self, other: Reputation) -> Reputation:
-        """What both have heard: commutative, associative, idempotent."""
-        return self.observe(
-            Outcome(subject, Digest(evidence), weight)
-            for subject, found in other.outcomes.items()
-            for evidence, weight in found.items()
-        )
-
-    def rank_ppm(self, subject: str) -> int:
-        """(held + 1) / (held + failed + 2): the mean of a Beta distribution; NEUTRAL_PPM if nothing is known."""
-        weights = self.outcomes.get(subject, {}).values()
-        held, failed = sum(w for w in weights if w > 0), -sum(w for w in weights if w < 0)
-        return PPM * (held + 1) // (held + failed + 2)
-
-
-def agrees(mine: tuple[int, int], theirs: tuple[int, int], *, tolerance_ppm: int = PPM // 4) -> bool | None:
-    """Whether two tests of the same knowledge on the same label agree; None if they are too small to say.
-
-    They contradict each other when their recalls differ by more than the tolerance *and* by more than 3 standard errors of
-    the difference, taken at the worst case of a recall of one half. They agree when they differ by less than the tolerance
-    and 3 standard errors are less than it. Populations differ honestly: keep the tolerance wide.
-
-    Args:
-        mine: (right answers, samples).
-        theirs: the same of the other test.
-        tolerance_ppm: difference of recalls that is nothing to wonder about.
-    """
-    (right_a, n_a), (right_b, n_b) = mine, theirs
-    if min(n_a, n_b) < 1:
-        return None
-    gap = abs(right_a * n_b - right_b * n_a)  # difference of recalls times n_a n_b
-    noisy = 9 * n_a * n_b * (n_a + n_b)  # (3 standard errors times 2 n_a n_b) squared
-    wide = tolerance_ppm * n_a * n_b  # tolerance times n_a n_b, in millionths
-    if gap * PPM > wide:
-        return False if 4 * gap * gap > noisy else None
-    return True if 4 * wide * wide > noisy * PPM * PPM else None
 
 
 def _added(pooled: Pooled, verdict: Verdict, label: LabelId, rank_ppm: int) -> Pooled:

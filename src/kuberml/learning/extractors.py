@@ -45,7 +45,6 @@ __all__ = [
     "make_extractor",
     "patch_filters",
     "random_convolutions",
-    "size_bytes",
     "torch_module",
 ]
 
@@ -151,11 +150,6 @@ def _features(extractor: Extractor, x_N: Array) -> Array:
 def built(extractor: Extractor) -> FeatureMap:
     """The function of an extractor, for its `dimensions` and `flops`. Raises as `features` does."""
     return _built(blob_of(extractor))
-
-
-def size_bytes(extractor: Extractor) -> int:
-    """Bytes that a receiver must fetch to have it."""
-    return len(blob_of(extractor))
 
 
 def identity(dimensions: int) -> Extractor:

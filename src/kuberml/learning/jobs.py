@@ -22,7 +22,6 @@ from kuberml.learning.batching import samples_seen, step_count
 from kuberml.learning.datasets import DATASETS, samples
 from kuberml.learning.extractors import built, features
 from kuberml.learning.learner import Learner, State
-from kuberml.learning.pooling import pool
 from kuberml.learning.predictor import Predictor
 from kuberml.learning.steering import Steering, steerable
 from kuberml.learning.types import Array, DataRef, FitPlan, Scores
@@ -89,37 +88,15 @@ def predict(predictor: Predictor, data: DataRef) -> Array:
     return predictor.predict(samples(data).x_N)
 
 
-def describe_flops(extractor: Extractor, data: DataRef, min_class_count: int = 5, dims: int = 0, *_: Any) -> int:
-    """Of `describe_data`: the features, and n d² multiply-adds of the Gram matrix."""
+def describe_flops(extractor: Extractor, data: DataRef, *_: Any) -> int:
+    """Of `describe_own`: the features, and n d² multiply-adds of the Gram matrix."""
     function = built(extractor)
-    d = 1 + (dims or function.dimensions)
+    d = 1 + function.dimensions
     a_sample: int = function.flops(DATASETS.get(data.dataset).shape) + 2 * d * d
     return len(data) * a_sample
 
 
 @job(flops=describe_flops)
-def describe_data(
-    extractor: Extractor,
-    data: DataRef,
-    min_class_count: int = 5,
-    dims: int = 0,
-    published: dict[LabelId, int] | None = None,
-) -> tuple[Statistics, dict[LabelId, int]]:
-    """Statistics of private data on an extractor's first `dims` features (0: all), and samples withheld per label.
-
-    `published`: samples per label in the version before, see `knowledge.moments.describe`.
-    """
-    own = samples(data)
-    z_Nd = features(extractor, own.x_N)[:, : dims or None]
-    names = [own.labels[position] for position in own.y_N]
-    return describe(z_Nd, names, basis=basis_of(extractor), min_class_count=min_class_count, published=published)
-
-
-def _describe_own_flops(extractor: Extractor, data: DataRef, *_: Any) -> int:
-    return describe_flops(extractor, data)
-
-
-@job(flops=_describe_own_flops)
 def describe_own(
     extractor: Extractor, data: DataRef, min_class_count: int = 5, step_log2: int = 8
 ) -> tuple[Statistics, Statistics, dict[LabelId, int]]:
@@ -195,25 +172,3 @@ def distil(
         learner, state, own, samples(heldout), answers, plan=plan, seed=seed, grid=grid, tolerance=tolerance
     )
     return found.state
-
-
-def _distil_labels_flops(learner: Learner, _: State, train: DataRef, heldout: DataRef, *rest: Any) -> int:
-    _teachers, probe, plan, _seed, *grid = rest
-    return distil_flops(learner, train, heldout, len(probe), plan, grid[0] if grid else distillation.GRID)
-
-
-@job(flops=_distil_labels_flops)
-def distil_labels(
-    learner: Learner,
-    state: State,
-    train: DataRef,
-    heldout: DataRef,
-    teachers: list[SoftLabels],
-    probe: Probe,
-    plan: FitPlan,
-    seed: int,
-    grid: Grid = distillation.GRID,
-) -> State:
-    """As `distil`, from soft labels that teachers have sent, pooled per sample and label."""
-    answers = pool(teachers, learner.labels, probe.inputs())
-    return distillation.distil(learner, state, samples(train), samples(heldout), answers, plan=plan, seed=seed, grid=grid).state

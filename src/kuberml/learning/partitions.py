@@ -16,9 +16,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kuberml.core import values
 from kuberml.core.errors import ConfigError, nearest
-from kuberml.core.ids import Digest
 
 Indices = npt.NDArray[np.int32]
 Targets = npt.NDArray[Any]
@@ -56,11 +54,6 @@ def partition(kind: str, y_N: Targets, count: int, rng: np.random.Generator, **o
         raise ConfigError(f"partition: {count} learners cannot share {len(y_N)} samples")
     owner_N = divide(y_N, count, rng, **options)
     return [np.flatnonzero(owner_N == learner).astype(np.int32) for learner in range(count)]
-
-
-def partition_digest(parts: list[Indices]) -> Digest:
-    """Identity of a partition: equal exactly when every learner has the same samples."""
-    return values.digest([np.asarray(part, np.int32) for part in parts])
 
 
 def _iid(y_N: Targets, count: int, rng: np.random.Generator) -> Targets:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from kuberml.core.ranges import Whole
+from kuberml.core.tasks import end_all
 from kuberml.exchange.continual.cloud import Cloud
 from kuberml.exchange.continual.examination import Examiner
 from kuberml.exchange.continual.rules import Rules
@@ -58,9 +59,7 @@ async def server(node: Node, cfg: Config) -> None:
         if running.done():
             running.result()  # it goes on for ever unless something breaks
     finally:
-        for task in (running, ending):
-            task.cancel()
-        await asyncio.gather(running, ending, return_exceptions=True)
+        await end_all((running, ending))
     if cfg.rules.evaluate:
         await cloud.examine()  # the last word: nothing is served that edges have not tried
 

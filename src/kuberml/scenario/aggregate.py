@@ -11,18 +11,8 @@ from kuberml.scenario import curves
 from kuberml.scenario.config import Config
 from kuberml.scenario.digests import data_digest, scenario_digest
 from kuberml.scenario.remarks import remarks
-from kuberml.scenario.result import (
-    CurvePoint,
-    FailedRun,
-    Freshness,
-    ParadigmResult,
-    Rank,
-    Result,
-    RunRef,
-    RunSummary,
-    ScenarioRef,
-    Target,
-)
+from kuberml.scenario.result import FailedRun, Freshness, ParadigmResult, Rank, Result, RunRef, ScenarioRef, Target
+from kuberml.scenario.run_summary import CurvePoint, RunSummary
 from kuberml.scenario.sentence import sentence
 from kuberml.scenario.served_over_seeds import combine_served, joint_label
 from kuberml.scenario.served_words import served_sentence

@@ -12,7 +12,9 @@ from kuberml.scenario import sections
 from kuberml.scenario.aggregate import rank
 from kuberml.scenario.markup import Safe, join, section, tag
 from kuberml.scenario.report import growth, page, ranking_section
-from kuberml.scenario.result import ParadigmResult, Rank, Result, RunSummary, Target, read_result, read_runs
+from kuberml.scenario.result import ParadigmResult, Rank, Result, Target
+from kuberml.scenario.result_files import read_result, read_runs
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.sentence import sentence
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from kuberml.scenario.result import CurvePoint
+from kuberml.scenario.run_summary import CurvePoint
 from kuberml.scenario.served_result import ServedPoint
 from kuberml.scenario.spread import deviation, mean
 

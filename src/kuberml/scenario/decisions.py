@@ -6,7 +6,7 @@ from typing import Any
 
 from kuberml.core.units import NS
 from kuberml.scenario.played import Played
-from kuberml.scenario.result import Decision, Outcome
+from kuberml.scenario.run_summary import Decision, Outcome
 
 _OUTCOMES: dict[str, Outcome] = {"tested": "tested", "credit": "on credit"}
 

@@ -12,7 +12,7 @@ from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest
 from kuberml.scenario.config import Config
 from kuberml.scenario.digests import scenario_digest
-from kuberml.scenario.result import REPORT_FILE, RESULT_FILE, RUNS_FILE
+from kuberml.scenario.result_files import REPORT_FILE, RESULT_FILE, RUNS_FILE
 from kuberml.scenario.user_files import file_digests
 
 SCENARIO_FILE = "scenario.json"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from kuberml.core.errors import MissingExtra
 from kuberml.core.units import show_bytes, show_seconds
 from kuberml.scenario.curves import combine
-from kuberml.scenario.result import CurvePoint, RunSummary
+from kuberml.scenario.run_summary import CurvePoint, RunSummary
 from kuberml.scenario.served_result import ServedResult
 
 # Okabe and Ito's colours, told apart also by the colour-blind, then darker ones for long tables.

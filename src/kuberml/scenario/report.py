@@ -10,7 +10,9 @@ from pathlib import Path
 from kuberml.core.errors import MissingExtra
 from kuberml.scenario import plots, sections, served_section, teaching
 from kuberml.scenario.markup import Safe, esc, join, section, tag
-from kuberml.scenario.result import REPORT_FILE, Rank, Result, RunSummary
+from kuberml.scenario.result import Rank, Result
+from kuberml.scenario.result_files import REPORT_FILE
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.sentence import about_target
 
 

@@ -34,7 +34,9 @@ from kuberml.scenario.play import Play
 from kuberml.scenario.progress import Progress, Watch, unwatched
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import RESULT_FILE, Result, RunSummary, read_result, write_result
+from kuberml.scenario.result import Result
+from kuberml.scenario.result_files import RESULT_FILE, read_result, write_result
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.summary import summarise
 from kuberml.scenario.warm import warm
 from kuberml.worlds.simulated.results import JobCache

@@ -10,7 +10,8 @@ from kuberml.scenario.factors import NONE, freshness, known_factors, latency, sh
 from kuberml.scenario.failures import all_failed, seeds_left
 from kuberml.scenario.markup import Safe, fold, join, section, table, tag, words, words_heading
 from kuberml.scenario.plots import colour_of
-from kuberml.scenario.result import FailedRun, Interval, ParadigmResult, Rank, Result, RunSummary
+from kuberml.scenario.result import FailedRun, Interval, ParadigmResult, Rank, Result
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.sentence import HOW_FAR
 
 

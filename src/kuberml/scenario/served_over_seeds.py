@@ -9,7 +9,7 @@ import numpy as np
 
 from kuberml.learning.continual import measures
 from kuberml.scenario import curves
-from kuberml.scenario.result import RunSummary
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.served_result import Continual, ServedResult, ServedRun
 from kuberml.scenario.spread import deviation, mean, percentile
 

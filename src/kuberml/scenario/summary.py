@@ -13,7 +13,7 @@ from kuberml.scenario.decisions import decisions
 from kuberml.scenario.measure import Board, Watch, on_mix
 from kuberml.scenario.played import Ended, Played
 from kuberml.scenario.references import pooled_reference, regret
-from kuberml.scenario.result import CurvePoint, RunSummary
+from kuberml.scenario.run_summary import CurvePoint, RunSummary
 from kuberml.scenario.served import served_run
 from kuberml.scenario.stage import Actor
 

@@ -10,7 +10,7 @@ import msgspec
 from kuberml.core.units import show_bytes
 from kuberml.scenario.factors import NONE
 from kuberml.scenario.markup import Safe, esc, fold, heat, join, section, table, tag, words, words_heading
-from kuberml.scenario.result import Decision, Outcome, RunSummary
+from kuberml.scenario.run_summary import Decision, Outcome, RunSummary
 
 _GREEN, _RED = (10, 125, 85), (190, 60, 45)
 _KEPT = ("tested", "on credit")

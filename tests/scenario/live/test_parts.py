@@ -19,9 +19,9 @@ from kuberml.scenario.live.actor import Actor
 from kuberml.scenario.live.crew import how_ended
 from kuberml.scenario.live.playbill import Playbill, drawn, found_realm, new_secret, read_playbill, write_playbill
 from kuberml.scenario.live.prompter import Prompter
-from kuberml.scenario.live.run import Row, View
 from kuberml.scenario.live.status import ASK, LIMIT_BYTES, Cue, Status, read_status
 from kuberml.scenario.live.up import narrowed
+from kuberml.scenario.live.view import Row, View
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.stage import keys_of

@@ -11,7 +11,7 @@ import pytest
 
 from kuberml.ledger.ledger import Ledger
 from kuberml.scenario.live.slurm import Slurm
-from kuberml.scenario.result import read_runs
+from kuberml.scenario.result_files import read_runs
 from tests.cli.live import start
 from tests.scenario.live.cluster import cluster, why_not
 from tests.scenario.live.troupe import events, processes_of, scenario, until

@@ -13,7 +13,7 @@ import pytest
 from kuberml.ledger.ledger import Ledger
 from kuberml.scenario.config import load
 from kuberml.scenario.folder import Marker
-from kuberml.scenario.result import read_result, read_runs
+from kuberml.scenario.result_files import read_result, read_runs
 from tests.cli.live import start
 from tests.scenario.live.troupe import events, is_gone, processes_of, scenario, until
 

@@ -18,8 +18,8 @@ from kuberml.knowledge.want import Offer
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.answering import MAX_UNREAD, Answering
 from kuberml.worlds.live.envelope import Answer, Voice, opened
+from kuberml.worlds.live.trust.by_roll import RollTrust
 from kuberml.worlds.live.trust.limits import IN_ALL, PER_KEY
-from kuberml.worlds.live.trust.policy import OpenTrust
 from kuberml.worlds.live.waiting import MOST
 
 A = NodeId("a")
@@ -40,7 +40,7 @@ def test_keys_that_wait_for_what_never_comes_do_not_shut_a_node_s_door(tmp_path:
     idlers, honest = [voice(f"idle-{number}") for number in range(IN_ALL.open // PER_KEY.open)], voice("b")
 
     async def main(store: FolderStore) -> None:
-        slots, door = Slots(store, keys.public, A, Silent()), Answering(a, OpenTrust())
+        slots, door = Slots(store, keys.public, A, Silent()), Answering(a, RollTrust("default"))
 
         async def latest(asker: NodeId, body: bytes) -> bytes:
             offer = await slots.answer(wire.read(body, wire.Request))

@@ -15,7 +15,7 @@ from kuberml.worlds.live.hub.process import HubProcess
 from kuberml.worlds.live.names import Endpoint
 from kuberml.worlds.live.session import Link, client, router
 from kuberml.worlds.live.transport import LiveTransport
-from kuberml.worlds.live.trust.policy import OpenTrust
+from kuberml.worlds.live.trust.by_roll import RollTrust
 from kuberml.worlds.live.world import LiveWorld
 
 
@@ -38,7 +38,7 @@ async def door(endpoint: Endpoint, node: str, role: str, vault: Path) -> AsyncIt
     with FolderStore(vault) as store:
         await link.open()
         voice = Voice(names.NodeId(node), Keys.generate(), "default")
-        transport = LiveTransport(link, voice, role, OpenTrust(), store, BlobReader())
+        transport = LiveTransport(link, voice, role, RollTrust("default"), store, BlobReader())
         try:
             yield transport, store
         finally:

@@ -22,6 +22,7 @@ import msgspec
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import Digest
+from kuberml.core.tasks import end_all
 from kuberml.exchange.continual.absorbing import Absorbing
 from kuberml.exchange.continual.admission import Admission
 from kuberml.exchange.continual.forgetting import Line, by_edge, by_task
@@ -127,9 +128,7 @@ class Cloud:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
 
     async def absorb(self) -> None:
         """Take in what waits; see `absorbing`."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
+from kuberml.core.tasks import end_all
 from kuberml.core.values import frozen
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.trying import Sealed
@@ -102,9 +103,7 @@ class Intake:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
         if not self._offers:
             self._news.clear()
         return [one for offer in chosen if (one := arrived[offer.signed.digest]) is not None]

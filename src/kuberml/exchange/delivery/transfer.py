@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Part, Reading, Streaming, Transport
+from kuberml.core.tasks import end_all
 from kuberml.exchange.delivery.intake import Buffers, Pieces
 from kuberml.exchange.delivery.plan import Job, Plan
 from kuberml.exchange.delivery.progress import Progress, Watch
@@ -108,9 +109,7 @@ class Transfer:
 
     async def _stop(self, tasks: list[asyncio.Task[_Came]]) -> None:
         """End reads that nobody needs any more."""
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
         for task in tasks:
             job = self._tasks.pop(task)
             self._intakes.pop(job, None)

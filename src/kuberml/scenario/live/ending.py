@@ -27,7 +27,7 @@ from kuberml.scenario.live.run import LiveRun
 from kuberml.scenario.live.standing import USAGE
 from kuberml.scenario.measure import Spent, Watch
 from kuberml.scenario.notes import Notes
-from kuberml.scenario.result import RunSummary
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.summary import summarise
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.energy import Modelled
@@ -58,7 +58,7 @@ def summary_of(run: LiveRun, ledger: Ledger, score: Any) -> RunSummary:
             note="; ".join(filter(None, (summary.note, f"live: time and bytes measured, energy {play.energy}", pause))),
             extra={
                 **summary.extra,
-                "world": "live", "energy": play.energy, "finished": run.finished, "deaths": dict(run.deaths),
+                "world": "live", "energy": play.energy, "finished": run.finished, "deaths": dict(run.losses.deaths),
             },
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import contextlib
 import math
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,9 @@ from kuberml.core.errors import Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.units import NS
 from kuberml.scenario.config import Config
-from kuberml.scenario.live.crew import Crew, Death
+from kuberml.scenario.live.crew import Crew
 from kuberml.scenario.live.elapsed import Elapsed, read_elapsed, write_elapsed
+from kuberml.scenario.live.losses import Losses
 from kuberml.scenario.live.playbill import (
     PREDICTORS,
     PROMPTER,
@@ -39,6 +40,7 @@ from kuberml.scenario.live.playbill import (
 from kuberml.scenario.live.prompter import Prompter
 from kuberml.scenario.live.slurm import Slurm, SlurmCrew
 from kuberml.scenario.live.status import Status
+from kuberml.scenario.live.view import Row, Tell, View
 from kuberml.scenario.parts import Parts
 from kuberml.scenario.public_things import PublicThings
 from kuberml.worlds.live.energy import Meter, meters
@@ -52,33 +54,6 @@ LOOK_S = 0.1
 TELL_S = 0.25
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One node for the table: who, what as, and what it said last (None: nothing yet); how often its process died."""
-
-    node: NodeId
-    role: str
-    status: Status | None
-    deaths: int = 0
-    lost: bool = False
-    pid: int | None = None
-
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """A live run, now. `time_s`: since it began; None: not everybody is here yet."""
-
-    paradigm: str
-    seed: int
-    time_s: float | None
-    until_s: float
-    moved_bytes: int
-    page: str
-    rows: tuple[Row, ...]
-    news: tuple[str, ...] = ()
-
-
-Tell = Callable[[View], None]
-
-
 class LiveRun:
     """See the module.
 
@@ -86,7 +61,8 @@ class LiveRun:
         parts: who plays what.
         finished: all that are waited for have ended; False: `until_s` came first.
         began_ns, ended_ns: of the system's clock.
-        heard: what each node said last; `deaths`: how often its process died.
+        heard: what each node said last.
+        losses: whose process died.
         joules: (time_ns, millijoules of this machine since the beginning), where the machine measures them.
     """
 
@@ -108,10 +84,7 @@ class LiveRun:
         self.finished, self.began_ns, self.ended_ns = False, 0, 0
         self.joules: list[tuple[int, int]] = []
         self.heard: dict[NodeId, Status] = {}
-        self.deaths: dict[NodeId, int] = {}
         self._meters: list[Meter] = []
-        self._last: dict[NodeId, Death] = {}
-        self._news: list[str] = []
         self._page, self._goes_on = "", False
         self.elapsed = read_elapsed(folder)
         host = "127.0.0.1" if slurm is None else slurm.address
@@ -123,6 +96,7 @@ class LiveRun:
         write_playbill(folder, self.playbill)
         learners = [actor.node for actor in self.parts.stage.learners]
         self.crew = Crew(folder) if slurm is None else SlurmCrew(folder, slurm, learners)
+        self.losses = Losses(self.parts, self.crew)
         self._start_s = START_S if slurm is None else math.inf
 
     def _found(self, secret: bytes, *, host: str, doors: bool, scripts: str) -> Playbill:
@@ -169,7 +143,8 @@ class LiveRun:
                 await self._watch(prompter, world, tell, stop)
                 self.ended_ns = world.clock.now_ns()
                 prompter.end()
-                self._check(prompter)
+                if self.finished:
+                    self.losses.check(prompter)
                 await self.crew.wait(list(cast))
         finally:
             await self.crew.stop()
@@ -191,8 +166,7 @@ class LiveRun:
             while not (await asyncio.wait([finding], timeout=LOOK_S))[0]:
                 if stop.is_set():
                     return None
-                for death in self.crew.check():
-                    self._died(death, None)
+                self.losses.look(None)
             return finding.result()
         finally:
             finding.cancel()
@@ -201,8 +175,7 @@ class LiveRun:
         loop = asyncio.get_running_loop()
         began_s, told_s, until_s = loop.time(), 0.0, self.config.world.until_s
         while not stop.is_set() and not prompter.is_over:
-            for death in self.crew.check():
-                self._died(death, prompter)
+            self.losses.look(prompter)
             now_ns = world.clock.now_ns()
             time_s = self._time_s(prompter, now_ns)
             if time_s is None and loop.time() - began_s > self._start_s:
@@ -232,25 +205,6 @@ class LiveRun:
         self._goes_on = True
         return self.elapsed.played_ns(now_ns) / NS
 
-    def _died(self, death: Death, prompter: Prompter | None) -> None:
-        self._last[death.node], self.deaths[death.node] = death, death.times
-        what = "is started again" if death.again else "is not started again"
-        self._news.append(f"{death.node} {death.how} and {what} ({self.crew.log(death.node)})")
-        if death.again:
-            return
-        if prompter is None or death.node == HUB or self.parts.cast[death.node][0] in ("server", "library"):
-            words = self.crew.last_words(death.node)
-            raise Unreachable(f"{death.node} {death.how}, {death.times} times; nobody can go on without it. It said:\n{words}")
-        prompter.lose(death.node)
-
-    def _check(self, prompter: Prompter) -> None:
-        """Raise what the first gave up for, if all that the run waits for have."""
-        waited = [node for node, (role, _) in self.parts.cast.items() if role == self.parts.waited]
-        gone = {node: status.why for node, status in prompter.heard.items() if status.phase == "gave up"}
-        gone |= {node: f"{self._last[node].how}, {self._last[node].times} times" for node in prompter.lost}
-        if self.finished and set(waited) <= gone.keys():
-            raise Unreachable(f"{waited[0]}: {gone[waited[0]]}; see {self.crew.log(waited[0])}")
-
     def _take_down(self, now_ns: int) -> None:
         if self._goes_on and self.elapsed is not None:
             self.elapsed = msgspec.structs.replace(self.elapsed, seen_ns=now_ns)
@@ -261,10 +215,10 @@ class LiveRun:
     def _view(self, prompter: Prompter, time_s: float | None) -> View:
         rows = []
         for node, (role, _) in self.parts.cast.items():
-            status, deaths, lost = prompter.heard.get(node), self.deaths.get(node, 0), node in prompter.lost
+            status, deaths, lost = prompter.heard.get(node), self.losses.deaths.get(node, 0), node in prompter.lost
             rows.append(Row(node, role, status, deaths, lost, self.crew.pid(node)))
         return View(
             paradigm=self.label, seed=self.seed, time_s=time_s, until_s=self.config.world.until_s,
             moved_bytes=sum(status.moved_bytes for status in prompter.heard.values()),
-            page=self._page, rows=tuple(rows), news=tuple(self._news),
+            page=self._page, rows=tuple(rows), news=tuple(self.losses.news),
         )  # fmt: skip

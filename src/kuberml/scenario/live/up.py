@@ -17,15 +17,18 @@ from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
 from kuberml.scenario.live.ending import summary_of
-from kuberml.scenario.live.run import LiveRun, Tell
+from kuberml.scenario.live.run import LiveRun
 from kuberml.scenario.live.slurm import Slurm
+from kuberml.scenario.live.view import Tell
 from kuberml.scenario.lockstep import run_lockstep, run_of
 from kuberml.scenario.options import check_options, only
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import Result, RunSummary, read_result, read_runs, write_result
+from kuberml.scenario.result import Result
+from kuberml.scenario.result_files import read_result, read_runs, write_result
 from kuberml.scenario.run import FINISHED, LEDGER, is_finished, keep_summary, recall_summary, scorer, versions
+from kuberml.scenario.run_summary import RunSummary
 from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.workers import Workers, make_workers
 

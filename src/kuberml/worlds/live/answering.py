@@ -12,6 +12,7 @@ from kuberml.core import canonical
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Handler
+from kuberml.core.tasks import end_all
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.envelope import Once, Request, Status, Voice, digest, opened
 from kuberml.worlds.live.trust.limits import Limits
@@ -136,6 +137,4 @@ class Answering:
 
     async def close(self) -> None:
         """Let go of what is being answered."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_all(list(self._tasks))

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from kuberml.core.tasks import end_all
+
 T = TypeVar("T")
 
 
@@ -42,7 +44,4 @@ class Background:
 
 
 async def _stop_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await end_all(asyncio.all_tasks() - {asyncio.current_task()})

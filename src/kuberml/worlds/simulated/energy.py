@@ -56,11 +56,6 @@ def radio_mj(radio: str, busy_ns: int, *, sessions: int = 1) -> int:
     return _rounded(RADIOS[radio].active_uw * busy_ns, 1000 * NS) + RADIOS[radio].session_mj * sessions
 
 
-def airtime_ns(size_bytes: int, rate_bps: int) -> int:
-    """How long a radio is busy with so many bytes at so many bits a second, rounded up to a nanosecond."""
-    return -(-_time(size_bytes) * 8 * NS // rate_bps)
-
-
 def spent_mj(device: Device, *, compute_ns: int, radio_ns: int, elapsed_ns: int, sessions: int = 1) -> int:
     """Everything that a device has spent after elapsed_ns, of which it computed compute_ns and was on the air radio_ns."""
     radio = radio_mj(device.radio, radio_ns, sessions=sessions)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.by_roll import RollTrust
-from kuberml.worlds.live.trust.policy import Names, OpenTrust, right_for, right_to_announce
+from kuberml.worlds.live.trust.policy import Names, right_for, right_to_announce
 from kuberml.worlds.live.trust.roll import RIGHTS, Member, Right, Roll, sign_roll
 
 from .test_roll import ANNA, BORIS, OWNER, ROLL
@@ -33,7 +33,7 @@ def trust_with(clock: Clock | None = None, /, **fields: object) -> RollTrust:
     return trust
 
 
-def refused(trust: RollTrust | OpenTrust, key: str, right: Right | None = "find") -> str:
+def refused(trust: RollTrust, key: str, right: Right | None = "find") -> str:
     with pytest.raises(RemoteError) as error:
         trust.check(key, right)
     return str(error.value)
@@ -49,7 +49,7 @@ def test_each_request_needs_its_right() -> None:
 
 
 def test_open_lets_in_all_but_the_revoked() -> None:
-    for trust in (OpenTrust({BORIS.public}), trust_with(policy="open"), RollTrust("ward-7", revoked={BORIS.public})):
+    for trust in (trust_with(policy="open"), RollTrust("ward-7", revoked={BORIS.public})):
         for right in (*RIGHTS, None):
             trust.check(ANNA.public, right)
             trust.check(CLARA, right)
@@ -193,7 +193,7 @@ def test_what_makes_a_stale_roll_fresh_needs_no_right() -> None:
 
 
 def test_names_are_the_rolls_then_first_come() -> None:
-    for trust in (OpenTrust(), RollTrust("ward-7"), trust_with(policy="open")):
+    for trust in (RollTrust("ward-7"), trust_with(policy="open")):
         assert trust.believes(NodeId("dora"), "d" * 64)
         assert not trust.believes(NodeId("dora"), CLARA)
         assert trust.believes(NodeId("dora"), "d" * 64)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId, check_digest
 from kuberml.core.seam import Recorder, Transport
+from kuberml.core.tasks import end_all
 from kuberml.exchange.delivery import Delivery
 from kuberml.knowledge.card import SignedCard, encode_card
 from kuberml.knowledge.verdict import SignedVerdict
@@ -154,9 +155,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Stop; what is under way goes on after the next start."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await end_all(self._workers)
 
     def _is_kept(self, signed: SignedCard) -> bool:
         return HUB in self._catalog.holders(signed.digest) and self._has(signed)

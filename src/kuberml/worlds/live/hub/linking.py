@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, NodeId
+from kuberml.core.tasks import end_all
 from kuberml.exchange import wire
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.pack import check_limits
@@ -55,10 +56,7 @@ class Links:
                     following[path] = (holding[path], task)
                 await asyncio.sleep(LOOK_S)
         finally:
-            tasks = [task for _, task in following.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all([task for _, task in following.values()])
 
     async def _follow(self, agreement: Agreement) -> None:
         partner, me = agreement.partner_of(self._agreements.owner), agreement.side_of(self._agreements.owner)

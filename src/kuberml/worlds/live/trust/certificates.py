@@ -122,18 +122,6 @@ def make_request(folder: Path, name: str) -> Path:
     return path
 
 
-def key_of(certificate: bytes) -> str | None:
-    """The public key that a PEM certificate names; None if it names none. Raises ConfigError: not a certificate."""
-    try:
-        names = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return None
-    except ValueError as error:
-        raise ConfigError(f"not a PEM certificate: {error}") from error
-    uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
-    return next((uri.removeprefix("kuberml:") for uri in uris if uri.startswith("kuberml:")), None)
-
-
 def _begun(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, valid_days: float
 ) -> x509.CertificateBuilder:

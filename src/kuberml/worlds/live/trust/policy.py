@@ -8,14 +8,13 @@ that nobody has confirmed for `max_stale_s` seconds lets nobody in any more: who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
-from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.roll import Right, SignedRoll
 
-__all__ = ["OpenTrust", "Right", "Trust", "right_for", "right_to_announce"]
+__all__ = ["Right", "Trust", "right_for", "right_to_announce"]
 
 NAMES_MAX = 65536
 """Node names that are remembered with their keys; names are first come, so a flood of them must end somewhere."""
@@ -86,42 +85,3 @@ class Names:
         if node not in self._bound and len(self._bound) < self._limit:
             self._bound[node] = key
         return self._bound.get(node) == key
-
-
-class OpenTrust:
-    """No roll: everybody may do everything who is not revoked here. For trying things out, and for realms of one machine."""
-
-    def __init__(self, revoked: Iterable[str] = (), *, names: Mapping[NodeId, str] = {}) -> None:
-        """`names`: names that belong to known keys from the start, for instance the hub's."""
-        self._revoked = set(revoked)
-        self._names = Names(names)
-
-    @property
-    def is_open(self) -> bool:
-        """See Trust."""
-        return True
-
-    def check(self, key: str, right: Right | None) -> None:
-        """See Trust."""
-        if self.revoked(key):
-            raise RemoteError(f"the key {key[:12]}... is revoked")
-
-    def believes(self, node: NodeId, key: str) -> bool:
-        """See Trust."""
-        return not self.revoked(key) and self._names.belongs(node, key)
-
-    def revoked(self, key: str) -> bool:
-        """See Trust."""
-        return key in self._revoked
-
-    def revoke(self, key: str) -> None:
-        """Take back a key, here and from now on."""
-        self._revoked.add(key)
-
-    def take(self, signed: SignedRoll) -> bool:
-        """See Trust; there is no roll here, so none is taken."""
-        return False
-
-    def heard(self, serial: int, digest: str) -> bool:
-        """See Trust; nothing goes stale here."""
-        return True
