@@ -125,7 +125,7 @@ FAMILIES = ("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl")
 TUNING = {
     f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
                              test=200, points=4,
-                             paradigms=(*FAMILIES, "split"))
+                             paradigms=(*FAMILIES, "split", "centralised"))
     for lr in (0.01, 0.03, 0.1, 0.3)
 }  # fmt: skip
 TUNING |= {
@@ -198,11 +198,19 @@ def epoch_s(actor, plan):
     return training_s + size_bits / link.up_bps + size_bits / link.down_bps + 4 * link.latency_ns / 1e9
 
 
-TUNED = {"fedavg": 0.03, "scaffold": 0.01, "fedadam": 0.3, "dpsgd": 0.1, "adpsgd": 0.1, "aedfl": 0.1, "split": 0.1}
+TUNED = {
+    "fedavg": 0.03,
+    "scaffold": 0.01,
+    "fedadam": 0.3,
+    "dpsgd": 0.1,
+    "adpsgd": 0.1,
+    "aedfl": 0.1,
+    "split": 0.03,
+    "centralised": 0.1,
+}
 """Learning rates of 0.03, 0.1 and 0.3 (FedAvg and SCAFFOLD: 0.01, too) that did best in `--group tune`: one of a family,
-for all of it. Split is not tuned yet."""
-FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare": "adpsgd", "splitfed": "split",
-          "centralised": "split"}  # fmt: skip
+for all of it."""
+FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare": "adpsgd", "splitfed": "split"}
 """Whose rate others use; the rest goes by FedAvg's."""
 
 
