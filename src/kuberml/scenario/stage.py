@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import blake3
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +27,7 @@ from kuberml.scenario import stream
 from kuberml.scenario.config import Config
 from kuberml.scenario.stream import Task
 from kuberml.worlds.simulated.devices import Device, LinkSpec, device
-from kuberml.worlds.simulated.networks import graph, link, metropolis
+from kuberml.worlds.simulated.networks import graph, link, metropolis, radio_of
 
 HUB, LIBRARY, SERVER = NodeId("hub"), NodeId("library"), NodeId("server")
 Indices = npt.NDArray[np.int32]
@@ -115,7 +116,7 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
             Actor(
                 node=node,
                 keys=keys(seed, node),
-                device=device(config.places.devices, rng(seed, "device", node)),
+                device=_machine(config.places.devices, config.places.links, rng(seed, "device", node)),
                 link=link(config.places.links, rng(seed, "link", node)),
                 learner=_learner(config, dataset, i, common=common),
                 data=data,
@@ -135,12 +136,17 @@ def set_stage(config: Config, seed: int, *, common: bool, keys: Callable[[int, N
     return Stage(config, seed, dataset, tuple(actors), services, tests, public, tasks)
 
 
+def _machine(table: str, links: str, draws: np.random.Generator) -> Device:
+    """A device, on the radio of its link: what its air time costs goes by that."""
+    return msgspec.structs.replace(device(table, draws), radio=radio_of(links))
+
+
 def _services(config: Config, dataset: Dataset, seed: int, keys: Callable[[int, NodeId], Keys]) -> dict[NodeId, Actor]:
     def service(node: NodeId, learner: Learner | None = None) -> Actor:
         return Actor(
             node=node,
             keys=keys(seed, node),
-            device=device(config.places.server_device, rng(seed, "device", node)),
+            device=_machine(config.places.server_device, config.places.server_link, rng(seed, "device", node)),
             link=link(config.places.server_link, rng(seed, "link", node)),
             learner=learner,
             mixing={},
