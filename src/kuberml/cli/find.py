@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +71,8 @@ def find(
         limit=limit,
     )
     if hub:
-        offers_out(wait_for(_offers(hub, {"name": name, "realm": realm, "tls": tls, "key": key}, want)), hub, json=json)
+        me = {"name": name, "realm": realm, "tls": tls, "key": key}
+        offers_out(wait_for(_offers(hub, me, want)), hub, json=json, again=_again(hub, me, want))
         return
     vault = Path(where[0])
     found = _candidates(vault, want)
@@ -82,13 +84,20 @@ def find(
         say(f"nothing in {vault} answers this want; `kuberml show {vault}` lists what is there")
 
 
-def offers_out(offers: Sequence[Offer], hub: str, *, json: bool) -> None:
-    """What a hub offers, to stdout."""
+def _again(hub: str, me: dict[str, Any], want: Want) -> str:
+    """The options with which `kuberml fetch` comes in as this command did, and meets the same terms; for a shell."""
+    given = {"hub": hub, **me, "realm": "" if me["realm"] == "default" else me["realm"]}
+    given |= {"purpose": want.purpose, "region": want.region}
+    return " ".join(f"--{option} {shlex.quote(str(value))}" for option, value in given.items() if value)
+
+
+def offers_out(offers: Sequence[Offer], hub: str, *, json: bool, again: str = "") -> None:
+    """What a hub offers, to stdout. `again`: options of the `kuberml fetch` that brings it; default: the hub's address."""
     if json:
         json_out([{**row_of(offer.signed), "holders": offer.holders, "gain_ppm": offer.gain_ppm} for offer in offers])
     elif offers:
         cards_out([offer.signed for offer in offers])
-        say(f"`kuberml fetch --hub {hub} CARD` brings one")
+        say(f"`kuberml fetch {again or f'--hub {hub}'} CARD` brings one")
     else:
         say(f"the hub at {hub} knows nothing that answers this want")
 
