@@ -136,6 +136,19 @@ def test_find_asks_the_hub_of_the_environment_where_no_vault_is_named(cli, tmp_p
     assert (status, [row["digest"] for row in json.loads(out)]) == (0, [card]), err
 
 
+def test_find_says_that_there_is_more_than_it_shows(cli, tmp_path, address):
+    found = {vault(tmp_path, f"one of {k}", size=10) for k in range(3)}
+    for card in found:
+        assert cli("publish", "mine", card[:8], "--hub", address)[0] == 0
+    for where in (["digits", "--hub", address], ["mine", "digits"]):
+        status, out, err = cli("find", *where, "--labels", "3", "--json", "--limit", "2")
+        assert (status, len(json.loads(out))) == (0, 2), err
+        assert "more match than these 2: narrow it with --labels or --kinds, or take more with --limit" in err
+        status, out, err = cli("find", *where, "--json", "--limit", "600")  # more than a hub hands out at once
+        assert (status, err) == (0, "")
+        assert found <= {row["digest"] for row in json.loads(out)}
+
+
 def test_only_its_author_takes_a_package_back(tmp_path, address, without_torch):
     card = vault(tmp_path, "not yours")
     assert kuberml(tmp_path, "publish", "mine", card[:8], "--hub", address, modules=without_torch)[0] == 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from kuberml.knowledge.card import SignedCard
     from kuberml.knowledge.want import Offer, Want
+    from kuberml.worlds.live.world import LiveWorld
 
 
 EVERY = 1 << 30
@@ -72,16 +73,32 @@ def find(
     )
     if hub:
         me = {"name": name, "realm": realm, "tls": tls, "key": key}
-        offers_out(wait_for(_offers(hub, me, want)), hub, json=json, again=_again(hub, me, want))
+        offers = wait_for(_offers(hub, me, _one_more(want)))
+        offers_out(offers[:limit], hub, json=json, again=_again(hub, me, want))
+        _say_if_more(len(offers), limit)
         return
     vault = Path(where[0])
-    found = _candidates(vault, want)
+    matching = _candidates(vault, _one_more(want))
+    found = matching[:limit]
+    _say_if_more(len(matching), limit)
     if json:
         json_out([row_of(signed) for signed in found])
     elif found:
         cards_out(found)
     else:
         say(f"nothing in {vault} answers this want; `kuberml show {vault}` lists what is there")
+
+
+def _one_more(want: Want) -> Want:
+    """The same, and one offer more: that shows whether there is more than is shown."""
+    import msgspec
+
+    return msgspec.structs.replace(want, limit=want.limit + 1)
+
+
+def _say_if_more(found: int, limit: int) -> None:
+    if found > limit:
+        say(f"more match than these {limit}: narrow it with --labels or --kinds, or take more with --limit")
 
 
 def _again(hub: str, me: dict[str, Any], want: Want) -> str:
@@ -105,18 +122,33 @@ def offers_out(offers: Sequence[Offer], hub: str, *, json: bool, again: str = ""
 async def _offers(hub: str, me: dict[str, Any], want: Want) -> Sequence[Offer]:
     """What the hub offers; cards that are not what they say are left out."""
     from kuberml.core.errors import RemoteError
-    from kuberml.exchange import wire
     from kuberml.knowledge.signing import check_card
 
     good = []
     async with at_hub(hub, **me) as world:
-        for offer in (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers:
+        for offer in await _asked(world, want):
             try:
                 check_card(offer.signed)
                 good.append(offer)
             except RemoteError as error:
                 say(f"left out {offer.signed.digest[:12]}: {error}")
     return good
+
+
+async def _asked(world: LiveWorld, want: Want) -> Sequence[Offer]:
+    """What the hub names, best first: of a long list page after page, as many as are wanted."""
+    from kuberml.exchange import wire
+    from kuberml.exchange.broker import best_first
+
+    if want.limit <= wire.OFFERED:
+        return (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers
+    found: list[Offer] = []
+    since, is_more = 0, True
+    while is_more:
+        page = await ask(world, "find", wire.write(wire.Query(want, since)), wire.Offers)
+        found += page.offers
+        is_more, since = bool(page.offers) and page.upto > since, page.upto
+    return best_first(found)[: want.limit]
 
 
 def weights_ppm(text: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from kuberml.core.errors import KuberError, RemoteError, Unreachable
@@ -40,6 +41,23 @@ OPEN_BYTES = 1 << 30
 """Of a package that is opened, which takes some times its size of memory. Larger ones can be delivered."""
 ASKED_ABOUT = 16_384
 """Cards in one question to the verdict board: about 1 MiB, a quarter of what a message may hold."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of a hub to a want.
+
+    Attributes:
+        offers: best first, without what is one's own or cannot be trusted.
+        upto: what to ask with next.
+        named: how many the hub named, those left out among them.
+        is_full: it named as many as it was asked for, so there may be more.
+    """
+
+    offers: list[Offer]
+    upto: int
+    named: int
+    is_full: bool
 
 
 class Node(Oneself):
@@ -121,7 +139,7 @@ class Node(Oneself):
 
         [] also where the hub refused; `refused("find")` then says why.
         """
-        return (await self._found(wire.Query(want)))[0]
+        return (await self._found(wire.Query(want))).offers
 
     def refused(self, name: str) -> str:
         """Why the hub refused a request of this name when it was asked last; "": it did not."""
@@ -129,6 +147,11 @@ class Node(Oneself):
 
     async def find_new(self, want: Want, since: int) -> tuple[list[Offer], int]:
         """The same of what came to the hub after `since` (0: ever), and what to ask with next. The hub away: [], since."""
+        page = await self.find_page(want, since)
+        return page.offers, page.upto
+
+    async def find_page(self, want: Want, since: int) -> Page:
+        """As `find_new`, with what says whether there may be more: who asks for `wire.OFFERED` gets the rest page by page."""
         return await self._found(wire.Query(want, since))
 
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
@@ -259,11 +282,11 @@ class Node(Oneself):
             board = await self._talk.consult("verdicts", wire.write(wire.About(cards)), wire.Board)
         return board
 
-    async def _found(self, query: wire.Query) -> tuple[list[Offer], int]:
+    async def _found(self, query: wire.Query) -> Page:
         answer = await self._talk.consult("find", wire.write(query), wire.Offers) or wire.Offers((), query.since or 0)
         good = [one for one in answer.offers if self._trustworthy(one.signed) and one.signed.card.author != self.author]
         self.record("found", want=digest_of(wire.write(query.want)), offers=[offer.signed.digest for offer in good])
-        return good, answer.upto
+        return Page(good, answer.upto, len(answer.offers), len(answer.offers) >= min(query.want.limit, wire.OFFERED))
 
     def _checked(self, offer: Offer) -> SignedCard:
         """A card that may be delivered here. Raises RemoteError: why not."""
