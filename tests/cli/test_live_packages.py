@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import time
 
@@ -138,6 +139,19 @@ def test_find_asks_the_hub_of_the_environment_where_no_vault_is_named(cli, tmp_p
     assert (status, [row["digest"] for row in json.loads(out)]) == (0, [card]), err
 
 
+def test_find_says_that_there_is_more_than_it_shows(cli, tmp_path, address):
+    found = {vault(tmp_path, f"one of {k}", size=10) for k in range(3)}
+    for card in found:
+        assert cli("publish", "mine", card[:8], "--hub", address)[0] == 0
+    for where in (["digits", "--hub", address], ["mine", "digits"]):
+        status, out, err = cli("find", *where, "--labels", "3", "--json", "--limit", "2")
+        assert (status, len(json.loads(out))) == (0, 2), err
+        assert "more match than these 2: narrow it with --labels or --kinds, or take more with --limit" in err
+        status, out, err = cli("find", *where, "--json", "--limit", "600")  # more than a hub hands out at once
+        assert (status, err) == (0, "")
+        assert found <= {row["digest"] for row in json.loads(out)}
+
+
 def test_only_its_author_takes_a_package_back(tmp_path, address, without_torch):
     card = vault(tmp_path, "not yours")
     assert kuberml(tmp_path, "publish", "mine", card[:8], "--hub", address, modules=without_torch)[0] == 0
@@ -214,6 +228,45 @@ def test_a_listed_realm_lets_only_the_listed_do_what_they_may(tmp_path, without_
         while (said := kuberml(tmp_path, "find", "digits", *here, "--name", "me"))[0] == 0:
             pass  # the hub looks at its roll each second
         assert (said[0], "is revoked in realm 'ward'" in said[2]) == (3, True), said
+
+
+def test_who_may_not_find_is_told_how_the_owner_can_change_that(tmp_path, without_torch):
+    """Not on the roll of a realm that lets in the known; and listed there without the right to find."""
+    keys_in(tmp_path / "me.key")
+    admitted = keys_in(tmp_path / "me.key").public
+    with hub(tmp_path / "place", "--realm", "ward", "--policy", "known", modules=without_torch) as running:
+        here = ("--hub", running["address"], "--realm", "ward")
+        status, _, err = kuberml(tmp_path, "find", "digits", *here, "--key", "me.key", "--name", "me")
+        assert (status, "not on the roll of realm 'ward'" in err) == (3, True), err
+        assert f"`kuberml keys admit {admitted} me --hub FOLDER`" in err
+        status, _, err = kuberml(tmp_path, "find", "digits", *here)  # nobody in particular
+        assert (status, "give --key and --name" in err) == (3, True), err
+        folder = tmp_path / "place" / "kuberml-hub"
+        assert kuberml(tmp_path, "keys", "admit", admitted, "me", "--hub", folder, "--may", "publish")[0] == 0
+        while "'me' may not find" not in (said := kuberml(tmp_path, "find", "digits", *here, "--name", "me"))[2]:
+            assert said[0] == 3, said  # the hub looks at its roll each second
+        advised = re.findall(r"`kuberml (keys admit .*) --hub FOLDER", said[2])
+        rights = re.findall(r"(--may \w+)", said[2])
+        assert rights == ["--may publish", "--may find"], said
+        assert kuberml(tmp_path, *advised[0].split(), *" ".join(rights).split(), "--hub", folder)[0] == 0
+        while (said := kuberml(tmp_path, "find", "digits", *here, "--name", "me"))[0] != 0:
+            assert "may not find" in said[2], said
+
+
+def test_the_command_that_find_names_fetches_as_it_stands(tmp_path, without_torch):
+    keys_in(tmp_path / "me.key")
+    card = vault(tmp_path, "a", terms=Terms(purposes=("our ward",)))
+    with hub(tmp_path / "place", "--realm", "ward", "--policy", "listed", modules=without_torch) as running:
+        folder, admitted = tmp_path / "place" / "kuberml-hub", keys_in(tmp_path / "me.key").public
+        assert kuberml(tmp_path, "keys", "admit", admitted, "me", "--hub", folder)[0] == 0
+        me = ("--hub", running["address"], "--realm", "ward", "--key", "me.key", "--name", "me")
+        while (said := kuberml(tmp_path, "publish", "mine", card[:8], *me))[0] != 0:
+            assert "keys admit" in said[2], said  # the hub looks at its roll each second
+        status, _, err = kuberml(tmp_path, "find", "digits", *me, "--purpose", "our ward")
+        assert status == 0, err
+        named = re.findall(r"^`kuberml (fetch .*) CARD` brings one$", err, re.MULTILINE)
+        status, _, err = kuberml(tmp_path, *shlex.split(named[0]), card[:8], "--out", "got")
+        assert status == 0, err
 
 
 @pytest.mark.parametrize("text", ["3", "3=", "3=0", "3=-1", "=4", "3=1.5"])

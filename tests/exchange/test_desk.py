@@ -22,9 +22,12 @@ from kuberml.knowledge.fraud import SignedFraudProof, check_fraud
 from kuberml.knowledge.kinds.probe import Probe, probe_from, probe_of
 from kuberml.knowledge.kinds.statistics import Statistics, solve
 from kuberml.knowledge.pack import open_value
+from kuberml.knowledge.verdict import Verdict, sign_verdict
+from kuberml.knowledge.want import Want
 from kuberml.learning.claims import recall_ppm
 from kuberml.learning.datasets import samples
-from tests.exchange.town import EXTRACTOR, Main, Town, data, keys, statistics
+from kuberml.worlds.simulated.devices import LinkSpec
+from tests.exchange.town import EXTRACTOR, MS, Main, Town, data, keys, statistics
 
 PLAN = TrialPlan()
 MINE = data("01234")
@@ -127,6 +130,46 @@ def test_what_waits_is_judged_again_when_there_is_news_and_not_at_every_look() -
     assert about_a[-1] == "credit"
     assert len(about_a) <= 4  # alone, beside b, and with w's word; not at each of eight looks
     assert "a" in authors(found.kept.values())
+
+
+def witness(*, at_s: float) -> Main:
+    """Says once that whatever is on offer then is right, and nothing more."""
+
+    async def main(node: Node) -> None:
+        await node.sleep(at_s)
+        for signed in [offer.signed for offer in await node.find(Want("digits", kinds=("statistics",)))]:
+            tested = dict.fromkeys(signed.card.labels, 50)
+            said = Verdict(signed.digest, signed.card.author, node.author, tested, tested, node.now_ms)
+            await node.testify(sign_verdict(said, node.place.keys))
+
+    return main
+
+
+def later(main: Main, seconds: float) -> Main:
+    async def waits(node: Node) -> Any:
+        await node.sleep(seconds)
+        return await main(node)
+
+    return waits
+
+
+def test_what_is_announced_and_judged_while_i_look_is_heard_of_at_the_next_look() -> None:
+    """My first look asks at 5 s who offers what, and then waits for b's slow line; meanwhile a comes and w judges it."""
+    b = statistics(data("01234", part=2))
+    slow = LinkSpec(up_bps=4_000, down_bps=8_000_000, latency_ns=10 * MS)
+    here = Town("me", "a", "b", "w", links={"b": slow}, me={"data": MINE})
+    found = taken(here, a=later(publishes(A), 8), b=publishes(b), w=witness(at_s=10))
+    assert [len(note["offers"]) for note in here.notes["me"].of("found")][:2] == [1, 1], "a came between my first looks"
+    assert authors(found.kept.values()) == {"a", "b"}
+
+
+def test_what_was_judged_long_before_it_was_fetched_is_heard_of_then() -> None:
+    """One package a look: when a's comes, w has long said what there is to say."""
+    here = Town("me", "a", "b", "w", me={"data": MINE})
+    b = statistics(data("0123456789", part=2))  # knows more, so it is offered first
+    mains = {"a": publishes(A), "b": publishes(b), "w": witness(at_s=3)}
+    found = here.run(me=learner(publishes=False, tries=1), **mains)["me"]
+    assert authors(found.kept.values()) == {"a", "b"}
 
 
 def test_a_liar_about_labels_that_i_lack_is_found_out_by_who_holds_them() -> None:

@@ -27,6 +27,8 @@ LOOK_S = 0.2
 """Between looks whether the hub is still there."""
 KEY_BYTES = 32
 STOPPED = 130
+ADMIT = "kuberml keys admit"
+"""Is in a refusal that the owner of the realm can change."""
 START = 4
 """Characters of a digest that name a card at least."""
 
@@ -104,8 +106,18 @@ async def at_hub(
             except RemoteError as error:
                 if not is_nobody:
                     raise
-                raise RemoteError(f"{error}. That key was drawn for this visit only: give --key and --name") from error
-            yield world
+                raise _of_nobody(error) from error
+            try:
+                yield world
+            except RemoteError as error:  # a realm of the known lets everybody in, and only then refuses
+                if is_nobody and ADMIT in str(error):
+                    raise _of_nobody(error) from error
+                raise
+
+
+def _of_nobody(error: RemoteError) -> RemoteError:
+    """What was refused to a key that nobody can admit: it is gone after this visit."""
+    return RemoteError(f"{error}. That key was drawn for this visit only: give --key and --name")
 
 
 def limit_in(text: str) -> int | None:

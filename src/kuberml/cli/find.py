@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
     from kuberml.knowledge.card import SignedCard
     from kuberml.knowledge.want import Offer, Want
+    from kuberml.worlds.live.world import LiveWorld
 
 
+MOST = 1 << 20
+"""Offers of one hub at most: where a list never ends, memory would."""
 EVERY = 1 << 30
 """Slots of an author and versions of a slot: a vault's owner has chosen what lies there."""
 
@@ -70,10 +74,15 @@ def find(
         limit=limit,
     )
     if hub:
-        offers_out(wait_for(_offers(hub, {"name": name, "realm": realm, "tls": tls, "key": key}, want)), hub, json=json)
+        me = {"name": name, "realm": realm, "tls": tls, "key": key}
+        offers = wait_for(_offers(hub, me, _one_more(want)))
+        offers_out(offers[:limit], hub, json=json, again=_again(hub, me, want))
+        _say_if_more(len(offers), limit)
         return
     vault = Path(where[0])
-    found = _candidates(vault, want)
+    matching = _candidates(vault, _one_more(want))
+    found = matching[:limit]
+    _say_if_more(len(matching), limit)
     if json:
         json_out([row_of(signed) for signed in found])
     elif found:
@@ -82,13 +91,32 @@ def find(
         say(f"nothing in {vault} answers this want; `kuberml show {vault}` lists what is there")
 
 
-def offers_out(offers: Sequence[Offer], hub: str, *, json: bool) -> None:
-    """What a hub offers, to stdout."""
+def _one_more(want: Want) -> Want:
+    """The same, and one offer more: that shows whether there is more than is shown."""
+    import msgspec
+
+    return msgspec.structs.replace(want, limit=want.limit + 1)
+
+
+def _say_if_more(found: int, limit: int) -> None:
+    if found > limit:
+        say(f"more match than these {limit}: narrow it with --labels or --kinds, or take more with --limit")
+
+
+def _again(hub: str, me: dict[str, Any], want: Want) -> str:
+    """The options with which `kuberml fetch` comes in as this command did, and meets the same terms; for a shell."""
+    given = {"hub": hub, **me, "realm": "" if me["realm"] == "default" else me["realm"]}
+    given |= {"purpose": want.purpose, "region": want.region}
+    return " ".join(f"--{option} {shlex.quote(str(value))}" for option, value in given.items() if value)
+
+
+def offers_out(offers: Sequence[Offer], hub: str, *, json: bool, again: str = "") -> None:
+    """What a hub offers, to stdout. `again`: options of the `kuberml fetch` that brings it; default: the hub's address."""
     if json:
         json_out([{**row_of(offer.signed), "holders": offer.holders, "gain_ppm": offer.gain_ppm} for offer in offers])
     elif offers:
         cards_out([offer.signed for offer in offers])
-        say(f"`kuberml fetch --hub {hub} CARD` brings one")
+        say(f"`kuberml fetch {again or f'--hub {hub}'} CARD` brings one")
     else:
         say(f"the hub at {hub} knows nothing that answers this want")
 
@@ -96,18 +124,33 @@ def offers_out(offers: Sequence[Offer], hub: str, *, json: bool) -> None:
 async def _offers(hub: str, me: dict[str, Any], want: Want) -> Sequence[Offer]:
     """What the hub offers; cards that are not what they say are left out."""
     from kuberml.core.errors import RemoteError
-    from kuberml.exchange import wire
     from kuberml.knowledge.signing import check_card
 
     good = []
     async with at_hub(hub, **me) as world:
-        for offer in (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers:
+        for offer in await _asked(world, want):
             try:
                 check_card(offer.signed)
                 good.append(offer)
             except RemoteError as error:
                 say(f"left out {offer.signed.digest[:12]}: {error}")
     return good
+
+
+async def _asked(world: LiveWorld, want: Want) -> Sequence[Offer]:
+    """What the hub names, best first: of a long list page after page, as many as are wanted."""
+    from kuberml.exchange import wire
+    from kuberml.exchange.broker import best_first
+
+    if want.limit <= wire.OFFERED:
+        return (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers
+    found: list[Offer] = []
+    since, is_more = 0, True
+    while is_more and len(found) < MOST:
+        page = await ask(world, "find", wire.write(wire.Query(want, since)), wire.Offers)
+        found += page.offers
+        is_more, since = bool(page.offers) and page.upto > since, page.upto
+    return best_first(found)[: want.limit]
 
 
 def weights_ppm(text: str) -> dict[str, int]:

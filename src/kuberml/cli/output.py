@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from kuberml.scenario.result import FailedRun, ParadigmResult, Result, Target
 
 
+SOME_FAILED = 5
+"""Exit status where some of several runs have failed."""
+
 _SHORT = (
     "accuracy_mean",
     "accuracy_p10",
@@ -71,6 +74,16 @@ def result_out(result: Result, report: Path) -> None:
     factors_out(result.paradigms, result.target, result.failed)
     console().print(result.sentence, markup=False)
     say(f"report: {report}")
+
+
+def leave_if_some_failed(result: Result, folder: Path) -> None:
+    """End the command with SOME_FAILED where some of the runs in `folder` have failed, and say what to do."""
+    import typer
+
+    if result.failed:
+        runs = len(result.runs) + len(result.failed)
+        say(f"{len(result.failed)} of {runs} runs failed, see above; --resume --out {folder} tries these again and no other")
+        raise typer.Exit(SOME_FAILED)
 
 
 def factors_out(paradigms: dict[str, ParadigmResult], target: Target | None = None, failed: Sequence[FailedRun] = ()) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kuberml.cli.output import json_out, result_out, say
+from kuberml.cli.output import json_out, leave_if_some_failed, result_out, say
 from kuberml.cli.watching import watching
 from kuberml.core.errors import ConfigError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kuberml.scenario.config import Config
     from kuberml.worlds.simulated.workers import Count
 
-STOPPED, SOME_FAILED = 130, 5
+STOPPED = 130
 
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Repetitions, with seeds seed, seed+1, ...")]
 Workers = Annotated[
@@ -118,7 +118,4 @@ def _run(config: Config, out: Path | None, workers: str | None, *, json: bool, r
         json_out(result)
     else:
         result_out(result, report)
-    if result.failed:
-        runs = len(result.runs) + len(result.failed)
-        say(f"{len(result.failed)} of {runs} runs failed, see above; --resume --out {folder} tries these again and no other")
-        raise typer.Exit(SOME_FAILED)
+    leave_if_some_failed(result, folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kuberml.cli.output import json_out, result_out, say
+from kuberml.cli.output import json_out, leave_if_some_failed, result_out, say
 
 if TYPE_CHECKING:
     from kuberml.scenario.live.slurm import Slurm
@@ -90,6 +90,7 @@ def up(
         json_out(result)
     else:
         result_out(result, report)
+    leave_if_some_failed(result, folder)
 
 
 def _check_place(on: str, slurm: Slurm | None) -> None:

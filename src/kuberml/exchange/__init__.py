@@ -2,7 +2,7 @@
 
     a node              node, oneself, receiving (packages), testimony, place, memory, slots, talk, arrivals
     messages            wire
-    the hub             hub, broker, majority (whose word counts there), withdrawn
+    the hub             hub, offering, broker, majority (whose word counts there), withdrawn
     receiving           desk, parcel, delivery (the bytes), public (the extractor and the probe)
     trying              trials, trial (the rule), statistics (its tests), evidence, claims, standing (whose word counts here)
     what comes out      integrator; exact_head over exact_sum; soft_head, own_network

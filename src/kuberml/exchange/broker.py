@@ -43,8 +43,12 @@ def rank(
         _offer(want, signed, holders, outcomes(signed.digest), author_ppm(signed.card.author)) for signed, holders in candidates
     ]
     offers = [offer for offer in offers if offer.cost_ppm <= PPM]
-    offers.sort(key=lambda o: (-_value(o), o.signed.card.size_bytes, o.signed.digest))
-    return offers[: want.limit]
+    return best_first(offers)[: want.limit]
+
+
+def best_first(offers: Iterable[Offer]) -> list[Offer]:
+    """Offers for one want by gain per cost. Ties go to the smaller package, then to the lower digest."""
+    return sorted(offers, key=lambda o: (-_value(o), o.signed.card.size_bytes, o.signed.digest))
 
 
 def _offer(want: Want, signed: SignedCard, holders: tuple[NodeId, ...], outcomes: Outcomes, author_ppm: int) -> Offer:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
+
 from kuberml.core.errors import ConfigError, RemoteError, Unreachable
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest
+from kuberml.exchange import wire
 from kuberml.exchange.integrator import Integrator
-from kuberml.exchange.node import Node, OverBudget
+from kuberml.exchange.node import Node, OverBudget, Page
 from kuberml.exchange.parcel import Parcel, Trial
 from kuberml.exchange.trial import Judgement, TrialPlan
 from kuberml.exchange.trials import Trials
@@ -56,6 +59,8 @@ class Desk:
         self.is_spent = False
         """Whether the budget of bytes is used up: nothing more can be asked."""
         self._since = 0
+        self._behind: int | None = None
+        """From where on more was on offer than was asked for, and not all of it has been heard of; None: all has."""
         self._disappointed = False
         """Whether a gathered package was refused that is forgotten by now."""
 
@@ -84,8 +89,7 @@ class Desk:
         """Ask for offers, deliver what the budget allows, and try it. Returns the cards that are new in `model`."""
         fresh: list[SignedCard] = []
         try:
-            offers, self._since = await self.node.find_new(self.want(), self._since)
-            self.offers.update((offer.signed.digest, offer) for offer in offers)
+            await self._ask()
             self._forget_replaced()
             taken = 0
             for offer in list(self.offers.values()):
@@ -97,6 +101,30 @@ class Desk:
         except OverBudget as error:
             self._spend(error)
         return fresh + await self.settle()
+
+    async def _ask(self) -> None:
+        """Hear of what is new. When nothing is: of what stood behind the best, where more was on offer than a want names."""
+        want = self.want()
+        page = await self.node.find_page(want, self._since)
+        if page.is_full:
+            self._behind = self._since if self._behind is None else min(self._behind, self._since)
+        self._since = page.upto
+        is_news = any(offer.signed.digest not in self.offers for offer in page.offers)
+        self._note(page)
+        if self._behind is None or is_news or not self._has_room():
+            return
+        rest = await self.node.find_page(msgspec.structs.replace(want, limit=wire.OFFERED), self._behind)
+        self._behind = rest.upto if rest.upto < self._since else None
+        self._note(rest)
+
+    def _note(self, page: Page) -> None:
+        self.offers.update((offer.signed.digest, offer) for offer in page.offers)
+
+    def _has_room(self) -> bool:
+        """Whether hundreds of offers at once are worth their bytes here: not where one waits for what holds all of them."""
+        left = self.node.left_bytes
+        is_affordable = left is None or left > wire.ROOM_BYTES + WIRE_RESERVE_BYTES
+        return is_affordable and (not self.gathered or self._is_disappointed())
 
     @property
     def is_served(self) -> bool:

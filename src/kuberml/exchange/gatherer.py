@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
-from kuberml.exchange import heads
+from kuberml.exchange import heads, wire
 from kuberml.exchange.node import Node
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.contributions import Contributions, Refused, apply, as_merge, plan
@@ -18,9 +18,6 @@ from kuberml.knowledge.kinds.statistics import Statistics
 from kuberml.knowledge.manifest import single
 from kuberml.knowledge.want import Offer, Want
 from kuberml.learning.jobs import solve_head
-
-OFFERS = 512
-"""Asked for at once."""
 
 
 class Gatherer:
@@ -51,12 +48,16 @@ class Gatherer:
     async def look(self) -> bool:
         """Fetch and add the packets that are new. Whether there were any."""
         before = self.made_of
-        want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=OFFERS)
-        offers, self._since = await self._node.find_new(want, self._since)
-        for offer in offers:
-            card = offer.signed.card
-            if offer.signed.digest not in self._settled and not card.parents and card.terms == Terms():
-                await self._add(offer)
+        want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=wire.OFFERED)
+        is_more = True
+        while is_more:
+            since, page = self._since, await self._node.find_page(want, self._since)
+            self._since = page.upto
+            for offer in page.offers:
+                card = offer.signed.card
+                if offer.signed.digest not in self._settled and not card.parents and card.terms == Terms():
+                    await self._add(offer)
+            is_more = page.is_full and self._since > since  # not after one that did not arrive: the next look tries again
         return self.made_of != before
 
     async def publish(self, version: int) -> None:

@@ -15,8 +15,8 @@ from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.core.seam import Clock, Recorder, Transport
 from kuberml.exchange import wire
-from kuberml.exchange.broker import rank
 from kuberml.exchange.majority import Majority
+from kuberml.exchange.offering import Offering
 from kuberml.exchange.withdrawn import Withdrawals
 from kuberml.knowledge.card import SignedCard
 from kuberml.knowledge.fraud import DOMAIN as FRAUD
@@ -79,6 +79,7 @@ class Hub:
         self._board = Board() if board is None else board
         self._watchers, self._words = watchers, Withdrawals() if words is None else words
         self._standing = Majority()
+        self._offering = Offering(catalog, self._standing.outcomes, self._standing.rank_ppm)
         for signed in self._board.verdicts():
             self._standing.heard(signed.verdict)
         transport.serve("announce", self._announce)
@@ -107,14 +108,9 @@ class Hub:
         return b""
 
     async def _find(self, asker: NodeId, body: bytes) -> bytes:
-        query = wire.read(body, wire.Query)
-        want, upto = query.want, self._catalog.newest_number
-        since = query.since if query.since is not None and 0 <= query.since <= upto else 0  # else of a catalog that is gone
-        candidates = self._catalog.candidates(want, self._now_ms, since=since)
-        others = [(signed, holders) for signed, holders in candidates if holders != (asker,)]
-        offers = wire.with_room(rank(want, others, self._standing.outcomes, self._standing.rank_ppm))
-        self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in offers])
-        return wire.write(wire.Offers(tuple(offers), 0 if query.since is None else upto))
+        answer = self._offering.answer(asker, wire.read(body, wire.Query), self._now_ms)
+        self._recorder.record("brokered", asker=asker, offers=[offer.signed.digest for offer in answer.offers])
+        return wire.write(answer)
 
     async def _verdict(self, asker: NodeId, body: bytes) -> bytes:
         verdict = check_verdict(wire.read(body, SignedVerdict))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, cast
 
 from kuberml.core.errors import RemoteError
@@ -31,6 +32,23 @@ from kuberml.knowledge.verdict import SignedVerdict
 from kuberml.knowledge.want import Offer, Want, fits
 
 __all__ = ["LocalData", "Node", "OverBudget", "Place", "fits"]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of a hub to a want.
+
+    Attributes:
+        offers: best first, without what is one's own or cannot be trusted.
+        upto: what to ask with next.
+        named: how many the hub named, those left out among them.
+        is_full: it named as many as it was asked for, so there may be more.
+    """
+
+    offers: list[Offer]
+    upto: int
+    named: int
+    is_full: bool
 
 
 class Node(Receiving):
@@ -106,7 +124,7 @@ class Node(Receiving):
 
         [] also where the hub refused; `refused("find")` then says why.
         """
-        return (await self._found(wire.Query(want)))[0]
+        return (await self._found(wire.Query(want))).offers
 
     def refused(self, name: str) -> str:
         """Why the hub refused a request of this name when it was asked last; "": it did not."""
@@ -114,6 +132,11 @@ class Node(Receiving):
 
     async def find_new(self, want: Want, since: int) -> tuple[list[Offer], int]:
         """The same of what came to the hub after `since` (0: ever), and what to ask with next. The hub away: [], since."""
+        page = await self.find_page(want, since)
+        return page.offers, page.upto
+
+    async def find_page(self, want: Want, since: int) -> Page:
+        """As `find_new`, with what says whether there may be more: who asks for `wire.OFFERED` gets the rest page by page."""
         return await self._found(wire.Query(want, since))
 
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
@@ -170,11 +193,11 @@ class Node(Receiving):
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    async def _found(self, query: wire.Query) -> tuple[list[Offer], int]:
+    async def _found(self, query: wire.Query) -> Page:
         answer = await self._talk.consult("find", wire.write(query), wire.Offers) or wire.Offers((), query.since or 0)
         good = [one for one in answer.offers if self._trustworthy(one.signed) and one.signed.card.author != self.author]
         self.record("found", want=digest_of(wire.write(query.want)), offers=[offer.signed.digest for offer in good])
-        return good, answer.upto
+        return Page(good, answer.upto, len(answer.offers), len(answer.offers) >= min(query.want.limit, wire.OFFERED))
 
     async def _answer_latest(self, asker: NodeId, body: bytes) -> bytes:
         self._talk.received(len(body))

@@ -38,6 +38,8 @@ class Trials:
         self._node, self._integrator, self._plan, self._probe = node, integrator, plan, probe
         self._standing = Standing(self_witness=node.author)
         self._heard_ms = 0
+        self._asked: frozenset[Digest] = frozenset()
+        """The cards of the last question: what was said of them until `_heard_ms` has been heard."""
         self._seen: dict[Digest, _Seen] = {}
         self._judged: dict[Digest, tuple[Any, dict[LabelId, Tally]]] = {}  # on which model, and what others said then
         node.memory.setdefault(trials=0)
@@ -61,9 +63,23 @@ class Trials:
 
     async def hear(self, cards: Collection[Digest]) -> None:
         """Read what witnesses say of these cards; of settled ones too: it shows whose word is good. Raises OverBudget."""
-        found, self._heard_ms = await self._node.verdicts(cards, self._heard_ms)
+        known = self._asked & frozenset(cards)
+        fresh, as_of_ms = frozenset(cards) - known, self._heard_ms
+        if known or not fresh:
+            as_of_ms = await self._read(known, as_of_ms)
+        if fresh:  # what came here late may have been judged long ago, or while the last look went on: from the beginning
+            if until_ms := await self._read(fresh, 0):
+                as_of_ms = min(as_of_ms, until_ms) if known else until_ms
+            else:  # the hub is away: they are as new the next time
+                fresh = frozenset()
+        self._asked, self._heard_ms = known | fresh, as_of_ms
+
+    async def _read(self, cards: Collection[Digest], since_ms: int) -> int:
+        """Hear what was said of these cards from then on, and from when on to ask next. Raises OverBudget."""
+        found, as_of_ms = await self._node.verdicts(cards, since_ms)
         for signed in found:
             self._standing.heard(signed.verdict)
+        return as_of_ms
 
     async def judged(self, parcel: Parcel, model: Any, kept: Sequence[Parcel], labels: Collection[LabelId]) -> Trial:
         """Judge what absorbing a package into `model`, made of `kept`, would bring for these labels (none: all)."""

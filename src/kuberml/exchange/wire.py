@@ -100,6 +100,8 @@ COMPRESS_FROM_BYTES = 512
 LIMIT_BYTES = 4 << 20
 ROOM_BYTES = 3 << 20
 """What an answer lists at most: below what a reader accepts, with room for the rest of the message."""
+OFFERED = 512
+"""Offers in one answer of a hub, at most. Who asks for so many, with `since`, wants everything: nothing is passed over."""
 RECENT_BYTES, OBJECT_FACTOR = 8 << 20, 8
 """Messages that were read last, and how much more memory one takes than its bytes."""
 

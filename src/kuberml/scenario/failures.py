@@ -21,7 +21,7 @@ ENDS_ALL = (OSError, sqlite3.Error, MemoryError)
 
 
 class Failures:
-    """Those of one call of `run_scenario`."""
+    """Those of one call of `run_scenario` or `play_live`."""
 
     def __init__(self, out: Path, runs: int) -> None:
         """`out`: the folder; what it says of failures of earlier attempts is thrown away. `runs`: how many there will be."""
@@ -33,7 +33,7 @@ class Failures:
 
     def add(self, label: str, seed: int, error: Exception) -> FailedRun:
         """Note a run that broke. Raises the error itself if there is no other run, or if it is not of that run alone."""
-        why = told(error) if isinstance(error, KuberError) else _unforeseen(error)
+        why = _in_a_line(told(error)) if isinstance(error, KuberError) else _unforeseen(error)
         error.add_note(f"in paradigm {label!r}, seed {seed}")
         if self._of == 1 or isinstance(error, ENDS_ALL):
             raise error
@@ -49,6 +49,12 @@ class Failures:
         if self._first is not None and len(self.runs) == self._of:
             self._first.add_note(f"all {self._of} runs failed")
             raise self._first
+
+
+def _in_a_line(text: str) -> str:
+    """What happened, and the last that a process said of it: the rest is in its log."""
+    first, *rest = text.splitlines() or [""]
+    return f"{first} {rest[-1]}" if rest else first
 
 
 def _unforeseen(error: Exception) -> str:

@@ -6,6 +6,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -42,15 +43,18 @@ CREATE TABLE holders (card INTEGER, node TEXT, PRIMARY KEY (card, node)) WITHOUT
 CREATE INDEX holders_of_node ON holders (node);
 CREATE TABLE slots (author TEXT, slot TEXT, withdrawn INTEGER NOT NULL, PRIMARY KEY (author, slot)) WITHOUT ROWID;
 """
-# All cards that may answer a want, and some more (see `matching`), in the order of `Catalog.candidates`.
-_NARROW = """
+# All cards that may answer a want, and some more (see `matching`); then the two orders in which the catalog gives them.
+_MATCHING = """
 SELECT id FROM cards
 WHERE task = :task AND newest = 1 AND learned_at_ms > :newer_than_ms AND id > :since
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:labels IS NULL OR id IN
     (SELECT card FROM labels WHERE task = :task AND label IN (SELECT value FROM json_each(:labels))))
+"""
+_BY_TURNS = f"""{_MATCHING}
 ORDER BY row_number() OVER (PARTITION BY author ORDER BY learned_at_ms DESC, digest), learned_at_ms DESC, digest
 """
+_BY_NUMBER = f"{_MATCHING} ORDER BY id"
 _decoder = msgspec.msgpack.Decoder(SignedCard)
 
 
@@ -141,15 +145,20 @@ class Catalog:
             limit: cards at most.
             since: only cards with a higher number than this (see `newest_number`).
         """
-        found: list[tuple[SignedCard, tuple[NodeId, ...]]] = []
-        for (row,) in self._rows.read(_NARROW, {**_narrowed(want), "since": since}):
-            signed = self._signed(row)
-            holders = self._holders(row)
+        found = self._answering(_BY_TURNS, want, now_ms, since)
+        return [(signed, holders) for _, signed, holders in islice(found, limit)]
+
+    def arrived(self, want: Want, now_ms: int, *, since: int) -> Iterator[tuple[int, SignedCard, tuple[NodeId, ...]]]:
+        """The same without a limit, in the order in which it came here, each with its number: for who wants all of it."""
+        return self._answering(_BY_NUMBER, want, now_ms, since)
+
+    def _answering(
+        self, order: str, want: Want, now_ms: int, since: int
+    ) -> Iterator[tuple[int, SignedCard, tuple[NodeId, ...]]]:
+        for (row,) in self._rows.read(order, {**_narrowed(want), "since": since}):
+            signed, holders = self._signed(row), self._holders(row)
             if holders and why_not(want, signed.card, now_ms=now_ms) is None:
-                found.append((signed, holders))
-                if len(found) == limit:
-                    break
-        return found
+                yield row, signed, holders
 
     def named(self, start: str, *, limit: int) -> list[tuple[SignedCard, tuple[NodeId, ...]]]:
         """Cards whose digest begins with `start` (hex characters), at most `limit`, each with its holders, sorted."""
@@ -279,7 +288,7 @@ def _delete(rows: sqlite3.Connection, gone: list[int]) -> None:
 
 
 def _narrowed(want: Want) -> dict[str, object]:
-    """Parameters of `_NARROW`."""
+    """Parameters of `_MATCHING`."""
     return {
         "task": want.task,
         "newer_than_ms": min(want.newer_than_ms, _INT64[-1]) if want.newer_than_ms > 0 else -1,

@@ -47,6 +47,66 @@ def test_a_learner_that_is_killed_goes_on_from_its_vault(tmp_path: Path) -> None
     assert not processes_of(out)
 
 
+BROKEN = """
+import msgspec
+from pathlib import Path
+from kuberml.core.errors import RemoteError
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+async def peer(node, cfg):
+    await node.sleep(0.1)
+    if Path({flag!r}).exists():
+        raise RemoteError("nobody can learn like this")
+"""
+
+
+def test_a_run_that_fails_does_not_end_the_others_and_is_tried_again_alone(tmp_path: Path) -> None:
+    path, out, flag = scenario(tmp_path, steps=2, every_s=0.05), tmp_path / "out", tmp_path / "flag"
+    (tmp_path / "broken_here.py").write_text(BROKEN.format(flag=str(flag)))
+    text = path.read_text()
+    path.write_text(text.replace("[paradigms.steps]", '[paradigms.broken]\nuse = "broken_here.py"\n[paradigms.steps]'))
+    flag.touch()
+    up = start(tmp_path, "up", path, "--out", out)
+    printed, said = up.communicate(timeout=90)
+    assert up.returncode == 5, said
+    assert "broken, seed 0: failed: " in said
+    assert f"1 of 2 runs failed, see above; --resume --out {out} tries these again and no other" in said
+    result = read_result(out)
+    (failed,) = result.failed
+    assert (failed.paradigm, failed.seed, "nobody can learn like this" in failed.why) == ("broken", 0, True)
+    assert list(result.paradigms) == ["steps"]
+    assert "broken, seed 0, failed: " in printed
+    assert not processes_of(out)
+    flag.unlink()
+    again = start(tmp_path, "up", path, "--out", out, "--resume", "--json")
+    printed, said = again.communicate(timeout=90)
+    assert again.returncode == 0, said
+    assert "steps, seed 0: all 3 processes" not in said, "what was finished is not played again"
+    whole = read_result(out)
+    assert (whole.failed, list(whole.paradigms)) == ((), ["broken", "steps"])
+    assert not (out / "live").exists()
+    assert (out / "logs" / "broken.0" / "n0.log").exists()
+
+
+def test_what_would_befall_every_run_ends_the_first(tmp_path: Path) -> None:
+    """Here: a file stands where processes are to write their logs."""
+    path, out = scenario(tmp_path), tmp_path / "out"
+    path.write_text(
+        path.read_text().replace("[paradigms.steps]", '[paradigms.other]\nuse = "count_steps.py"\n[paradigms.steps]')
+    )
+    out.mkdir()
+    (out / "live").write_text("in the way")
+    up = start(tmp_path, "up", path, "--out", out)
+    _, said = up.communicate(timeout=60)
+    assert up.returncode == 2, said
+    assert "runs failed" not in said
+    assert not (out / "result.json").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_stop_in_the_middle_ends_every_process(tmp_path: Path, number: signal.Signals) -> None:
     path, out = scenario(tmp_path, steps=1000), tmp_path / "out"

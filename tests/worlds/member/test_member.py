@@ -55,6 +55,20 @@ def recall(me, label):
     return float(np.mean(np.argmax(me.predict(x_N), axis=1) == label))
 
 
+def test_when_the_best_offers_have_been_tried_those_behind_them_come(here):
+    seen = set()
+    with join("teacher", of("train", range(5, 10))) as teacher, join("student", of("train", range(6), every=4)) as student:
+        for k in range(40):
+            teacher.publish(teacher.statistics(), slot=f"again-{k}")
+        while fresh := [offer for offer in student.want() if offer.signed.digest not in seen]:
+            for offer in fresh:
+                trial = student.try_out(offer)
+                if trial.accepted:
+                    student.absorb(trial)
+            seen |= {offer.signed.digest for offer in fresh}
+    assert len(seen) == 40
+
+
 def test_what_i_lack_comes_is_tried_and_is_kept(here):
     with join("teacher", of("train", range(5, 10))) as teacher:
         teacher.publish(teacher.statistics())

@@ -12,6 +12,7 @@ from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
 from kuberml.core.tasks import end_all
 from kuberml.core.values import frozen
+from kuberml.exchange import wire
 from kuberml.exchange.continual.rules import Rules
 from kuberml.exchange.continual.trying import Sealed
 from kuberml.exchange.node import Node
@@ -25,8 +26,6 @@ from kuberml.knowledge.withdrawal import Withdrawal
 
 WAITING_MAX = 4096
 """Offers that wait; beyond it they are looked up at the hub again."""
-ASKED = 512
-"""Offers in one answer of the hub, at most."""
 AT_ONCE = 4
 """Packets on their way: edges that learn at one instant do not wait for each other's round trips, and memory holds few."""
 
@@ -61,7 +60,7 @@ class Intake:
         self._node, self.dims, self._rules = node, dims, rules
         self._wanted, self._refuse = wanted, refuse
         self._grid = Grid.of(rules.clip, rules.step_log2)
-        self._want = Want(node.task, kinds=("statistics",), bases=(basis,), limit=ASKED)
+        self._want = Want(node.task, kinds=("statistics",), bases=(basis,), limit=wire.OFFERED)
         self._offers: dict[Digest, Offer] = {}
         self._news = asyncio.Event()
         self._since = self._restarts = 0
@@ -73,13 +72,19 @@ class Intake:
                 self._add(offer)
 
     async def look(self) -> None:
-        """Ask the hub for what is new since the last look."""
-        restarts = self._restarts
-        offers, upto = await self._node.find_new(self._want, self._since)
+        """Ask the hub for what is new since the last look: page after page, as long as there is room for one more."""
+        while await self._look():
+            pass
+
+    async def _look(self) -> bool:
+        """One page; whether there may be another now."""
+        restarts, since = self._restarts, self._since
+        page = await self._node.find_page(self._want, since)
         if restarts == self._restarts:  # else everything is to be looked up again, since meanwhile
-            self._since = upto
-        for offer in offers:
+            self._since = page.upto
+        for offer in page.offers:
             self._add(offer)
+        return page.is_full and self._since > since and len(self._offers) + wire.OFFERED <= WAITING_MAX
 
     async def wait(self) -> None:
         """Until something is there."""

@@ -59,6 +59,7 @@ class LiveRun:
 
     Attributes:
         parts: who plays what.
+        is_started: its processes could be started: what went wrong then is this run's own.
         finished: all that are waited for have ended; False: `until_s` came first.
         began_ns, ended_ns: of the system's clock.
         heard: what each node said last.
@@ -82,6 +83,7 @@ class LiveRun:
         self.keys = drawn(secret)
         self.parts = Parts(config, label, seed, PublicThings(config), self.keys)
         self.finished, self.began_ns, self.ended_ns = False, 0, 0
+        self.is_started = False
         self.joules: list[tuple[int, int]] = []
         self.heard: dict[NodeId, Status] = {}
         self._meters: list[Meter] = []
@@ -134,6 +136,7 @@ class LiveRun:
         cast = {node: role for node, (role, _) in self.parts.cast.items() if node != HUB}
         try:
             self.crew.start([HUB, *cast])
+            self.is_started = True
             hub = await self._hub(stop)
             if hub is None:
                 return

@@ -10,22 +10,23 @@ from pathlib import Path
 
 import msgspec
 
-from kuberml.core.errors import ConfigError, InternalError
+from kuberml.core.errors import ConfigError, InternalError, KuberError
 from kuberml.core.ids import NodeId
 from kuberml.ledger.ledger import Ledger
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.aggregate import aggregate
 from kuberml.scenario.config import Config
+from kuberml.scenario.failures import Failures
 from kuberml.scenario.live.ending import summary_of
 from kuberml.scenario.live.run import LiveRun
 from kuberml.scenario.live.slurm import Slurm
-from kuberml.scenario.live.view import Tell
+from kuberml.scenario.live.view import Tell, View
 from kuberml.scenario.lockstep import run_lockstep, run_of
 from kuberml.scenario.options import check_options, only
 from kuberml.scenario.play import Play
 from kuberml.scenario.public_things import PublicThings
 from kuberml.scenario.replay import RunRecords
-from kuberml.scenario.result import Result
+from kuberml.scenario.result import FailedRun, Result
 from kuberml.scenario.result_files import read_result, read_runs, write_result
 from kuberml.scenario.run import FINISHED, LEDGER, is_finished, keep_summary, recall_summary, scorer, versions
 from kuberml.scenario.run_summary import RunSummary
@@ -56,6 +57,7 @@ def narrowed(config: Config, *, paradigm: str | None, seed: int | None, until_s:
 def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm: Slurm | None = None) -> Result:
     """Play every paradigm of the scenario once, one after the other, and write the folder `out`.
 
+    Where there are several, one that fails does not end the others (see `scenario.failures`), unless it would befall them too.
     What an interrupted run left there goes on: finished paradigms are not played again, nodes go on from their vaults. Where
     all of them were finished, what they came to is read again.
 
@@ -67,7 +69,7 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm
         slurm: learners are its jobs; `out` and `scripts` lie on a file system that the cluster's machines share.
 
     Raises:
-        ConfigError, Unreachable: see `LiveRun`. What processes said is in `out/live`.
+        ConfigError, Unreachable: see `LiveRun`; the first, where all have failed. What processes said is in `out/live`.
         Stopped: by Ctrl-C or SIGTERM.
     """
     if slurm is not None and config.world.schedule == "lockstep":
@@ -79,27 +81,73 @@ def play_live(config: Config, *, out: Path, tell: Tell, scripts: str = "", slurm
         return read_result(out)
     done = out / FINISHED
     done.mkdir(exist_ok=True)
-    pool = make_workers(1)
+    pool, failures, telling = make_workers(1), Failures(out, len(config.paradigms)), _Telling(tell)
     try:
         with Ledger(out / LEDGER) as ledger:
             for label in config.paradigms:
                 folder = out / LIVE / f"{label}.{config.seed}"
                 summary = recall_summary(done, label, config.seed)
-                if summary is None and config.world.schedule == "lockstep":
-                    shutil.rmtree(folder, ignore_errors=True)
-                    summary = _in_lockstep(config, label, folder, ledger, pool)
-                elif summary is None:
-                    run = LiveRun(config, label, config.seed, folder, scripts=scripts, slurm=slurm)
-                    asyncio.run(_played(run, tell))
-                    summary = summary_of(run, ledger, scorer(pool))
+                try:
+                    if summary is None and config.world.schedule == "lockstep":
+                        shutil.rmtree(folder, ignore_errors=True)
+                        summary = _in_lockstep(config, label, folder, ledger, pool)
+                    elif summary is None:
+                        run = _freely(config, label, folder, telling, scripts, slurm)
+                        summary = summary_of(run, ledger, scorer(pool))
+                except _BefallsAllError as error:
+                    raise error.first from None
+                except Exception as error:
+                    telling.failed(failures.add(label, config.seed, error), config.world.until_s)
+                    continue
                 keep_summary(done, summary)
                 runs.append(summary)
+        failures.check_one_is_left()
     finally:
         pool.close()
-    result = aggregate(runs, config, wall_s=time.perf_counter() - began, versions=versions())
+    wall_s = time.perf_counter() - began
+    result = aggregate(runs, config, wall_s=wall_s, versions=versions(), failed=failures.runs)
     write_result(out, result, tuple(runs))
-    _tidy(out)
+    if not failures.runs:  # else a resumption has something to do
+        _tidy(out)
     return result
+
+
+class _BefallsAllError(Exception):
+    """`first` is of this machine, or of the cluster, not of a paradigm: the next run would meet it too."""
+
+    def __init__(self, first: KuberError) -> None:
+        super().__init__(str(first))
+        self.first = first
+
+
+class _Telling:
+    """Tells how it stands, and, in the last place, that a run has failed."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell, self._last = tell, View(paradigm="", seed=0, time_s=None, until_s=0, moved_bytes=0, page="", rows=())
+
+    def __call__(self, view: View) -> None:
+        self._last = view
+        self._tell(view)
+
+    def failed(self, run: FailedRun, until_s: float) -> None:
+        last, line = self._last, f"{run.paradigm}, seed {run.seed}: failed: {run.why}"
+        if last.paradigm != run.paradigm:  # before there was anything to tell of it
+            last = msgspec.structs.replace(last, paradigm=run.paradigm, seed=run.seed, until_s=until_s, rows=(), news=())
+        self(msgspec.structs.replace(last, news=(*last.news, line)))
+
+
+def _freely(config: Config, label: str, folder: Path, tell: Tell, scripts: str, slurm: Slurm | None) -> LiveRun:
+    """Play one paradigm in real time, to its end."""
+    run = None
+    try:
+        run = LiveRun(config, label, config.seed, folder, scripts=scripts, slurm=slurm)
+        asyncio.run(_played(run, tell))
+    except KuberError as error:
+        if isinstance(error.__cause__, OSError) or (run is not None and not run.is_started):
+            raise _BefallsAllError(error) from error
+        raise
+    return run
 
 
 async def _played(run: LiveRun, tell: Tell) -> None:

@@ -16,7 +16,7 @@ from kuberml.core.tasks import end_all
 from kuberml.worlds.live.asking import Door
 from kuberml.worlds.live.envelope import Once, Request, Status, Voice, digest, opened
 from kuberml.worlds.live.trust.limits import Limits
-from kuberml.worlds.live.trust.policy import Trust, right_for
+from kuberml.worlds.live.trust.policy import NotAdmitted, Trust, how_to_admit, right_for
 from kuberml.worlds.live.waiting import WAITS, Waiting
 
 MAX_UNREAD = 512
@@ -112,9 +112,12 @@ class Answering:
         if not self._trust.believes(request.sender, request.key):
             self._trust.check(request.key, None)  # a revoked key is told so, and not that its name is another's
             whose = "the name belongs to another key, or to none here"
-            admitted = f"the realm's owner can change that: `kuberml keys admit {request.key} {request.sender} --hub FOLDER`"
+            admitted = how_to_admit(request.key, request.sender)
             raise RemoteError(f"{request.key[:12]}... is not known to be the key of {request.sender}: {whose}; {admitted}")
-        self._trust.check(request.key, right_for(request.name))
+        try:
+            self._trust.check(request.key, right_for(request.name))
+        except NotAdmitted as error:
+            raise RemoteError(f"{error}; {how_to_admit(request.key, request.sender, error.needs)}") from error
 
     async def _handled(self, request: Request) -> bytes:
         handler = self.handlers.get(request.name)

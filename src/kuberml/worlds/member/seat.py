@@ -14,6 +14,7 @@ from kuberml.core import canonical
 from kuberml.core.errors import ConfigError, InternalError, RemoteError
 from kuberml.core.ids import Digest, LabelId
 from kuberml.core.values import digest, value
+from kuberml.exchange import wire
 from kuberml.exchange.claims import claims_on
 from kuberml.exchange.continual.examination import Examiner
 from kuberml.exchange.desk import Desk
@@ -177,7 +178,21 @@ class Seat:
         offers = await self.node.find(desk.want(labels))
         if why := self.node.refused("find"):
             raise RemoteError(f"the hub does not tell who knows that: {why}")
-        return [offer for offer in offers if offer.signed.digest not in settled]
+        left, known = [offer for offer in offers if offer.signed.digest not in settled], settled | desk.waiting.keys()
+        if not offers or any(offer.signed.digest not in known for offer in left):
+            return left
+        return [*left, *await self._behind(desk.want(labels), known)]
+
+    async def _behind(self, want: Want, known: Collection[Digest]) -> list[Offer]:
+        """Where the best have all been tried: the next that have not, in the order in which they came to the hub."""
+        everything, since, found = msgspec.structs.replace(want, limit=wire.OFFERED), 0, list[Offer]()
+        while not found:
+            page = await self.node.find_page(everything, since)
+            found = [offer for offer in page.offers if offer.signed.digest not in known]
+            if page.upto <= since or not page.named:
+                break
+            since = page.upto
+        return found[: want.limit]
 
     async def try_out(self, offer: Offer) -> Trial:
         """See `member.Member.try_out`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
-from kuberml.worlds.live.trust.policy import Names
+from kuberml.worlds.live.trust.policy import Names, NotAdmitted
 from kuberml.worlds.live.trust.roll import Right, Roll, SignedRoll
 
 
@@ -120,10 +120,11 @@ class RollTrust:
             raise RemoteError(self._stale())
         member = roll.members.get(key)
         if member is None and (roll.policy == "listed" or not self._known(key)):
-            raise RemoteError(f"the key {key[:12]}... is not on the roll of realm {self.realm!r}, which is {roll.policy!r}")
+            raise NotAdmitted(f"the key {key[:12]}... is not on the roll of realm {self.realm!r}, which is {roll.policy!r}")
         if member is not None and right not in member.rights:
             allowed = ", ".join(member.rights) or "nothing"
-            raise RemoteError(f"{member.name!r} may not {right} in realm {self.realm!r}; it may: {allowed}")
+            why = f"{member.name!r} may not {right} in realm {self.realm!r}; it may: {allowed}"
+            raise NotAdmitted(why, needs=(*member.rights, right))
 
     def believes(self, node: NodeId, key: str) -> bool:
         """See Trust."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from kuberml.core.errors import RemoteError
 from kuberml.core.ids import NodeId
 from kuberml.worlds.live.trust.roll import Right, SignedRoll
 
-__all__ = ["Right", "Trust", "right_for", "right_to_announce"]
+__all__ = ["NotAdmitted", "Right", "Trust", "how_to_admit", "right_for", "right_to_announce"]
 
 NAMES_MAX = 65536
 """Node names that are remembered with their keys; names are first come, so a flood of them must end somewhere."""
@@ -37,6 +38,21 @@ def right_to_announce(topic: str) -> Right | None:
     return None if topic == "roll" else "publish"
 
 
+class NotAdmitted(RemoteError):
+    """A key may not because of what the roll says, or does not say: its owner can change that."""
+
+    def __init__(self, why: str, *, needs: tuple[Right, ...] = ()) -> None:
+        """`needs`: the rights that would have to stand on the roll; (): it is enough to be on it."""
+        super().__init__(why)
+        self.needs = needs
+
+
+def how_to_admit(key: str, name: str, rights: tuple[Right, ...] = ()) -> str:
+    """What whoever was refused has to tell the owner of the realm; the rights are all that it will have, none: every one."""
+    may = "".join(f" --may {right}" for right in rights)
+    return f"the realm's owner can change that: `kuberml keys admit {key} {name} --hub FOLDER{may}`"
+
+
 class Trust(Protocol):
     """What the live world asks before it lets a key do anything."""
 
@@ -50,6 +66,7 @@ class Trust(Protocol):
 
         Raises:
             RemoteError: it may not; the message says why. None asks only whether the key is revoked.
+            NotAdmitted: the same, where it is not on the roll, or not with that right.
         """
         ...
 
