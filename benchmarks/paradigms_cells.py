@@ -51,7 +51,6 @@ class Cell:
     paradigms: tuple[str, ...] = ()
     options: dict = field(default_factory=dict)
     extractor: dict = field(default_factory=dict)
-    kuber: dict = field(default_factory=dict)
     measured: int = 10**9  # learners that accuracy is measured of, drawn by lot
     for_s: float = 0.0  # a race: so much virtual time for everybody, whatever they do in it; 0: so many rounds
 
@@ -84,7 +83,8 @@ SLOW = {"rounds": 8, "limit": 5000, "test": 300, "points": 5, "targets": (0.4, 0
 COLOUR = {"dataset": "cifar10", "targets": (0.25, 0.3, 0.35)}
 SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "rounds": 3, "test": 1000, "points": 6, "limit": 0,
          "batch": 32, "lr": 0.1,
-         "seeds": (0,), "measured": 100, "paradigms": ("kuber", "fedavg", "dpsgd", "split"), "topology": "random-regular",
+         "seeds": (0,), "measured": 100, "topology": "random-regular",
+         "paradigms": ("kuber", "kuber-minute", "fedavg", "dpsgd", "split"),
          "extractor": {"name": "patch-filters", "options": {"filters": 16, "grid": 1}}, "targets": (0.5, 0.6, 0.7)}  # fmt: skip
 
 RACE = replace(HEADLINE, name="race", learners=30, limit=4_000, for_s=120.0, rounds=100_000, seeds=(0, 1, 2), measured=30,
@@ -106,7 +106,13 @@ CELLS = {
         replace(HEADLINE, name="cifar10", **OTHERS, **COLOUR),  # train: batches 1-4, test: batch 5
         replace(HEADLINE, name="cnn", model="cnn", **OTHERS, **SLOW),
         replace(HEADLINE, name="resnet8", model="resnet8", **OTHERS, **SLOW),
-        replace(HEADLINE, name="dirichlet-0.5", spread={"alpha": 0.5, "min_samples": 20}, **OTHERS),
+        replace(
+            HEADLINE,
+            name="dirichlet-0.5",
+            spread={"alpha": 0.5, "min_samples": 20},
+            rates={"fedavg": 0.1, "scaffold": 0.1, "fedadam": 0.1},
+            **OTHERS,
+        ),
         replace(HEADLINE, name="shards-2", partition="shards", spread={"per_learner": 2}, **OTHERS),
         replace(HEADLINE, name="ring", topology="ring", **GRAPHS),
         replace(HEADLINE, name="exponential", topology="exponential", **GRAPHS),
@@ -119,8 +125,8 @@ SCALES = {
     )
     for count in (10, 100, 1000, 10_000)
 }
-SCALES["scale-10000"] = replace(SCALES["scale-10000"], kuber={"looks": 6})
-"""The first minute of it: an hour of a core; all sixty looks would be ten."""
+for at_scale in ("scale-1000", "scale-10000"):  # sixty looks would be an hour of a core, and ten
+    SCALES[at_scale] = replace(SCALES[at_scale], paradigms=("kuber-minute", *SCALE["paradigms"][2:]))
 FAMILIES = ("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl")
 TUNING = {
     f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
@@ -173,7 +179,8 @@ def settings(cell, label, tree, seed):
         "qkt": {"epochs": max(1, rounds - 2), "patience_s": 1e5},
         "dpsgd": {"rounds": rounds, "patience_s": 1e5},
         "epidemic": {"rounds": rounds, "patience_s": 1e5},
-        "kuber": {**KUBER, "patience_s": 60.0, **cell.kuber},
+        "kuber": {**KUBER, "patience_s": 60.0},
+        "kuber-minute": {**KUBER, "use": "kuber", "looks": 6, "patience_s": 60.0},
     }
     return {"use": label, **own.get(label, {**central, "rounds": max(1, rounds // 2)} if label in HEAVY else central)}
 
@@ -206,7 +213,7 @@ TUNED = {
     "adpsgd": 0.1,
     "aedfl": 0.1,
     "split": 0.03,
-    "centralised": 0.1,
+    "centralised": 0.03,
 }
 """Learning rates of 0.03, 0.1 and 0.3 (FedAvg and SCAFFOLD: 0.01, too) that did best in `--group tune`: one of a family,
 for all of it."""
@@ -234,9 +241,11 @@ def reckoned_s(cell, label, workers, speed):
     images = min(images, cell.limit or images)
     one = FLOPS[cell.model] * (1.5 if cell.dataset == "cifar10" else 1.0)
     served, rounds = min(cell.measured, cell.learners), cell.for_s / 2 if cell.for_s else cell.rounds
-    trained = 0 if label in ("fed3r", "fedpft", "kuber") else images * rounds * (0.5 if label in HEAVY else 1)
+    trained = 0 if label in ("fed3r", "fedpft", "kuber", "kuber-minute") else images * rounds * (0.5 if label in HEAVY else 1)
     trained = trained * TIMES if label.endswith(LONG) else trained
-    common = label in ("fed3r", "fedpft", "fedavg-head", "kuber", "centralised") or label.startswith(("fed", "scaffold"))
+    common = label in ("fed3r", "fedpft", "fedavg-head", "kuber", "kuber-minute", "centralised") or label.startswith(
+        ("fed", "scaffold")
+    )
     models = 1 if common else served
     judged = models * (cell.test * 2 + min(1000, cell.test) * cell.points + 1200)
     messages = cell.learners * rounds * 2
