@@ -217,7 +217,8 @@ TUNED = {
     "centralised": 0.03,
 }
 """Learning rates of 0.03, 0.1 and 0.3 (FedAvg and SCAFFOLD: 0.01, too) that did best in `--group tune`: one of a family,
-for all of it. FedBuff keeps FedAvg's of the headline, and was not tuned itself: at Dirichlet 0.5 it does worse with FedAvg's there."""
+for all of it. FedBuff was not tuned itself and keeps FedAvg's of the headline: at
+Dirichlet 0.5 FedAvg's is too large for it."""
 FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare": "adpsgd", "splitfed": "split"}
 """Whose rate others use; the rest goes by FedAvg's."""
 
