@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from kuberml.core.ids import NodeId
+from kuberml.core.units import NS
 from kuberml.exchange.desk import Desk
 from kuberml.exchange.exact_head import ExactHead
 from kuberml.exchange.gatherer import Gatherer
@@ -14,6 +15,7 @@ from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.kinds.statistics import Merged, merge_all, solve
 from kuberml.knowledge.want import Want
+from kuberml.worlds.simulated.devices import LinkSpec
 from tests.exchange.town import BASIS, EXTRACTOR, Town, data, publishes, statistics, stay
 
 A, B = statistics(data("01")), statistics(data("23"))
@@ -90,6 +92,24 @@ def test_it_holds_no_packets_but_those_that_it_has_added() -> None:
     town = Town("a", "hub1", roles=ROLES)
     town.run(a=refines, hub1=library)
     assert held == [(28, 1), (38, 1), (38, 1)]
+
+
+def test_it_does_not_wait_for_one_slow_link_after_the_other() -> None:
+    names = [f"n{i:02d}" for i in range(32)]
+    far = {name: LinkSpec(10**9, 10**9, NS // 2) for name in names}  # a second from asking to the answer's first byte
+    took_s: list[float] = []
+
+    async def library(node: Node) -> None:
+        here = Gatherer(node, BASIS)
+        await node.sleep(30)  # all are announced by then
+        since_ms = node.now_ms
+        await here.look()
+        took_s.append((node.now_ms - since_ms) / 1000)
+        assert len(here.made_of.contents) == 32
+
+    town = Town(*names, "hub1", roles=ROLES, links=far)
+    town.run(**{name: publishes(statistics(data("01", part=i))) for i, name in enumerate(names)}, hub1=library)
+    assert took_s[0] < 8, "32 packets by 16 at a time: two round trips of each sort, and not 32"
 
 
 def test_a_receiver_fetches_the_head_and_nothing_else() -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest
-from kuberml.core.tasks import end_all
+from kuberml.core.tasks import each
 from kuberml.core.values import frozen
 from kuberml.exchange import wire
 from kuberml.exchange.continual.rules import Rules
@@ -97,18 +97,12 @@ class Intake:
         for offer in chosen:
             copies.setdefault(offer.signed.card.content, []).append(offer)
         arrived: dict[Digest, Arrival | None] = {}
-        turns = asyncio.Semaphore(AT_ONCE)
 
         async def deliver(same: list[Offer]) -> None:
-            async with turns:
-                for offer in same:  # the second finds the first's bytes here
-                    arrived[offer.signed.digest] = await self._deliver(offer)
+            for offer in same:  # the second finds the first's bytes here
+                arrived[offer.signed.digest] = await self._deliver(offer)
 
-        tasks = [asyncio.ensure_future(deliver(same)) for same in copies.values()]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            await end_all(tasks)
+        await each(copies.values(), deliver, at_once=AT_ONCE)
         if not self._offers:
             self._news.clear()
         return [one for offer in chosen if (one := arrived[offer.signed.digest]) is not None]
