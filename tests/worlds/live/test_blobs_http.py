@@ -123,6 +123,24 @@ def test_the_gate_is_asked_first_and_its_reason_arrives(store: FolderStore) -> N
     assert asked == [(None, None), ("open-sesame", None)]
 
 
+def test_a_ticket_of_before_a_restart_is_no_refusal(store: FolderStore) -> None:
+    def gate(ticket: str | None, subject: str | None) -> None:
+        raise Unreachable("it has started again")
+
+    async def main() -> None:
+        reader = BlobReader()
+        try:
+            async with serving(store, gate) as (url, _, server):
+                with pytest.raises(Unreachable, match="503: it has started again"):
+                    await reader.read(url, DIGEST, 0, 3, ticket="old")
+                assert server.refused == 0
+                assert (await asyncio.to_thread(ask, url))[1]["Retry-After"] == "1"
+        finally:
+            await reader.close()
+
+    asyncio.run(main())
+
+
 def test_what_is_not_here_is_the_peers_fault_and_nobody_there_is_nobodys(store: FolderStore) -> None:
     async def main() -> None:
         reader = BlobReader()

@@ -88,6 +88,18 @@ def test_the_gate_sees_the_ticket_and_its_reason_arrives(sessions: tuple[zenoh.S
         serving.close()
 
 
+def test_a_ticket_of_before_a_restart_is_no_refusal(sessions: tuple[zenoh.Session, ...], store: FolderStore) -> None:
+    def gate(ticket: bytes | None) -> None:
+        raise Unreachable("it has started again")
+
+    serving = serve_blobs(sessions[0], PREFIX, store, gate)
+    try:
+        with pytest.raises(Unreachable):
+            asyncio.run(read_windowed(sessions[1], KEY, 0, 5, ticket=b"old", stall_s=0.5))
+    finally:
+        serving.close()
+
+
 @pytest.mark.parametrize("parameters", ["", "start=0", f"start=0;stop={CHUNK_BYTES + 1}", "start=5;stop=5", "start=-1;stop=5"])
 def test_a_get_for_anything_but_a_small_range_is_refused(
     sessions: tuple[zenoh.Session, ...], store: FolderStore, parameters: str

@@ -103,12 +103,15 @@ class Answering:
 
         Raises:
             RemoteError: it is for somebody else, of another realm, by somebody else than it says, or not allowed.
+            Unreachable: it is for an earlier start of this node: whoever asks anew may be admitted.
         """
         voice = self._voice
         if request.realm != voice.realm:
             raise RemoteError(f"a request of realm {request.realm!r:.70}; this is {voice.realm!r}")
-        if request.to != voice.node or request.epoch != voice.epoch:
-            raise RemoteError(f"a request for {request.to}, not for {voice.node} as it is now")
+        if request.to != voice.node:
+            raise RemoteError(f"a request for {request.to!r:.70}; this is {voice.node}")
+        if request.epoch != voice.epoch:
+            raise Unreachable(f"{voice.node} has started again since this was asked: ask anew")
         if not self._trust.believes(request.sender, request.key):
             self._trust.check(request.key, None)  # a revoked key is told so, and not that its name is another's
             whose = "the name belongs to another key, or to none here"

@@ -121,7 +121,12 @@ class Gate:
         self._good: dict[str | bytes, Request] = {}
 
     def over_http(self, ticket: str | None, subject: str | None) -> None:
-        """See `BlobServer`. Raises RemoteError: no ticket, not a good one, or another's than the certificate."""
+        """See `BlobServer`.
+
+        Raises:
+            RemoteError: no ticket, not a good one, or another's than the certificate.
+            Unreachable: a ticket of before this node started again.
+        """
         if ticket is None:
             if not self._trust.is_open:
                 raise RemoteError("a ticket is needed here: the header Kuberml-Ticket")
@@ -131,7 +136,7 @@ class Gate:
             raise RemoteError("the ticket was issued to another key than that of the certificate")
 
     def over_router(self, ticket: bytes | None) -> None:
-        """See `serve_blobs`. Raises RemoteError: no ticket, or not a good one."""
+        """See `serve_blobs`. Raises RemoteError: no ticket, or not a good one; Unreachable: an old one."""
         if ticket is None:
             raise RemoteError("a ticket is needed here")
         self._admit(ticket)

@@ -15,7 +15,7 @@ from typing import Any
 
 import zenoh
 
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import check_digest
 from kuberml.core.seam import Store
 from kuberml.worlds.live.blobs.bucket import Bucket
@@ -29,7 +29,7 @@ BEHIND_S = 1.0
 down and asks again, which is better than an answer that comes when nobody waits for it any more."""
 
 Gate = Callable[[bytes | None], None]
-"""(ticket) -> nothing, or RemoteError with the reason."""
+"""(ticket) -> nothing; or RemoteError with the reason; or Unreachable: an old ticket."""
 
 
 class ServedBlobs:
@@ -62,6 +62,8 @@ class ServedBlobs:
             data = self._range(query)
         except RemoteError as error:
             query.reply_err(f"{REFUSED}{error}"[:200])
+        except Unreachable as error:  # no refusal: see `BlobServer`
+            query.reply_err(str(error)[:200])
         except Exception as error:
             query.reply_err(f"{REFUSED}cannot read here: {type(error).__name__}")
         else:

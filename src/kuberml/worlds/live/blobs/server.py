@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from kuberml.core.errors import RemoteError
+from kuberml.core.errors import RemoteError, Unreachable
 from kuberml.core.ids import Digest, check_digest
 from kuberml.core.seam import Store
 from kuberml.worlds.live.blobs.bucket import Bucket
@@ -29,7 +29,7 @@ STALL_S = 60.0
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 Gate = Callable[[str | None, str | None], None]
-"""(ticket, the key of the peer's certificate) -> nothing, or RemoteError with the reason."""
+"""(ticket, the key of the peer's certificate) -> nothing; or RemoteError with the reason; or Unreachable: an old ticket."""
 
 
 class BlobServer:
@@ -102,6 +102,8 @@ class BlobServer:
         except RemoteError as error:
             self.refused += 1
             raise web.HTTPForbidden(text=f"{error}\n") from None
+        except Unreachable as error:  # no refusal: who reads here holds a ticket of before a restart, and gets another
+            raise web.HTTPServiceUnavailable(text=f"{error}\n", headers={"Retry-After": "1"}) from None
         try:
             return check_digest(request.match_info["digest"])
         except RemoteError as error:
