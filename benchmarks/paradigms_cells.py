@@ -180,7 +180,7 @@ def settings(cell, label, tree, seed):
         "dpsgd": {"rounds": rounds, "patience_s": 1e5},
         "epidemic": {"rounds": rounds, "patience_s": 1e5},
         "kuber": {**KUBER, "patience_s": 60.0},
-        "kuber-minute": {**KUBER, "use": "kuber", "looks": 6, "patience_s": 60.0},
+        "kuber-minute": {**KUBER, "use": "kuber", "looks": 6, "patience_s": 20.0},
     }
     return {"use": label, **own.get(label, {**central, "rounds": max(1, rounds // 2)} if label in HEAVY else central)}
 
