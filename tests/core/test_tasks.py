@@ -42,4 +42,10 @@ def test_the_first_error_ends_the_others_and_is_raised() -> None:
 
 
 def test_of_nothing_nothing_is_done() -> None:
-    asyncio.run(each([], lambda item: asyncio.sleep(60), at_once=1))
+    done = list[int]()
+
+    async def work(item: int) -> None:
+        done.append(item)
+
+    asyncio.run(each(range(0), work, at_once=1))
+    assert done == []
