@@ -113,7 +113,7 @@ CELLS = {
             rates={"fedavg": 0.1, "scaffold": 0.1, "fedadam": 0.1},
             **OTHERS,
         ),
-        replace(HEADLINE, name="shards-2", partition="shards", spread={"per_learner": 2}, **OTHERS),
+        replace(HEADLINE, name="shards-2", partition="shards", spread={"per_learner": 2}, rates={"fedadam": 0.1}, **OTHERS),
         replace(HEADLINE, name="ring", topology="ring", **GRAPHS),
         replace(HEADLINE, name="exponential", topology="exponential", **GRAPHS),
         RACE,
