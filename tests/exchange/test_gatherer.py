@@ -74,6 +74,23 @@ def test_it_waits_for_those_who_are_missing_but_not_for_ever() -> None:
     assert town.roles["hub1"] == "library"
 
 
+def test_it_does_not_wait_for_ever_where_something_comes_all_the_time() -> None:
+    def after(wait_s: float, part: int) -> Any:
+        async def main(node: Node) -> None:
+            await node.sleep(wait_s)
+            await node.publish(statistics(data("01", part=part)), slot="shard", version=0)
+
+        return main
+
+    names = ["a", "b", "c", "d"]
+    town = Town(*names, "late", "hub1", "reader", roles=ROLES)
+    mains = {**{name: after(20 * i, i) for i, name in enumerate(names)}, "late": stay, "hub1": gather, "reader": reader(90)}
+    outcome = town.world.run(
+        {NodeId("hub"): town._hub, **{NodeId(n): _main(town, n, m) for n, m in mains.items()}}, until_s=120, wait_for=["reader"]
+    )
+    assert set(outcome.results[NodeId("reader")]) == {"merge", "head"}
+
+
 def test_it_holds_no_packets_but_those_that_it_has_added() -> None:
     held: list[tuple[int, int]] = []
 

@@ -38,15 +38,18 @@ class Gatherer:
         self._since = 0
 
     async def run(self, *, learners: str, every_s: float, patience_s: float) -> None:
-        """Look, and publish when everybody of a role that is present has sent something, or nothing new came for a while."""
-        version, news_ms, published = 0, self._node.now_ms, self.made_of
+        """Look, and publish when everybody of a role that is present has sent something, or what is new has waited for long.
+
+        The first that is new is what is waited with: where something comes every minute the sum would else never be out.
+        """
+        version, new_ms = 0, -1
         while not self._node.done:
-            if await self.look():
-                news_ms = self._node.now_ms
+            if await self.look() and new_ms < 0:
+                new_ms = self._node.now_ms
             complete = len(self.made_of.entries) >= len(self._node.peers(learners))
-            if self.made_of != published and (complete or self._node.now_ms - news_ms >= 1000 * patience_s):
+            if new_ms >= 0 and (complete or self._node.now_ms - new_ms >= 1000 * patience_s):
                 await self.publish(version)
-                version, published = version + 1, self.made_of
+                version, new_ms = version + 1, -1
             await self._node.sleep(every_s)
 
     async def look(self) -> bool:

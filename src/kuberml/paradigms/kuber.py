@@ -47,7 +47,7 @@ class Config(Training, frozen=True, kw_only=True):
         ridge: of every head; None chooses it from the packets by generalised cross-validation, at ten times the work.
         gather: the library adds up what is published, and learners wait for that instead of fetching everybody's packets.
         tries: packages that are fetched and tried in one look at most; 0: all that are offered.
-        patience_s: how long the library waits for those who are missing.
+        patience_s: how long the library waits for those who are missing, from the first packet on that is not in its sum.
     """
 
     epochs: Count = 20
