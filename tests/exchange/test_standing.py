@@ -68,3 +68,32 @@ def test_the_order_of_hearing_does_not_matter(order: list[int]) -> None:
     one, two = heard(*told), heard(*(told[i] for i in order))
     assert [one.credit(card) for card in CARD] == [two.credit(card) for card in CARD]
     assert one.rank_ppm(AUTHOR) == two.rank_ppm(AUTHOR)
+
+
+def test_one_wrong_answer_of_two_calls_nobody_a_liar() -> None:
+    told = [verdict(0, AUTHOR, ME, 1, tested=2), verdict(0, AUTHOR, W1, 10), verdict(1, OTHER, ME, 9), verdict(1, OTHER, W1, 9)]
+    strict, fair = Standing(ME), Standing(ME, doubt=0.2)
+    for one in told:
+        strict.heard(one)
+        fair.heard(one)
+    assert strict.trust_ppm(W1) == 0
+    assert fair.trust_ppm(W1) == PPM
+    fair.heard(verdict(0, AUTHOR, ME, 0, tested=8, at_ms=1))
+    assert fair.trust_ppm(W1) == 0, "none right of eight is no chance"
+
+
+def test_what_counts_as_good_is_what_the_reader_asks_for() -> None:
+    told = [verdict(0, AUTHOR, ME, 4), verdict(0, AUTHOR, W1, 5)]
+    high, low = Standing(ME), Standing(ME, bar=0.4)
+    for one in told:
+        high.heard(one)
+        low.heard(one)
+    assert (high.rank_ppm(AUTHOR), low.rank_ppm(AUTHOR)) == (PPM // 4, 3 * PPM // 4)
+
+
+def test_what_proves_nothing_leaves_no_trace_when_it_is_forgotten() -> None:
+    standing = Standing(ME, doubt=0.2)
+    standing.heard(verdict(0, AUTHOR, W1, 1, tested=2))
+    standing.forget(CARD[0])
+    assert standing.credit(CARD[0]) == {}
+    assert standing.rank_ppm(AUTHOR) == PPM // 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberml.exchange.statistics import binomial_tail, shows_recall, sign_test, spent
+from kuberml.exchange.statistics import binomial_tail, shows_failure, shows_recall, sign_test, spent
 
 
 def test_the_tail_is_the_sum_of_the_masses() -> None:
@@ -42,3 +42,13 @@ def test_all_right_has_the_known_bound_and_nothing_right_shows_nothing() -> None
 
 def test_the_error_budget_is_never_overspent() -> None:
     assert sum(spent(0.1, k) for k in range(1, 10_000)) < 0.1
+
+
+def test_a_failure_is_what_chance_does_not_explain() -> None:
+    assert not shows_failure(0, 2, 0.5, 0.2), "a quarter of all honest pairs"
+    assert shows_failure(0, 3, 0.5, 0.2)
+    assert not shows_failure(3, 8, 0.5, 0.2)
+    assert shows_failure(2, 8, 0.5, 0.2)
+    assert shows_failure(7, 10, 0.71, 1.0), "without doubt, whatever is below"
+    assert not shows_failure(7, 10, 0.7, 1.0)
+    assert not shows_failure(0, 0, 0.5, 1.0)

@@ -48,6 +48,13 @@ def test_knowledge_that_fails_alone_on_my_own_samples_is_refused() -> None:
     assert "1 of 10" in found.why
 
 
+def test_few_wrong_answers_are_no_failure_where_one_doubts() -> None:
+    credit, doubting = {"2": Tally(20, 20)}, TrialPlan(bar=0.5, doubt=0.2)
+    assert judge(NOTHING, {"2"}, {"0", "2"}, {"0": Tally(3, 8)}, credit, TrialPlan(bar=0.5)).verdict == "refused"
+    assert judge(NOTHING, {"2"}, {"0", "2"}, {"0": Tally(3, 8)}, credit, doubting).verdict == "credit"
+    assert judge(NOTHING, {"2"}, {"0", "2"}, {"0": Tally(2, 8)}, credit, doubting).verdict == "refused"
+
+
 def test_standing_alone_is_a_test_where_nothing_is_left_to_win() -> None:
     found = judge(NOTHING, {"0"}, {"0"}, {"0": Tally(20, 20)}, {}, PLAN)
     assert found.verdict == "tested"

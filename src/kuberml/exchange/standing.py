@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kuberml.core.ids import Digest, LabelId
+from kuberml.exchange.statistics import shows_failure
 from kuberml.exchange.trial import Tally
 from kuberml.knowledge.card import PPM
 from kuberml.knowledge.verdict import Verdict, aggregate
@@ -25,9 +26,12 @@ SECOND_HAND_PPM = PPM // 2
 class Standing:
     """Verdicts heard so far, and what follows from them. The order in which they were heard does not matter."""
 
-    def __init__(self, self_witness: str | None = None) -> None:
-        """`self_witness`: public key of the reader, whose own tests are the yardstick; None: the majority is."""
-        self._me = self_witness
+    def __init__(self, self_witness: str | None = None, *, bar: float = GOOD, doubt: float = 1.0) -> None:
+        """`self_witness`: public key of the reader, whose own tests are the yardstick; None: the majority is.
+
+        `bar`, `doubt`: what counts as good and what as bad, see `exchange.trial.TrialPlan`; what is neither compares nothing.
+        """
+        self._me, self._bar, self._doubt = self_witness, bar, doubt
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
         self._good: dict[str, dict[Digest, bool]] = {}  # by witness: what it found of each card
         self._trust: dict[str, int] = {}  # of what was heard so far, as is
@@ -40,15 +44,26 @@ class Standing:
         old = on_card.get(verdict.witness)
         if old is None or (verdict.at_ms, verdict.witness) > (old.at_ms, old.witness):
             on_card[verdict.witness] = verdict
-            self._good.setdefault(verdict.witness, {})[verdict.card] = is_good(verdict)
+            self._find(verdict)
             self._begin_anew()
+
+    def _find(self, verdict: Verdict) -> None:
+        """Good, bad, or neither: one wrong answer of two says nothing, and whoever says otherwise is no liar."""
+        found = self._good.setdefault(verdict.witness, {})
+        correct, tested = sum(verdict.correct.values()), sum(verdict.tested.values())
+        if tested > 0 and correct >= self._bar * tested:
+            found[verdict.card] = True
+        elif shows_failure(correct, tested, self._bar, self._doubt):
+            found[verdict.card] = False
+        else:
+            found.pop(verdict.card, None)
 
     def forget(self, card: Digest) -> None:
         """What was said of a card no longer counts."""
         said = self._verdicts.pop(card, None)
         if said is not None:
             for witness in said:
-                del self._good[witness][card]
+                self._good[witness].pop(card, None)
                 if not self._good[witness]:
                     del self._good[witness]
             self._begin_anew()
@@ -120,7 +135,8 @@ class Standing:
         """1, -1 or 0: one voice each, since a large test is no louder: it is only claimed."""
         if self._verdicts[card][witness].author == witness:
             return 0
-        return 1 if self._good[witness][card] else -1
+        good = self._good[witness].get(card)
+        return 0 if good is None else 1 if good else -1
 
     def credit(self, card: Digest) -> dict[LabelId, Tally]:
         """What others say of a card, per label, each weighted by trust. The reader's own tests are left out."""
@@ -147,7 +163,7 @@ class Standing:
     def _rank(self) -> None:
         for card, on_card in self._verdicts.items():
             for witness, verdict in on_card.items():
-                if verdict.author != witness:
+                if verdict.author != witness and card in self._good[witness]:
                     trust, (good, tested) = self.trust_ppm(witness), self._ranks.get(verdict.author, (0, 0))
                     self._ranks[verdict.author] = good + trust * self._good[witness][card], tested + trust
 

@@ -34,6 +34,11 @@ def shows_recall(correct: int, count: int, recall: float, alpha: float) -> bool:
     return recall <= 0 or binomial_tail(correct, count, recall) <= alpha
 
 
+def shows_failure(correct: int, count: int, recall: float, alpha: float) -> bool:
+    """Whether less than this recall was seen, and so few right answers have at most the chance `alpha` if it were reached."""
+    return count > 0 and correct / count < recall and binomial_tail(count - correct, count, 1 - recall) <= alpha
+
+
 def spent(alpha: float, uses: int) -> float:
     """The error allowed to the `uses`-th test (from 1) on the same held-out data: alpha / (k (k + 1)), which sums to alpha."""
     return alpha / (uses * (uses + 1))

@@ -17,7 +17,7 @@ import numpy as np
 from kuberml.core.ids import LabelId
 from kuberml.core.ranges import Share, Whole
 from kuberml.core.values import value
-from kuberml.exchange.statistics import shows_recall, sign_test, spent
+from kuberml.exchange.statistics import shows_failure, shows_recall, sign_test, spent
 from kuberml.learning.types import IntArray
 
 
@@ -62,6 +62,7 @@ class TrialPlan(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: Share = 0.1  # ... or when more than this share of own held-out answers is lost
     bar: Share = 0.6  # recall that knowledge must show alone, among its own labels
     min_samples: Whole = 4  # fewer are no evidence
+    doubt: Share = 1.0  # less than the bar is a failure where so few right answers have at most this chance
 
 
 class Judgement(msgspec.Struct, frozen=True):
@@ -128,7 +129,7 @@ def harm(change: Change, plan: TrialPlan) -> str:
 
 def _disproved(mine: dict[LabelId, Tally], plan: TrialPlan) -> str:
     tally = Tally(sum(t.correct for t in mine.values()), sum(t.count for t in mine.values()))
-    if tally.count >= plan.min_samples and tally.recall < plan.bar:
+    if tally.count >= plan.min_samples and shows_failure(tally.correct, tally.count, plan.bar, plan.doubt):
         return f"alone it answers {tally.correct} of {tally.count} of my own samples of {', '.join(sorted(mine))}"
     return ""
 
