@@ -97,3 +97,16 @@ def test_what_proves_nothing_leaves_no_trace_when_it_is_forgotten() -> None:
     standing.forget(CARD[0])
     assert standing.credit(CARD[0]) == {}
     assert standing.rank_ppm(AUTHOR) == PPM // 2
+
+
+def test_who_cannot_test_may_go_by_the_majority_and_no_longer_than_that() -> None:
+    told = [verdict(c, AUTHOR, w, 9) for c in (0, 1) for w in (W1, W2, OTHER)] + [verdict(c, AUTHOR, LIAR, 0) for c in (0, 1)]
+    told.append(verdict(0, AUTHOR, ME, 1, tested=2))
+    careful, poor = Standing(ME, doubt=0.2), Standing(ME, doubt=0.2, majority=True)
+    for one in told:
+        careful.heard(one)
+        poor.heard(one)
+    assert careful.trust_ppm(W1) == 0
+    assert (poor.trust_ppm(W1), poor.trust_ppm(LIAR)) == (PPM, 0)
+    poor.heard(verdict(0, AUTHOR, ME, 0, tested=8, at_ms=1))
+    assert (poor.trust_ppm(W1), poor.trust_ppm(LIAR)) == (0, PPM), "one test of one's own that says something outweighs all"

@@ -26,12 +26,15 @@ SECOND_HAND_PPM = PPM // 2
 class Standing:
     """Verdicts heard so far, and what follows from them. The order in which they were heard does not matter."""
 
-    def __init__(self, self_witness: str | None = None, *, bar: float = GOOD, doubt: float = 1.0) -> None:
+    def __init__(
+        self, self_witness: str | None = None, *, bar: float = GOOD, doubt: float = 1.0, majority: bool = False
+    ) -> None:
         """`self_witness`: public key of the reader, whose own tests are the yardstick; None: the majority is.
 
-        `bar`, `doubt`: what counts as good and what as bad, see `exchange.trial.TrialPlan`; what is neither compares nothing.
+        `bar`, `doubt`, `majority`: what counts as good and what as bad, and what to go by where no test of one's own is
+        either; see `exchange.trial.TrialPlan`.
         """
-        self._me, self._bar, self._doubt = self_witness, bar, doubt
+        self._me, self._bar, self._doubt, self._by_majority = self_witness, bar, doubt, majority
         self._verdicts: dict[Digest, dict[str, Verdict]] = {}
         self._good: dict[str, dict[Digest, bool]] = {}  # by witness: what it found of each card
         self._trust: dict[str, int] = {}  # of what was heard so far, as is
@@ -85,12 +88,12 @@ class Standing:
         return self._trust.get(witness, 0)
 
     def _weigh(self) -> None:
-        if self._me is None:
+        mine = self._good.get(self._me, {}) if self._me else {}
+        if self._me is None or (self._by_majority and not mine):
             majority = self._majority()
             found = {witness: _agreement(good, partial(majority, witness)) for witness, good in self._good.items()}
             self._trust = {witness: trust for witness, trust in found.items() if trust is not None}
             return
-        mine = self._good.get(self._me, {})
         found = {witness: _agreement(good, mine.get) for witness, good in self._good.items() if witness != self._me}
         self._trust = {witness: trust for witness, trust in found.items() if trust is not None}
         if mine:

@@ -63,6 +63,7 @@ class TrialPlan(msgspec.Struct, frozen=True, kw_only=True):
     bar: Share = 0.6  # recall that knowledge must show alone, among its own labels
     min_samples: Whole = 4  # fewer are no evidence
     doubt: Share = 1.0  # less than the bar is a failure where so few right answers have at most this chance
+    majority: bool = False  # while my own tests say nothing at all, witnesses count by the majority: for those with few data
 
 
 class Judgement(msgspec.Struct, frozen=True):

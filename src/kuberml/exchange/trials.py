@@ -36,7 +36,7 @@ class Trials:
     def __init__(self, node: Node, integrator: Integrator, plan: TrialPlan, probe: Probe | None) -> None:
         """`probe`: a labelled public sample set on which claims are run again; None: claims are not looked at."""
         self._node, self._integrator, self._plan, self._probe = node, integrator, plan, probe
-        self._standing = Standing(self_witness=node.author, bar=plan.bar, doubt=plan.doubt)
+        self._standing = Standing(node.author, bar=plan.bar, doubt=plan.doubt, majority=plan.majority)
         self._heard_ms = 0
         self._asked: frozenset[Digest] = frozenset()
         """The cards of the last question: what was said of them until `_heard_ms` has been heard."""
