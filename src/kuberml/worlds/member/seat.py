@@ -244,11 +244,18 @@ class Seat:
             if before.get(kind) != signed.digest:
                 self.node.memory.update(public={**before, kind: signed.digest})
             return content
-        if kind in before and (content := self._held(before[kind])) is not None:
-            return content
+        for known in (before.get(kind), self._said(kind)):  # what I published myself is not offered to me
+            if known is not None and (content := self._held(known)) is not None:
+                return content
         raise ConfigError(
             f"nobody has published {_an(kind)} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
         )
+
+    def _said(self, name: str) -> Digest | None:
+        """The card that I published last in this task's slot of that name."""
+        published = self.node.memory.get("published", {})
+        cards = published.get(self._slot(name, published), (-1, "", ()))[2]
+        return cards[-1] if cards else None
 
     def _held(self, known: Digest) -> Any:
         """The content of a package in the own store; None: it is gone or spoiled."""
