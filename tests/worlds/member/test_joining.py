@@ -101,3 +101,25 @@ def _card(store, name):
     from kuberml.knowledge.card import decode_card
 
     return decode_card(store.card(name)).card
+
+
+def test_who_has_two_tasks_replaces_nothing_of_the_first_by_the_second(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBERML_HUB", "shared")
+    for task, x_N in (("first", X_N), ("second", X_N), ("third", X_N[:, ::-1])):
+        kuberml.agree(task=task, labels=["a", "b"], x=x_N, y=Y_N)
+        with kuberml.join(task=task, labels=["a", "b"], data=(X_N, Y_N), name="ward") as me:
+            me.publish(me.statistics())
+    for task in ("first", "second", "third"):
+        with kuberml.join(task=task, labels=["a", "b"], data=(X_N, Y_N), name="other") as other:
+            assert other.is_agreed()
+            assert [offer.signed.card.task for offer in other.want()] == [task]
+
+
+def test_whose_name_is_listed_may_agree_under_it_and_use_what_it_published(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBERML_HUB", "shared")
+    assert kuberml.agree(task="t", labels=["a", "b"], x=X_N, y=Y_N, name="ward")
+    with kuberml.join(task="t", labels=["a", "b"], data=(X_N, Y_N), name="ward") as me:
+        assert me.statistics().gram_dd.shape == (5, 5)
+        assert len(me.lesson()[0]) == len(X_N)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -41,6 +41,9 @@ from kuberml.worlds.member.meeting import Meeting
 
 ANSWERING = ("statistics", "prototypes", "soft-labels")
 """Kinds that answer by themselves, so that something can be claimed of them on a probe."""
+
+_OF = " of "
+"""Between a slot's name and the task, where another task of the same author had the name first."""
 
 
 @value
@@ -144,15 +147,16 @@ class Seat:
                 f"there is nothing to publish: no class has {self._min_class_count} samples to learn from or more, after the"
                 f" share of {self._heldout:g} that is held back (see min_class_count and heldout of join)"
             )
-        place, content_digest = slot or kind, digest([content, canonical.encode(terms or Terms())])
         published = self.node.memory.get("published", {})
+        place, content_digest = self._slot(slot or kind, published), digest([content, canonical.encode(terms or Terms())])
         version, before, cards = published.get(place, (-1, "", ()))
         if content_digest == before:
             offer = Offer(decode_card(self._store.card(cards[-1])), (self.node.id,), 0, 0, 0)
             await self._meeting.handed_over(offer, keep=1)  # a crash may have come between
             return offer
-        if isinstance(content, Statistics):
-            self._check_versions(cards, content)
+        if isinstance(content, Statistics):  # of other tasks too: who has two of mine may subtract them
+            alike = [said[2] for slot, said in published.items() if slot.partition(_OF)[0] == place.partition(_OF)[0]]
+            self._check_versions((card for said in alike for card in said), content)
         claims: tuple[Claim, ...] = ()
         if kind in ANSWERING:
             claims = await claims_on(self.node, content, await self.probe(), await self.extractor())
@@ -162,6 +166,15 @@ class Seat:
         self.node.memory.update(published={**published, place: entry})
         await self._meeting.handed_over(offer, keep=1)
         return offer
+
+    def _slot(self, name: str, published: Mapping[str, tuple[int, Digest, tuple[Digest, ...]]]) -> str:
+        """Where this task's `name` is published: a slot is an author's, so one that another task of mine has is not taken."""
+        _, _, cards = published.get(name, (-1, "", ()))
+        try:
+            task = decode_card(self._store.card(cards[-1])).card.task if cards else self.node.task
+        except KeyError:  # its blobs and card are gone: nothing is replaced
+            task = self.node.task
+        return name if task == self.node.task else f"{name}{_OF}{self.node.task}"
 
     def _check_versions(self, cards: Iterable[Digest], content: Statistics) -> None:
         """Refuse to publish what, beside any version before, would show single samples of mine."""
@@ -231,11 +244,18 @@ class Seat:
             if before.get(kind) != signed.digest:
                 self.node.memory.update(public={**before, kind: signed.digest})
             return content
-        if kind in before and (content := self._held(before[kind])) is not None:
-            return content
+        for known in (before.get(kind), self._said(kind)):  # what I published myself is not offered to me
+            if known is not None and (content := self._held(known)) is not None:
+                return content
         raise ConfigError(
             f"nobody has published {_an(kind)} for {self.node.task!r} here; once, somebody calls kuberml.agree(...)"
         )
+
+    def _said(self, name: str) -> Digest | None:
+        """The card that I published last in this task's slot of that name."""
+        published = self.node.memory.get("published", {})
+        cards = published.get(self._slot(name, published), (-1, "", ()))[2]
+        return cards[-1] if cards else None
 
     def _held(self, known: Digest) -> Any:
         """The content of a package in the own store; None: it is gone or spoiled."""
