@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import time
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from kuberml.worlds.live.names import free_port
+from kuberml.worlds.live.trust.certificates import LOCAL, certify, make_authority
+from kuberml.worlds.member.keyfile import keys_in
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT, DOCKERFILE, COMPOSE = DEPLOY / "kuberml-hub.service", DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"
@@ -30,6 +32,11 @@ def of_unit() -> list[str]:
 
 def of_dockerfile() -> list[str]:
     (line,) = re.findall(r"^CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    return json.loads(line)
+
+
+def of_health_check() -> list[str]:
+    (line,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
     return json.loads(line)
 
 
@@ -54,7 +61,7 @@ def test_the_command_starts_a_hub_that_stops_when_it_is_told(words: list[str], t
     command = [sys.executable, "-m", "kuberml.cli", *here(words, tmp_path, ports)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as hub:
         try:
-            assert "kuberml_" in healthy(ports[7448], hub)
+            until_healthy(hub, tmp_path, ports)
             hub.send_signal(signal.SIGTERM)
             output, _ = hub.communicate(timeout=20)
         finally:
@@ -63,17 +70,36 @@ def test_the_command_starts_a_hub_that_stops_when_it_is_told(words: list[str], t
     assert (tmp_path / "hub" / "catalog.sqlite").is_file()
 
 
-def healthy(port: int, hub: subprocess.Popen[str]) -> str:
-    """What the health check of the image asks for, once it is there."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
+def test_the_image_s_health_check_is_content_with_a_hub_of_certificates_too(tmp_path: Path) -> None:
+    ports = {fixed: free_port("127.0.0.1") for fixed in (7447, 7448)}
+    authority = make_authority(tmp_path / "ca", "ward").parent
+    (tmp_path / "hub").mkdir()
+    certify(authority, tmp_path / "tls", "hub", key=keys_in(tmp_path / "hub" / "hub.key").public, hosts=LOCAL)
+    tls = {"KUBERML_TLS": str(tmp_path / "tls")}
+    command = [sys.executable, "-m", "kuberml.cli", *here(of_dockerfile(), tmp_path, ports)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **tls}
+    ) as hub:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as reply:
-                return reply.read().decode()
-        except OSError:
-            assert hub.poll() is None, hub.communicate()[0]
-            assert time.monotonic() < until, "the hub does not answer"
-            time.sleep(0.1)
+            until_healthy(hub, tmp_path, ports, **tls)
+            hub.send_signal(signal.SIGSTOP)
+            assert checked(tmp_path, ports, **tls).returncode == 1, "a hub that hangs is not healthy"
+        finally:
+            hub.kill()
+
+
+def until_healthy(hub: subprocess.Popen[str], folder: Path, ports: dict[int, int], **settings: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while (found := checked(folder, ports, **settings)).returncode != 0:
+        assert found.returncode == 1, found.stderr
+        assert hub.poll() is None, hub.communicate()[0]
+        assert time.monotonic() < until, found.stderr
+
+
+def checked(folder: Path, ports: dict[int, int], **settings: str) -> subprocess.CompletedProcess[str]:
+    """The health check of the image, here."""
+    command = [sys.executable, *here(of_health_check(), folder, ports)[1:]]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **settings})
 
 
 def test_the_image_has_what_the_package_needs_and_no_root() -> None:

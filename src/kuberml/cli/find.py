@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from kuberml.worlds.live.world import LiveWorld
 
 
-MOST = 1 << 20
-"""Offers of one hub at most: where a list never ends, memory would."""
 EVERY = 1 << 30
 """Slots of an author and versions of a slot: a vault's owner has chosen what lies there."""
 
@@ -141,15 +139,16 @@ async def _asked(world: LiveWorld, want: Want) -> Sequence[Offer]:
     """What the hub names, best first: of a long list page after page, as many as are wanted."""
     from kuberml.exchange import wire
     from kuberml.exchange.broker import best_first
+    from kuberml.exchange.paging import Pages
 
     if want.limit <= wire.OFFERED:
         return (await ask(world, "find", wire.write(wire.Query(want)), wire.Offers)).offers
     found: list[Offer] = []
-    since, is_more = 0, True
-    while is_more and len(found) < MOST:
+    since, pages, is_more = 0, Pages(0, say), True
+    while is_more:
         page = await ask(world, "find", wire.write(wire.Query(want, since)), wire.Offers)
-        found += page.offers
-        is_more, since = bool(page.offers) and page.upto > since, page.upto
+        found += page.offers[: wire.OFFERED]
+        since, is_more = page.upto, bool(page.offers) and pages.lead_on(page.upto)
     return best_first(found)[: want.limit]
 
 

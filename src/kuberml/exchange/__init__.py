@@ -1,7 +1,7 @@
 """How knowledge moves: the node, the hub, the broker, delivery and trial.
 
     a node              node, oneself, receiving (packages), testimony, place, memory, slots, talk, arrivals
-    messages            wire
+    messages            wire, paging (of long lists)
     the hub             hub, offering, broker, majority (whose word counts there), withdrawn
     receiving           desk, parcel, delivery (the bytes), public (the extractor and the probe)
     trying              trials, trial (the rule), statistics (its tests), evidence, claims, standing (whose word counts here)

@@ -56,12 +56,13 @@ class Gatherer:
         """Fetch and add the packets that are new. Whether there were any."""
         before = self.made_of
         want = Want(self._node.task, kinds=("statistics",), bases=(self._basis,), limit=wire.OFFERED)
-        is_more = True
+        pages, is_more = self._node.pages(self._since), True
         while is_more:
-            since, page = self._since, await self._node.find_page(want, self._since)
+            page = await self._node.find_page(want, self._since)
             self._since = page.upto
             await each([offer for offer in page.offers if self._is_wanted(offer)], self._add, at_once=AT_ONCE)
-            is_more = page.is_full and self._since > since  # not after one that did not arrive: the next look tries again
+            is_here = self._since == page.upto  # else the next look tries again what did not arrive
+            is_more = page.is_full and is_here and pages.lead_on(page.upto)
         return self.made_of != before
 
     async def publish(self, version: int) -> None:

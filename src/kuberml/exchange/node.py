@@ -19,6 +19,7 @@ from typing import Any, cast
 from kuberml.core.errors import RemoteError
 from kuberml.core.ids import Digest, NodeId, digest_of
 from kuberml.exchange import wire
+from kuberml.exchange.paging import Pages
 from kuberml.exchange.place import LocalData, OverBudget, Place
 from kuberml.exchange.receiving import Receiving
 from kuberml.exchange.slots import Slots
@@ -138,6 +139,10 @@ class Node(Receiving):
     async def find_page(self, want: Want, since: int) -> Page:
         """As `find_new`, with what says whether there may be more: who asks for `wire.OFFERED` gets the rest page by page."""
         return await self._found(wire.Query(want, since))
+
+    def pages(self, since: int) -> Pages:
+        """For who reads page after page from `since` on: until when. A hub that would never end is recorded."""
+        return Pages(since, lambda why: self.record("hub", asked="find", why=why))
 
     async def subscribe(self, want: Want) -> AsyncIterator[Offer]:
         """Whatever others publish from now on that fits a standing want, as it comes. Close it (`aclosing`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -209,6 +210,53 @@ def test_a_version_that_was_served_before_an_end_and_not_tried_is_tried_after_th
 
     town("e0", e0={"data": local}).run(cloud=twice, e0=examines(statistics(local), local))
     assert keys("e0").public in heard[0]
+
+
+class Killed(BaseException):
+    """As `kill -9`: nobody mends anything after it."""
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2, None])
+def test_what_edges_found_worse_goes_and_comes_back_alone_wherever_the_cloud_is_killed(commits: int | None) -> None:
+    """A liar and an honest edge come in with one version. The cloud is killed before one of its commits, or after the last."""
+    parts = [data("0123456789", part=part, train=10, heldout=15) for part in range(4)]
+    lies, late = merge_all([lie("0123456789", part=4, train=25)] * 3), statistics(data("0123456789", part=4, train=5))
+    mains = {f"e{k}": examines(statistics(part), part) for k, part in enumerate(parts)}
+    mains |= {"bad": edge(lies, first_s=30.0), "late": edge(late, first_s=30.0)}
+    rules = Rules(every_s=5.0, evaluate=True, resembles=0.0, bound=0.1)
+
+    async def twice(node: Node) -> Cloud:
+        ended = Cloud(node, EXTRACTOR, rules, None)
+        await ended.open()
+        for at_s in (20, 40):
+            await node.sleep(at_s - node.now_ms / 1000)
+            await ended.catch_up()
+            await ended.absorb()
+            if at_s == 20:
+                await ended.examine()
+        assert len(ended.history[-1].added) == 2
+        store, left = node.place.store, iter(range(1 << 30 if commits is None else commits))
+        remember = store.remember
+
+        def counted(entries: Any) -> None:
+            if next(left, None) is None:
+                raise Killed
+            remember(entries)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(store, "remember", counted)
+            with contextlib.suppress(Killed):
+                await ended.examine()
+                assert commits is None, "it has fewer commits"
+        started = Cloud(node, EXTRACTOR, rules, None)
+        await running(started, 100)
+        return started
+
+    here = town(*mains, **{f"e{k}": {"data": part} for k, part in enumerate(parts)}).run(cloud=twice, **mains)["cloud"]
+    taught = {one.author for parts in here.served.taught.values() for one in parts}  # type: ignore[union-attr]
+    assert taught == {keys(name).public for name in ("e0", "e1", "e2", "e3", "late")}
+    (gone,) = [entry.number for entry in here.history if "edges say" in entry.why and len(entry.dropped) == 2]
+    assert all(len(entry.added) <= 1 for entry in here.history[gone:]), "what was suspect came back alone"
 
 
 def test_a_version_travels_with_both_heads_and_nothing_else_is_one() -> None:

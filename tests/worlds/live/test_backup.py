@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from kuberml.vault.board import Board
 from kuberml.vault.catalog import Catalog
 from kuberml.vault.folder import FolderStore
 from kuberml.worlds.live.hub import saved_files as module
+from kuberml.worlds.live.hub.appearing import appearing
 from kuberml.worlds.live.hub.backup import Summary, backup, restore
 from kuberml.worlds.live.hub.saved_files import MANIFEST
 from tests.vault.test_board import verdict
@@ -242,3 +244,48 @@ def test_another_file_system_gets_copies(tmp_path: Path, monkeypatch: pytest.Mon
     assert backup(tmp_path / "hub", tmp_path / "saved").linked == 0
     restore(tmp_path / "saved", tmp_path / "back")
     assert check(tmp_path / "back") == digests
+
+
+def killed(call: str, folder: Path) -> Path:
+    """What is left where `call` is killed when the keys have been written."""
+    code = (
+        "import os, signal; from pathlib import Path; from kuberml.worlds.live.hub import backup as module\n"
+        "def die(*given, **options): os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"module.take_blobs = module.blob_files = die; module.{call}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=folder)
+    assert done.returncode == -signal.SIGKILL
+    (part,) = folder.glob(".*.part")
+    assert (part / "hub.key").read_bytes() == b"secret"
+    assert stat.S_IMODE(part.stat().st_mode) == 0o700
+    return part
+
+
+@pytest.mark.parametrize("call", ["backup(Path('hub'), Path('saved'))", "restore(Path('before'), Path('back'))"])
+def test_what_a_killed_one_left_goes_with_the_next_and_what_is_under_way_stays(tmp_path: Path, call: str) -> None:
+    fill(tmp_path / "hub")
+    backup(tmp_path / "hub", tmp_path / "before")
+    part = killed(call, tmp_path)
+    with appearing(tmp_path / "slow") as slow:
+        (slow / "hub.key").write_bytes(b"secret")
+        backup(tmp_path / "hub", tmp_path / "next")
+        assert (slow.is_dir(), part.exists()) == (True, False)
+    part = killed(call, tmp_path)
+    restore(tmp_path / "next", tmp_path / "back")
+    assert {path.name for path in tmp_path.iterdir()} == {"hub", "before", "next", "back", "slow"}
+    assert [path.name for path in (tmp_path / "slow").iterdir()] == ["hub.key"]
+
+
+def test_what_is_not_surely_a_part_of_a_backup_is_left_alone(tmp_path: Path) -> None:
+    fill(tmp_path / "hub")
+    part = killed("backup(Path('hub'), Path('saved'))", tmp_path)
+    others = [tmp_path / name for name in (".mine.part", ".saved.0123456789ab.part", "saved.0123456789ab.part")]
+    for path in others:
+        path.mkdir()
+        (path / "mine").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    part.rename(tmp_path / "elsewhere" / part.name)
+    part.symlink_to(tmp_path / "elsewhere" / part.name)
+    backup(tmp_path / "hub", tmp_path / "saved")
+    assert all((path / "mine").is_file() for path in others)
+    assert (part / "hub.key").is_file()

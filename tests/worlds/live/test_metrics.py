@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from kuberml.core.ids import NodeId
 from kuberml.worlds.live.energy import Modelled
-from kuberml.worlds.live.hub.metrics import REASONS, Metrics, add_metrics, of_process, of_scene, reason_of
+from kuberml.worlds.live.hub.metrics import REASONS, ROLES, Metrics, add_metrics, of_process, of_scene, reason_of
 from kuberml.worlds.live.hub.prometheus import LATENCIES_S, MAX_SERIES, Counts, Family, Histogram, text
 from kuberml.worlds.live.hub.visitors import guarded
 from kuberml.worlds.live.names import free_port
@@ -62,6 +63,15 @@ def test_series_are_bounded() -> None:
     assert found["kuberml_x_total", (("a", "other"), ("b", "other"))] == 2 * MAX_SERIES
     assert len(list(metrics.latency.lines())) == 2 + (MAX_SERIES + 1) * (len(LATENCIES_S) + 3)
     assert parsed(text([metrics.refusals.family()])) == {("kuberml_refusals_total", (("reason", "other"),)): 3 * MAX_SERIES}
+
+
+def test_a_role_that_a_member_made_up_is_no_series() -> None:
+    scene = Stage("a", "b").scene
+    made_up = ['x"} 1\nkuberml_members{role="hub', *(f"role {i}" for i in range(40)), "Peer"]
+    scene.present([(NodeId(f"n{i}"), role, "k" * 64) for i, role in enumerate([*ROLES, "peer", *made_up])])
+    found = parsed(text([family for family in of_scene(scene) if family.name == "kuberml_members"]))
+    of_role = {labels[0][1]: int(number) for (_, labels), number in found.items()}
+    assert of_role == {**dict.fromkeys(ROLES, 1), "peer": 2, "other": len(made_up)}
 
 
 def test_reasons_are_found_in_what_refusals_say() -> None:

@@ -23,10 +23,11 @@ class Absorbing:
 
     async def take_in(self) -> None:
         """Take in what waits."""
-        admission, model, suspects = self._works.admission, self._works.model, self._review.suspects
+        history, admission, model = self._works.history, self._works.admission, self._works.model
         arrived = {one.content: one for one in await admission.intake.take() if admission.wants(one.signed)}
         honest = [one for one in arrived.values() if not await admission.lies(one, model)]
         drifts = [drift for one in honest if (drift := await admission.drift(one, model)) is not None]
+        suspects = {*history.state.suspects}
         trusted = [one for one in honest if one.signed.digest not in suspects]
         done = not trusted or await self._try(trusted, drifts)
         for one in honest:
@@ -37,7 +38,6 @@ class Absorbing:
 
     async def _alone(self, one: Arrival, drifts: Sequence[Drift]) -> None:
         """A packet that came with a version that edges found worse: they try it before anything else is absorbed."""
-        self._review.suspects.discard(one.signed.digest)
         if await self._try([one], drifts) and self._works.rules.evaluate:
             await self._review.hold()
 
@@ -46,11 +46,11 @@ class Absorbing:
         works = self._works
         history, admission, model, rules = works.history, works.admission, works.model, works.rules
         present, arrived = history.state.made_of, {one.content: one.packet for one in arrivals}
-        after = present
+        after, cards = present, {one.signed.digest for one in arrivals}
         for one in arrivals:
             after = admission.planned(after, one, arrived) or after
         if after.contents == present.contents:  # refused, or a copy that somebody else signed
-            history.commit(msgspec.structs.replace(history.state, made_of=after))
+            history.commit(msgspec.structs.replace(history.state, made_of=after, suspects=history.state.cleared(cards)))
             return True
         try:
             found = await model.of(after.contents, arrived, ridge=rules.ridge)
@@ -64,8 +64,8 @@ class Absorbing:
             return False
         fresh = [one for one in arrivals if one.content in after.contents]
         noted = [drift for drift in drifts if drift.card in {one.signed.digest for one in fresh}]
-        why = f"{gate.ABSORBED} {len(fresh)}"
-        works.versions.serve(found, why, changes={"made_of": after}, arrivals=fresh, drifts=noted, judged=judged)
+        why, changes = f"{gate.ABSORBED} {len(fresh)}", {"made_of": after, "suspects": history.state.cleared(cards)}
+        works.versions.serve(found, why, changes=changes, arrivals=fresh, drifts=noted, judged=judged)
         self._review.unseen.set()
         if admission.is_any_to_be_tried_again():
             admission.intake.again()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -95,14 +95,25 @@ class Admission:
 
     def refuse(self, signed: SignedCard, why: str, *, final: bool = False) -> None:
         """Remember why a package is not in the model, and do not keep it."""
-        state, card = self._history.state, signed.digest
-        before = state.refused.get(card)
-        refusal = Refusal(why[:REASON_CHARS], 1 + (before.tries if before else 0), state.number, final)
-        others = {other: one for other, one in state.refused.items() if other != card}
-        self._history.commit(msgspec.structs.replace(state, refused={**others, card: refusal}))
+        state = self._history.state
+        changes = {"refused": self.refusing([signed], why, final=final), "suspects": state.cleared([signed.digest])}
+        self._history.commit(msgspec.structs.replace(state, **changes))
         if not self._history.knows(signed.card.content):
             self.intake.drop(signed)
-        self._node.record("refused", card=card, author=signed.card.author, why=refusal.why)
+        self.tell(signed, why)
+
+    def refusing(self, cards: Iterable[SignedCard], why: str, *, final: bool) -> dict[str, Refusal]:
+        """What is refused when these are, for a commit."""
+        state = self._history.state
+        refused = dict(state.refused)
+        for signed in cards:
+            before = refused.pop(signed.digest, None)  # the newest is last
+            refused[signed.digest] = Refusal(why[:REASON_CHARS], 1 + (before.tries if before else 0), state.number, final)
+        return refused
+
+    def tell(self, signed: SignedCard, why: str) -> None:
+        """Record a refusal that is committed."""
+        self._node.record("refused", card=signed.digest, author=signed.card.author, why=why[:REASON_CHARS])
 
     def is_any_to_be_tried_again(self) -> bool:
         """Whether something that was refused may fit to a later version."""

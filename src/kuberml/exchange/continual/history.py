@@ -26,7 +26,7 @@ from kuberml.learning.continual import Measures
 
 STATE, PACKET, ENTRY, HEARD = "cloud", "cloud.packet.", "cloud.entry.", "cloud.edges."
 REFUSED_MAX = 512
-"""Refusals that are remembered: the oldest are forgotten, and what they were about may be tried again."""
+"""Refusals, and suspects, that are remembered: the oldest are forgotten, and what they were about may be tried again."""
 
 
 @value
@@ -61,6 +61,7 @@ class State(msgspec.Struct, frozen=True):
         barred: contents that were rolled back: not absorbed again until they are readmitted.
         removed: authors that are forgotten, until they are readmitted.
         refused: by card.
+        suspects: cards that came with a version that edges found worse: each is tried alone when it comes again.
         again_ms: the clock when an operator last went back or let something in again; what was learned before is no news then.
     """
 
@@ -73,7 +74,13 @@ class State(msgspec.Struct, frozen=True):
     barred: tuple[Digest, ...] = ()
     removed: tuple[str, ...] = ()
     refused: dict[str, Refusal] = {}
+    suspects: tuple[Digest, ...] = ()
     again_ms: int = 0
+
+    def cleared(self, cards: Iterable[Digest]) -> tuple[Digest, ...]:
+        """The suspects but for these cards."""
+        gone = frozenset(cards)
+        return tuple(card for card in self.suspects if card not in gone)
 
 
 @value
@@ -143,7 +150,7 @@ class History:
     def commit(self, state: State, entry: Entry | None = None, packets: Iterable[Packet] = ()) -> None:
         """All of it, or nothing. Raises OSError: the disk is full or broken; nothing changed then."""
         refused = dict(list(state.refused.items())[-REFUSED_MAX:])
-        state = msgspec.structs.replace(state, refused=refused)
+        state = msgspec.structs.replace(state, refused=refused, suspects=state.suspects[-REFUSED_MAX:])
         fresh: dict[str, Any] = {PACKET + packet.entry.content: packet for packet in packets}
         if entry is not None:
             fresh[_named(entry.number)] = entry

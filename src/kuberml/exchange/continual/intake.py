@@ -73,18 +73,15 @@ class Intake:
 
     async def look(self) -> None:
         """Ask the hub for what is new since the last look: page after page, as long as there is room for one more."""
-        while await self._look():
-            pass
-
-    async def _look(self) -> bool:
-        """One page; whether there may be another now."""
-        restarts, since = self._restarts, self._since
-        page = await self._node.find_page(self._want, since)
-        if restarts == self._restarts:  # else everything is to be looked up again, since meanwhile
-            self._since = page.upto
-        for offer in page.offers:
-            self._add(offer)
-        return page.is_full and self._since > since and len(self._offers) + wire.OFFERED <= WAITING_MAX
+        restarts, pages, is_more = self._restarts, self._node.pages(self._since), True
+        while is_more:
+            page = await self._node.find_page(self._want, self._since)
+            if restarts == self._restarts:  # else everything is to be looked up again, since meanwhile
+                self._since = page.upto
+            for offer in page.offers:
+                self._add(offer)
+            has_room = restarts == self._restarts and len(self._offers) + wire.OFFERED <= WAITING_MAX
+            is_more = page.is_full and has_room and pages.lead_on(page.upto)
 
     async def wait(self) -> None:
         """Until something is there."""

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from kuberml.core.ids import Digest, LabelId
+from kuberml.core.ids import LabelId
 from kuberml.exchange.continual.examination import Examination
 from kuberml.exchange.continual.history import Entry
 from kuberml.exchange.continual.works import Works
@@ -23,8 +23,6 @@ class Review:
         """`counts`: labelled public samples, see `Examination`."""
         self._works = works
         self.examination = Examination(works.node, works.rules, counts)
-        self.suspects: set[Digest] = set()
-        """Cards that came with a version that edges found worse: each is tried alone."""
         self.unseen = asyncio.Event()
         """Something is served that edges have not tried."""
         self.tried = 0
@@ -39,7 +37,7 @@ class Review:
             self.unseen.set()
 
     async def hold(self) -> None:
-        """Let edges try what is served; what they find worse goes."""
+        """Let edges try what is served; what they find worse goes. A crash before it has gone lets them try again."""
         self.unseen.clear()
         works = self._works
         served = works.versions.served
@@ -49,24 +47,29 @@ class Review:
         if entry.number == self.tried:
             return
         why = await self.examination.hold(served, await works.model.fairly(), entry)
-        works.history.hear(entry.number, self.examination.said)
-        self.tried = entry.number
         if why:
             await self._expel(entry, why)
+        works.history.hear(entry.number, self.examination.said)
+        self.tried = entry.number
 
     async def _expel(self, entry: Entry, why: str) -> None:
         """Serve a model without what a version brought, unless nothing would be left."""
         works = self._works
-        state = works.history.state
+        state, admission = works.history.state, works.admission
         kept = tuple(each for each in state.made_of.entries if each.content not in entry.added)
         if not kept or len(kept) == len(state.made_of.entries):
             return
-        for content in entry.added:
-            signed = works.admission.intake.signed(works.history.packet(content).card)
-            works.admission.refuse(signed, why, final=len(entry.added) == 1)
-            self.suspects.add(signed.digest)
+        brought = [admission.intake.signed(works.history.packet(content).card) for content in entry.added]
         after = msgspec.structs.replace(state.made_of, entries=kept)
         found = await works.model.of(after.contents, ridge=works.rules.ridge)
-        works.versions.serve(found, f"rolled back: {why}", changes={"made_of": after})
+        cards = [signed.digest for signed in brought]
+        changes = {
+            "made_of": after,
+            "refused": admission.refusing(brought, why, final=len(brought) == 1),
+            "suspects": (*works.history.state.cleared(cards), *cards),
+        }
+        works.versions.serve(found, f"rolled back: {why}", changes=changes)
+        for signed in brought:
+            admission.tell(signed, why)
         self.unseen.set()
-        works.admission.intake.again()
+        admission.intake.again()

@@ -198,14 +198,13 @@ class Seat:
 
     async def _behind(self, want: Want, known: Collection[Digest]) -> list[Offer]:
         """Where the best have all been tried: the next that have not, in the order in which they came to the hub."""
-        everything, since, found = msgspec.structs.replace(want, limit=wire.OFFERED), 0, list[Offer]()
-        while not found:
+        everything, since, pages = msgspec.structs.replace(want, limit=wire.OFFERED), 0, self.node.pages(0)
+        while True:
             page = await self.node.find_page(everything, since)
             found = [offer for offer in page.offers if offer.signed.digest not in known]
-            if page.upto <= since or not page.named:
-                break
+            if found or not page.named or not pages.lead_on(page.upto):
+                return found[: want.limit]
             since = page.upto
-        return found[: want.limit]
 
     async def try_out(self, offer: Offer) -> Trial:
         """See `member.Member.try_out`."""

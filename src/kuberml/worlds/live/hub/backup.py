@@ -22,9 +22,9 @@ from kuberml import __version__
 from kuberml.core.damage import NOT_JSON
 from kuberml.core.errors import ConfigError
 from kuberml.vault.folder import FolderStore
+from kuberml.worlds.live.hub.appearing import appearing
 from kuberml.worlds.live.hub.saved_files import (
     MANIFEST,
-    appearing,
     blob_files,
     copy_database,
     copy_file,
@@ -63,7 +63,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def backup(folder: Path, target: Path, *, copy: bool = False) -> Summary:
-    """Save a folder, which may be in use.
+    """Save a folder, which may be in use. What a backup that was killed has left beside `target` is removed.
 
     Args:
         folder: of a hub, or a vault.

@@ -12,7 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from kuberml.worlds.live.energy import Meter, meters
-from kuberml.worlds.live.hub.prometheus import CONTENT_TYPE, Counts, Family, Histogram, one, text
+from kuberml.worlds.live.hub.prometheus import CONTENT_TYPE, OTHER, Counts, Family, Histogram, one, text
 from kuberml.worlds.live.hub.scene import Scene
 from kuberml.worlds.live.hub.visitors import HEADERS, Guard
 
@@ -34,7 +34,11 @@ REASONS = (
 
 def reason_of(why: str) -> str:
     """Which of REASONS a refusal's message is; "other" if none."""
-    return next((reason for reason, signs in REASONS if any(sign in why for sign in signs)), "other")
+    return next((reason for reason, signs in REASONS if any(sign in why for sign in signs)), OTHER)
+
+
+ROLES = frozenset({"hub", "peer", "client", "server", "library", "visitor"})
+"""Roles that are told apart. Members choose theirs, so all others are one: "other"."""
 
 
 class Metrics:
@@ -86,11 +90,9 @@ def add_metrics(
 
 def of_scene(scene: Scene) -> Iterator[Family]:
     """Members by role, deliveries, trials by verdict."""
-    roles = Counter(person.role for person in scene.people.values() if person.here)
-    most = roles.most_common(32)  # roles are chosen by members
-    yield Family(
-        "kuberml_members", "gauge", "Members that are present, by role.", [((role,), n) for role, n in most], ("role",)
-    )
+    roles = Counter(person.role if person.role in ROLES else OTHER for person in scene.people.values() if person.here)
+    of_role = [((role,), count) for role, count in sorted(roles.items())]
+    yield Family("kuberml_members", "gauge", "Members that are present, by role.", of_role, ("role",))
     states = Counter(delivery.state for delivery in scene.deliveries.values())
     yield one("kuberml_deliveries_open", "gauge", "Deliveries under way that members report.", states["under way"])
     counts = scene.counts

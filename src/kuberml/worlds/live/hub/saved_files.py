@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ import blake3
 
 from kuberml.core.database import APPLICATION_ID
 from kuberml.core.errors import ConfigError
-from kuberml.vault.session import sync_folder
 
 MANIFEST = "backup.json"
 SKIPPED_FOLDERS = frozenset({"blobs", "sessions", "parts"})
@@ -110,25 +108,6 @@ def fingerprint(path: Path) -> tuple[int, str]:
         while part := reading.read(1 << 20):
             hasher.update(part)
         return reading.tell(), hasher.hexdigest()
-
-
-@contextlib.contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """A folder that appears under its name when it is complete, or not at all. Raises ConfigError: the name is taken."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target} is there already: give a folder that is not, or an empty one")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    making = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    making.mkdir(mode=0o700)
-    try:
-        yield making
-        for folder in (making, *(path for path in making.rglob("*") if path.is_dir())):
-            sync_folder(folder)
-        os.replace(making, target)
-        sync_folder(target.parent)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
 
 
 def write(path: Path, content: bytes) -> None:
