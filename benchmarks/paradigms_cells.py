@@ -133,7 +133,7 @@ FAMILIES = ("fedavg", "scaffold", "fedadam", "dpsgd", "adpsgd", "aedfl")
 TUNING = {
     f"tune-lr-{lr}": replace(HEADLINE, name=f"tune-lr-{lr}", lr=lr, seeds=(100,), judge="heldout", rounds=10,
                              test=200, points=4,
-                             paradigms=(*FAMILIES, "split", "centralised"))
+                             paradigms=(*FAMILIES, "split", "centralised", "fedbuff", "fedasync"))
     for lr in (0.01, 0.03, 0.1, 0.3)
 }  # fmt: skip
 TUNING |= {

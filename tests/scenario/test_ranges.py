@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from kuberml.core.errors import ConfigError
+from kuberml.core.reading import read
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.config import parse
 from kuberml.scenario.options import check_options
-from kuberml.scenario.validate import read
 
 
 def numbers(struct, path=()):

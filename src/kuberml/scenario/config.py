@@ -25,6 +25,7 @@ from msgspec import Meta
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ranges import Count, Fading, NonNegative, Positive, Whole
+from kuberml.core.reading import read
 
 Option = bool | int | float | str | list[bool | int | float | str]
 Options = dict[str, Option]
@@ -193,7 +194,7 @@ def parse(tree: Mapping[str, Any], settings: tuple[str, ...] = ()) -> Config:
         ConfigError: a setting is unknown or impossible; the message names its path, the value and what would be right.
     """
     from kuberml.scenario.overrides import apply
-    from kuberml.scenario.validate import check_possible, read
+    from kuberml.scenario.validate import check_possible
 
     whole = apply(tree, settings)
     whole.setdefault("name", "scenario")

@@ -15,6 +15,7 @@ import msgspec
 
 from kuberml.core.errors import ConfigError, nearest
 from kuberml.core.plugins import Registry
+from kuberml.core.reading import read
 from kuberml.exchange.policies.table import check as check_policy
 from kuberml.exchange.steps.options import Steps
 from kuberml.exchange.steps.table import Collects
@@ -22,7 +23,6 @@ from kuberml.exchange.steps.table import check as check_steps
 from kuberml.paradigms import roles
 from kuberml.paradigms.options import Handing
 from kuberml.scenario.config import Config
-from kuberml.scenario.validate import read
 
 
 def only(config: Config, labels: Sequence[str]) -> Config:

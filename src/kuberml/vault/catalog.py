@@ -14,6 +14,7 @@ import msgspec
 from kuberml.core.database import Database
 from kuberml.core.errors import ConfigError, RemoteError
 from kuberml.core.ids import Digest, NodeId, check_node
+from kuberml.core.recent import Recent
 from kuberml.knowledge.card import Card, SignedCard, encode_card
 from kuberml.knowledge.signing import check_card
 from kuberml.knowledge.want import Want
@@ -24,6 +25,9 @@ CARD_LIMIT_BYTES = 256 * 1024
 
 SLOTS_PER_AUTHOR = 1024
 """An author who names more slots than this is refused."""
+
+REMEMBERED_BYTES = 8 << 20
+"""Of cards, as they are stored, that stay read and with their digest: every want is compared with all that may answer it."""
 
 GAP = 1 << 20
 """Numbers left out at each opening: those of cards that have gone since."""
@@ -73,6 +77,7 @@ class Catalog:
         """
         self._rows = Database(path, sort="catalog", version=1, schema=_SCHEMA, durable=False)
         self._slots_per_author = slots_per_author
+        self._recent: Recent[tuple[SignedCard, int]] = Recent(REMEMBERED_BYTES, lambda kept: kept[1])
         # No number is used twice: not after a withdrawal, and not by a catalog that is made anew in place of one that is lost.
         before = _highest(self._rows.read("SELECT max(id) FROM cards"))
         self._floor = before + GAP if before else 0 if path == ":memory:" else secrets.randbelow(_FIRST)
@@ -210,7 +215,12 @@ class Catalog:
         return int(found[0][0]) if found else None
 
     def _signed(self, row: int) -> SignedCard:
-        return _decoder.decode(self._rows.read("SELECT signed FROM cards WHERE id = ?", (row,))[0][0])
+        """By its number, which is nobody else's ever."""
+        return self._recent.get(row, lambda: self._read_card(row))[0]
+
+    def _read_card(self, row: int) -> tuple[SignedCard, int]:
+        encoded = self._rows.read("SELECT signed FROM cards WHERE id = ?", (row,))[0][0]
+        return _decoder.decode(encoded), len(encoded)
 
     def _holders(self, row: int) -> tuple[NodeId, ...]:
         found = self._rows.read("SELECT node FROM holders WHERE card = ? ORDER BY node", (row,))

@@ -131,6 +131,14 @@ def test_a_teacher_who_does_not_know_my_labels_would_harm_and_is_refused(here):
         assert (verdict, "my own labels would get worse" in why) == ("refused", True)
 
 
+def test_how_strict_a_trial_is_is_mine_to_say(here):
+    with join("teacher", of("train", range(5, 10))) as teacher:
+        teacher.publish(teacher.soft_labels(teacher.predict))
+    lenient = {"tolerance": 1.0, "guard": 0.0}
+    with join("ward", of("train", range(7), every=4), kind="soft-labels", trial=lenient) as me:
+        assert taken(me, "8") == [("credit", "other holders or the public probe confirm 8")]
+
+
 def test_a_torch_module_and_tensors_keep_torchs_layout(here):
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Dropout(), torch.nn.Flatten(), torch.nn.Linear(72, 10))
@@ -331,6 +339,8 @@ def test_every_step_is_in_the_ledger(here):
         ({"labels": ["0", "0"]}, "each once"),
         ({"kind": "weights"}, "'statistics' and 'soft-labels'"),
         ({"heldout": 1.0}, "heldout = 1.0"),
+        ({"trial": {"bra": 0.3}}, "unknown setting trial.bra = 0.3; did you mean 'bar'"),
+        ({"trial": {"bar": 3}}, "trial.bar = 3"),
         ({"data": (np.zeros((3, 8, 8)), np.zeros(3, int))}, "right are images"),
         ({"data": (np.zeros((3, 64)), np.zeros(3))}, "integers"),
         ({"data": (np.zeros((3, 64)), np.array([0, 1, 10]))}, "are 0..10"),

@@ -22,7 +22,9 @@ import numpy as np
 
 from kuberml.core.errors import ConfigError
 from kuberml.core.ids import LabelId, NodeId
+from kuberml.core.reading import read
 from kuberml.exchange.parcel import Trial
+from kuberml.exchange.trial import TrialPlan
 from kuberml.knowledge.card import Terms
 from kuberml.knowledge.kinds.probe import probe_of
 from kuberml.knowledge.kinds.soft_labels import SoftLabels
@@ -57,6 +59,7 @@ def join(
     purpose: str = "",
     region: str = "",
     seed: int = 0,
+    trial: Mapping[str, Any] | None = None,
 ) -> Member:
     """Join others. Close it (or use `with`) when done.
 
@@ -74,12 +77,14 @@ def join(
         vault: folder for what you publish and fetch at a hub; default `<name>.vault`. A shared folder is a vault itself.
         purpose, region: what you use it for, and where; terms of others may ask.
         seed: of what is drawn.
+        trial: how strict trials are, for instance {"bar": 0.3}; all settings: docs/trials.md.
 
     Raises:
         ConfigError: a name that cannot be or is taken, a folder or key file that cannot be used, or bad data.
         Unreachable: no hub answers at the address.
     """
     _check(task, labels, heldout, data)
+    plan = read(TrialPlan, dict(trial or {}), "trial")
     where, me = where_to(place), known_as(name, key=key, vault=vault)
     background = Background(f"kuberml {me.node}")
     try:
@@ -89,7 +94,7 @@ def join(
         raise
     try:
         seat = Seat(meeting, me.keys, task=task, labels=tuple(labels), kind=kind, heldout=heldout,
-                    min_class_count=min_class_count, purpose=purpose, region=region, seed=seed)  # fmt: skip
+                    min_class_count=min_class_count, purpose=purpose, region=region, seed=seed, trial=plan)  # fmt: skip
         member = Member(background, meeting, seat)
         if data is not None:
             member.hold(*data)

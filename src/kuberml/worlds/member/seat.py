@@ -69,12 +69,13 @@ class Seat:
         purpose: str,
         region: str,
         seed: int,
+        trial: TrialPlan | None = None,
     ) -> None:
         """See `member.join`. Raises ConfigError: there is no such way of taking knowledge in."""
         if kind not in ("statistics", "soft-labels"):
             raise ConfigError(f"kind = {kind!r}: right are 'statistics' and 'soft-labels'")
         self.labels, self._kind, self._heldout, self._min_class_count = labels, kind, heldout, min_class_count
-        self._meeting, self._store = meeting, meeting.store
+        self._meeting, self._store, self._trial = meeting, meeting.store, trial or TrialPlan()
         self._place = Place(
             clock=meeting.clock, transport=meeting.transport, compute=meeting.compute, store=meeting.store,
             recorder=meeting.recorder, watch=meeting.watch, role="peer", task=task, keys=keys, seed=seed, hub=meeting.hub,
@@ -119,7 +120,7 @@ class Seat:
         if self._desk is None:
             probe = await self.probe()
             integrator: Integrator = SoftHead(self.node, probe) if self._kind == "soft-labels" else await self.head()
-            desk = Desk(self.node, integrator, TrialPlan(), probe if probe.y_N is not None else None)
+            desk = Desk(self.node, integrator, self._trial, probe if probe.y_N is not None else None)
             await desk.restore()
             self._desk = desk
         return self._desk
