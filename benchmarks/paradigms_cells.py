@@ -222,7 +222,8 @@ def epoch_s(actor, plan):
 
 TUNED = {
     "fedavg": 0.03,
-    "fedbuff": 0.03,
+    "fedbuff": 0.3,
+    "fedasync": 0.1,
     "scaffold": 0.01,
     "fedadam": 0.3,
     "dpsgd": 0.1,
@@ -231,9 +232,8 @@ TUNED = {
     "split": 0.03,
     "centralised": 0.03,
 }
-"""Learning rates of 0.03, 0.1 and 0.3 (FedAvg and SCAFFOLD: 0.01, too) that did best in `--group tune`: one of a family,
-for all of it. FedBuff was not tuned itself and keeps FedAvg's of the headline: at
-Dirichlet 0.5 FedAvg's is too large for it."""
+"""Learning rates of 0.03, 0.1 and 0.3 (FedAvg, SCAFFOLD, split learning, FedBuff and FedAsync: 0.01, too) that did best in
+`--group tune`: one of a family, for all of it."""
 FAMILY = {"fedyogi": "fedadam", "epidemic": "dpsgd", "local": "dpsgd", "divshare": "adpsgd", "splitfed": "split"}
 """Whose rate others use; the rest goes by FedAvg's."""
 
