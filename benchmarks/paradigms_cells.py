@@ -157,7 +157,7 @@ TUNING |= {
 }  # fmt: skip
 TUNING |= {
     f"tune-race-{lr}": replace(RACE, name=f"tune-race-{lr}", lr=lr, seeds=(100,), judge="heldout", for_s=60.0, points=6,
-                               paradigms=("fedavg", "dpsgd", "adpsgd", "aedfl", "aedfl-mu-6"))
+                               paradigms=("fedavg", "fedbuff", "dpsgd", "adpsgd", "aedfl", "aedfl-mu-6"))
     for lr in (0.03, 0.1, 0.3)
 }  # fmt: skip
 SMOKE = {
