@@ -1,10 +1,8 @@
-"""Worker processes and the pipes to them: how they are started, alone or several at once, and how they end."""
+"""Worker processes and the pipes to them: how they are started, alone or as forks of one, and how they end."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from multiprocessing import Pipe
@@ -27,10 +25,10 @@ _START = "from kuberml.worlds.simulated.workers import work; work({}, {})"
 
 
 class Worker:
-    """Our end of the pipe to one worker process, and what it works on."""
+    """Our end of the pipe to one worker process, and what it works on. Without a `process` of ours it is somebody's fork."""
 
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self.pipe = pipe
+    def __init__(self, pipe: Connection[Any, Any], process: subprocess.Popen[bytes] | None = None) -> None:
+        self.pipe, self._process = pipe, process
         self.ticket: Ticket | None = None
         self._told: frozenset[str] = frozenset()
 
@@ -40,34 +38,28 @@ class Worker:
         self._told |= modules
         self.pipe.send_bytes(values.dumps([sorted(modules), task]))
 
+    def stop(self, *, at_once: bool = True) -> None:
+        """End it, whatever it does; a fork ends when it has nothing to do. Not at once: it ends its forks before."""
+        self.pipe.close()
+        if self._process is not None:
+            if at_once:
+                self._process.kill()
+            self._process.wait()
 
-class Processes:
-    """Those of one pool: fresh interpreters, each the first of a process group to which its forks belong."""
 
-    def __init__(self) -> None:
-        self._first: list[subprocess.Popen[bytes]] = []
-
-    def start(self, count: int) -> list[Worker]:
-        """A fresh interpreter that becomes `count` workers, see `workers.work`."""
-        ours, theirs = zip(*(Pipe() for _ in range(count)), strict=True)
-        own, *siblings = descriptors = [pipe.fileno() for pipe in theirs]
-        command = [sys.executable, "-c", _START.format(own, siblings)]
-        self._first.append(
-            subprocess.Popen(  # noqa: S603 - our own interpreter
-                command, env=worker_environment(), pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0
-            )
-        )
-        for pipe in theirs:
-            pipe.close()
-        return [Worker(pipe) for pipe in ours]
-
-    def close(self) -> None:
-        """End them all, whatever they do. None was waited for before: the number of its group is still nobody else's."""
-        for process in self._first:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        self._first.clear()
+def started(forks: int = 0) -> tuple[Worker, list[Worker]]:
+    """A fresh interpreter, and so many that fork off it when it has done one task, see `workers.work`."""
+    ours, theirs = zip(*(Pipe() for _ in range(1 + forks)), strict=True)
+    own, *others = descriptors = [pipe.fileno() for pipe in theirs]
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _START.format(own, others)],
+        env=worker_environment(),
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+    )
+    for pipe in theirs:
+        pipe.close()
+    return Worker(ours[0], process), [Worker(pipe) for pipe in ours[1:]]
 
 
 def worker_environment() -> dict[str, str]:

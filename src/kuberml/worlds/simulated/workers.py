@@ -24,7 +24,7 @@ from kuberml.core import errors, values
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.jobs import load_job
 from kuberml.worlds.simulated.audit import unwatched
-from kuberml.worlds.simulated.processes import Processes, Worker
+from kuberml.worlds.simulated.processes import Worker, started
 from kuberml.worlds.simulated.threads import OneThread
 
 
@@ -147,25 +147,25 @@ class Pool:
             raise ConfigError(f"workers must be at least 1, not {count}")
         self.count = count
         self._waiting: deque[Ticket] = deque()
-        self._processes = Processes()
         self._workers: list[Worker] = []
+        self._parent: Worker | None = None
         self._unborn: list[Worker] = []
-        """Those that fork off the first one when it has done its first task."""
+        """Those that fork off it when it has done its task."""
 
     def prime(self, task: bytes) -> Ticket:
-        """Hand in the first task of all: the workers will be forks of the process that did it, and have what it imported.
+        """Hand in the first task of all: the workers are then forks of the process that did it, and have what it imported.
 
         To import torch takes seconds and a hundred megabytes: they are spent once, whatever the number of workers.
         """
         assert not self._workers, "only before any other task"
-        first, *self._unborn = self._processes.start(self.count)
-        self._workers.append(first)
+        self._parent, self._unborn = started(forks=self.count)
+        self._workers = [self._parent]
         return self._hand_in(task)
 
     def submit(self, task: bytes) -> Ticket:
         """See Workers."""
-        if len(self._workers) + len(self._unborn) < self.count:
-            self._workers += self._processes.start(1)
+        if len(self._workers) < self.count and not self._unborn:
+            self._workers.append(started()[0])
         return self._hand_in(task)
 
     def _hand_in(self, task: bytes) -> Ticket:
@@ -188,8 +188,9 @@ class Pool:
     def close(self) -> None:
         """See Workers."""
         for worker in (*self._workers, *self._unborn):
-            worker.pipe.close()
-        self._processes.close()
+            worker.stop()
+        if self._parent is not None:
+            self._parent.stop(at_once=bool(self._unborn))
 
     def _pump(self, *, wait: bool) -> None:
         """Take the replies that are there (at least one if `wait`) and give idle workers something to do."""
@@ -216,8 +217,8 @@ class Pool:
             worker.ticket.reply = worker.pipe.recv_bytes()
             worker.ticket.task = b""  # nobody does it again: of many that wait for their time, only one of the two is kept
             worker.ticket = None
-            self._workers += self._unborn
-            self._unborn = []
+            if self._unborn:  # the parent has answered, and does nothing any more
+                self._workers, self._unborn = self._unborn, []
         except (EOFError, OSError):
             self._bury(worker)
 
@@ -226,9 +227,9 @@ class Pool:
         ticket = worker.ticket
         assert ticket is not None
         for lost in (worker, *self._unborn):
-            lost.pipe.close()
+            lost.stop()
         self._unborn = []
-        self._workers[self._workers.index(worker)] = self._processes.start(1)[0]
+        self._workers[self._workers.index(worker)] = started()[0]
         ticket.deaths += 1
         if ticket.deaths > 1 and not ticket.dropped:
             raise InternalError(f"job {values.loads(ticket.task)[0]} killed its worker process twice (out of memory?)")
@@ -254,18 +255,18 @@ def make_workers(count: Count) -> Workers:
     return Here() if count == 1 else Pool(count)
 
 
-def work(descriptor: int, siblings: Sequence[int] = ()) -> None:
+def work(descriptor: int, forks: Sequence[int] = ()) -> None:
     """The life of a worker process: tasks in, replies out, until the pipe closes.
 
-    With `siblings`, the ends of their pipes, it becomes as many more after its first task. Forking is safe because it has one
-    thread: what starts others (OpenMP, BLAS) is held to one by the environment, and autograd has run nothing yet.
+    With `forks`, the ends of their pipes, it does one task; they do the others. Forking is safe because it has one thread: what
+    starts others (OpenMP, BLAS) is held to one by the environment, and autograd has run nothing yet.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the pipe tells us
     threads, pipe = OneThread(), connections.Connection(descriptor)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        if siblings:
+        if forks:
             _answer(pipe, threads)
-            pipe = _forked(pipe, siblings)
+            pipe = _forked(pipe, forks)
         while True:
             _answer(pipe, threads)
 
@@ -278,13 +279,26 @@ def _answer(pipe: connections.Connection[Any, Any], threads: OneThread) -> None:
     pipe.send_bytes(execute(task))
 
 
-def _forked(pipe: connections.Connection[Any, Any], siblings: Sequence[int]) -> connections.Connection[Any, Any]:
-    """Become several processes; to each its pipe, and no other's, which would not be seen to break where its worker dies."""
-    mine = next((one for one in siblings if not os.fork()), None)
-    for other in siblings:
-        if other != mine:
-            os.close(other)
-    if mine is None:
-        return pipe
-    pipe.close()
-    return connections.Connection(mine)
+def _forked(pipe: connections.Connection[Any, Any], forks: Sequence[int]) -> connections.Connection[Any, Any]:
+    """In each fork, its pipe. This process waits until its own breaks, then ends the forks, whatever they do.
+
+    Raises:
+        EOFError: it is broken.
+    """
+    children: list[int] = []
+    for mine in forks:
+        child = os.fork()
+        if not child:
+            pipe.close()
+            for other in forks[len(children) + 1 :]:  # who kept one open would hide that its worker died
+                os.close(other)
+            return connections.Connection(mine)
+        children.append(child)
+        os.close(mine)
+    try:
+        pipe.recv_bytes()  # nothing comes
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)  # of one that is dead already, nobody else has the number yet
+            os.waitpid(child, 0)
+    return pipe
