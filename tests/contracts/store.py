@@ -148,6 +148,17 @@ class StoreContract:
         assert store.size_bytes(digest_of(BLOB)) is None
         assert store.part(digest_of(BLOB), len(BLOB)).is_new
 
+    def test_the_whole_of_a_part_is_verified(self, store: Store) -> None:
+        part = store.part(digest_of(BLOB), len(BLOB))
+        part.write(0, BLOB)
+        assert part.whole() == part.whole() == BLOB
+        part.write(0, bytes([BLOB[0] ^ 1]))  # what was right before counts no more
+        with pytest.raises(RemoteError, match="another digest"):
+            part.whole()
+        with pytest.raises(ValueError, match="not open"):
+            part.whole()
+        assert store.part(digest_of(BLOB), len(BLOB)).is_new
+
     def test_a_part_with_a_hole_never_becomes_a_blob(self, store: Store) -> None:
         part = store.part(digest_of(BLOB), len(BLOB))
         part.write(100, BLOB[100:])

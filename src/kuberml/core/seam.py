@@ -147,6 +147,15 @@ class Part(Protocol):
         """Bytes start..stop as they are here. Raises OSError. ValueError: outside, or closed."""
         ...
 
+    def whole(self) -> bytes:
+        """All of it, verified.
+
+        Raises:
+            RemoteError: it has another digest; it is discarded.
+            OSError. ValueError: closed.
+        """
+        ...
+
     def finish(self) -> None:
         """Keep it as a blob of the store, and close it.
 

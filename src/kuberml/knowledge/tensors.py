@@ -31,6 +31,8 @@ FLOATS = ("float16", "float32", "float64")
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
 DTYPES = (*FLOATS, *INTEGERS, "bool")
 """What may travel. bfloat16 and the 8-bit floats have no NumPy type; complex and objects have no use here."""
+_NAMES = {np.dtype(name): name for name in DTYPES}
+"""NumPy spells the name of a dtype anew whenever it is asked, in the time of checking a small tensor."""
 
 
 def encode(tensors: Mapping[str, AnyArray], *, dtypes: Collection[str] = DTYPES) -> bytes:
@@ -78,7 +80,7 @@ def check(tensors: Mapping[str, AnyArray], fault: Fault, *, dtypes: Collection[s
     for name, array in tensors.items():
         if not isinstance(name, str) or not 1 <= len(name) <= 256 or name == "__metadata__":
             raise fault(f"a tensor's name has 1 to 256 characters, unlike {name!r:.80}")
-        if array.dtype.name not in dtypes:
+        if (_NAMES.get(array.dtype) or array.dtype.name) not in dtypes:
             raise fault(f"tensor {name!r} is {array.dtype.name}; allowed: {', '.join(dtypes)}")
         if array.ndim > MAX_AXES:
             raise fault(f"tensor {name!r} has {array.ndim} axes, more than {MAX_AXES}")

@@ -36,6 +36,8 @@ def batches(count: int, batch: int, seed: int, name: str) -> Iterator[npt.NDArra
     """Endless batches of positions 0..count-1: every pass is a new permutation, cut in order. Empty batches for count 0."""
     if count == 0:
         yield from itertools.repeat(np.empty(0, np.int64))
-    cuts = np.arange(1, per_epoch(count, batch)) * batch
+    ends = [*(batch * place for place in range(1, per_epoch(count, batch))), count]
     for epoch in itertools.count():
-        yield from np.split(rng(seed, name, epoch).permutation(count), cuts)
+        order_N = rng(seed, name, epoch).permutation(count)
+        for start, stop in zip([0, *ends], ends, strict=False):
+            yield order_N[start:stop]

@@ -82,10 +82,12 @@ def train(
         guide = Guide(stack.enter_context(watched(scratch)), towards, scratch.device) if towards is not None else None
         trained = scratch.head if head_only else scratch.trainable
         descend = _Descent(trained, plan, None if steering is None else Pull(steering, scratch, trained, state))
+        kind = scratch.device.partition(":")[0]
+        precision = torch.autocast(kind, torch.bfloat16) if plan.bf16 else contextlib.nullcontext()
         hard_batches = batches(len(y_N), plan.batch, seed, "batches")
         soft_batches = batches(taught_count, plan.batch, seed, "soft")
         for hard, taught in itertools.islice(zip(hard_batches, soft_batches, strict=False), steps):
-            with torch.autocast(scratch.device.partition(":")[0], torch.bfloat16, enabled=plan.bf16):
+            with precision:
                 loss = _loss(scratch, x_N[hard], y_N[hard], soft, taught)
                 loss = loss + guide(y_N[hard]) if guide is not None else loss
             descend(loss)

@@ -5,6 +5,7 @@ Importing this module does not import torch: a learner is a description, and hub
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ MEASURED: dict[bytes, Callable[[], tuple[int, int]]] = {}
 
 
 @value
-class TorchLearner(msgspec.Struct, frozen=True):
+class TorchLearner(msgspec.Struct, frozen=True, dict=True):
     """A network with cross-entropy and SGD. Its state is one float32 vector [P] (layout: `torch_scratch`).
 
     Attributes:
@@ -56,12 +57,12 @@ class TorchLearner(msgspec.Struct, frozen=True):
     @property
     def flops_per_sample(self) -> int:
         """Of a forward pass: 2 for each multiply-add of convolutions and matrix products; the rest is not counted."""
-        return self._measured()[0]
+        return self._measured[0]
 
     @property
     def size(self) -> int:
         """P, the length of a state; 4 P bytes."""
-        return self._measured()[1]
+        return self._measured[1]
 
     def init(self, seed: int) -> Array:
         """The architecture's own initialisation, float32 [P], with torch's generator seeded from `seed`."""
@@ -169,8 +170,9 @@ class TorchLearner(msgspec.Struct, frozen=True):
             scratch, state, x_N, y_N, plan=plan, seed=seed, soft=taught, head_only=head_only, steering=steering, towards=towards
         )
 
+    @functools.cached_property
     def _measured(self) -> tuple[int, int]:
-        """Flops of a sample, and the length of a state."""
+        """Flops of a sample, and the length of a state. Asked for with every job; they follow from the description alone."""
         if MEASURED:
             key = dumps(self)
             if key in MEASURED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import msgspec
@@ -69,7 +70,7 @@ class FitPlan(msgspec.Struct, frozen=True):
 
 
 @value
-class Scores(msgspec.Struct, frozen=True):
+class Scores(msgspec.Struct, frozen=True, dict=True):
     """Right answers per label, as integers, so that they can be added, signed and compared exactly.
 
     Attributes:
@@ -80,9 +81,12 @@ class Scores(msgspec.Struct, frozen=True):
     correct_C: IntArray
     count_C: IntArray
 
-    @property
+    @functools.cached_property
     def accuracy(self) -> float:
-        """Mean of the recalls of the labels that have samples (equals plain accuracy on a label-balanced set). NaN if none."""
+        """Mean of the recalls of the labels that have samples (equals plain accuracy on a label-balanced set). NaN if none.
+
+        Reckoned once: a thousand learners that serve one model share its scores.
+        """
         seen = self.count_C > 0
         return float(np.mean(self.correct_C[seen] / self.count_C[seen])) if seen.any() else float("nan")
 

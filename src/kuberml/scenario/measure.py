@@ -116,7 +116,8 @@ class Board:
 
     def score(self, asked: Sequence[tuple[Digest, DataRef]]) -> list[Scores]:
         """Scores of (predictor, data) pairs, in order."""
-        keys = [(model, digest(data)) for model, data in asked]
+        digests = {id(data): digest(data) for data in {id(data): data for _, data in asked}.values()}  # most ask about one set
+        keys = [(model, digests[id(data)]) for model, data in asked]
         new = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in self._scores}
         waiting = list(new.items())
         for start in range(0, len(waiting), AT_ONCE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -88,7 +87,7 @@ class Parts:
         role, actor = self.cast[node]
         if role == "hub":
             return self._hub(world, recorder)
-        standpoint = dataclasses.replace(self._standpoint(role, actor, world, recorder, observer), beside=beside)
+        standpoint = self._standpoint(role, actor, world, recorder, observer, beside)
         return self._library(standpoint) if role == "library" else self._part(standpoint)
 
     def check_somebody_is_left(self) -> None:
@@ -126,7 +125,9 @@ class Parts:
         if besides is not None:
             await besides(node, self.options)
 
-    def _standpoint(self, role: str, actor: Actor, world: World, recorder: Recorder, observer: Observer | None) -> Standpoint:
+    def _standpoint(
+        self, role: str, actor: Actor, world: World, recorder: Recorder, observer: Observer | None, beside: Beside | None
+    ) -> Standpoint:
         node = actor.node
         return Standpoint(
             clock=world.clock(node),
@@ -151,6 +152,7 @@ class Parts:
             observer=observer,
             secrets=secrets_of(self.seed, node) if self._derived else None,
             charge_mj=lambda: _charge_mj(world, actor),
+            beside=beside,
         )
 
 

@@ -106,13 +106,9 @@ def _part(test: DataRef) -> DataRef:
 
 def _latency_ms(play: Played) -> tuple[float, ...]:
     """Modelled latency of one prediction on each learner's own device."""
-    found = []
-    for actor in play.stage.honest:
-        model = play.watch.serving(actor.node, 1 << 62)
-        if model is not None:
-            flops = play.watch.predictors[model].flops_per_sample
-            found.append(1000 * flops / actor.device.flops_per_s)
-    return tuple(found)
+    flops = {model: play.watch.predictors[model].flops_per_sample for model in set(_served(play))}
+    served = [(actor, play.watch.serving(actor.node, 1 << 62)) for actor in play.stage.honest]
+    return tuple(1000 * flops[model] / actor.device.flops_per_s for actor, model in served if model is not None)
 
 
 def _last_change_s(watch: Watch) -> float:

@@ -17,7 +17,7 @@ from kuberml.learning.torch_learner import MEASURED
 from kuberml.paradigms import PARADIGMS
 from kuberml.scenario.config import Config
 from kuberml.scenario.options import paradigm_of
-from kuberml.worlds.simulated.workers import Here, Workers, open_reply
+from kuberml.worlds.simulated.workers import Here, Pool, Workers, open_reply
 
 
 def warm(config: Config, pool: Workers) -> Callable[[], None]:
@@ -31,7 +31,8 @@ def warm(config: Config, pool: Workers) -> Callable[[], None]:
     for place in range(max(len(names), pool.count)):
         architecture = names[place % len(names)]
         learner = torch_learner(architecture, dataset, dict(chosen.options.get(architecture, {})), chosen.device)
-        ticket = pool.submit(dumps([measure.job_name, [learner]]))  # type: ignore[attr-defined]  # a job
+        hand_in = pool.prime if isinstance(pool, Pool) and not place else pool.submit
+        ticket = hand_in(dumps([measure.job_name, [learner]]))  # type: ignore[attr-defined]  # a job
         if place < len(names):
             keys.append(dumps(learner))
             MEASURED[keys[-1]] = functools.cache(lambda ticket=ticket: open_reply(pool.result(ticket)))

@@ -37,6 +37,7 @@ class MemoryPart:
         self.digest, self.size_bytes = digest, size_bytes
         self.is_new, self.is_open = True, True
         self._content = bytearray(size_bytes)
+        self._whole: bytes | None = None
         self._keep, self._check_writable, self._forget = keep, check_writable, forget
 
     def reopen(self) -> MemoryPart:
@@ -48,7 +49,7 @@ class MemoryPart:
         """See the seam."""
         self._check(start, start + len(content))
         self._check_writable()
-        self.is_new = False
+        self.is_new, self._whole = False, None
         self._content[start : start + len(content)] = content
 
     def has(self, start: int, stop: int, blake3: bytes) -> bool:
@@ -61,24 +62,31 @@ class MemoryPart:
         with memoryview(self._content) as view:
             return bytes(view[start:stop])
 
+    def whole(self) -> bytes:
+        """See the seam. Copied and hashed once, until something else is written."""
+        if self._whole is None:
+            content = self.read(0, self.size_bytes)
+            if digest_of(content) != self.digest:
+                self.discard()
+                raise RemoteError(nonsense(self.digest))
+            self._whole = content
+        return self._whole
+
     def finish(self) -> None:
         """See the seam."""
-        whole = self.read(0, self.size_bytes)
-        if digest_of(whole) != self.digest:
-            self.discard()
-            raise RemoteError(nonsense(self.digest))
+        whole = self.whole()
         self.close()
         self._keep(whole)
         self._forget(self)
 
     def close(self) -> None:
         """See the seam."""
-        self.is_open = False
+        self.is_open, self._whole = False, None
 
     def discard(self) -> None:
         """See the seam."""
         self.is_open = False
-        self._content = bytearray()
+        self._content, self._whole = bytearray(), None
         self._forget(self)
 
     async def beside(self, work: Callable[[], T]) -> T:

@@ -29,7 +29,7 @@ from kuberml.worlds.live.names import Endpoint, free_port
 from kuberml.worlds.live.session import client, open_session, router
 from kuberml.worlds.simulated.bodies import Place
 from kuberml.worlds.simulated.lockstep_loop import STEP_NS
-from kuberml.worlds.simulated.workers import worker_environment
+from kuberml.worlds.simulated.processes import worker_environment
 from tests.contracts.transport import Main, TransportContract
 from tests.worlds.live.lockstep_member import bodies
 from tests.worlds.simulated.little import DEVICE, LINK, ROLES, A, B, C

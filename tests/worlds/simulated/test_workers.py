@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.values import dumps, loads
+from kuberml.learning.adapters import torch_learner
+from kuberml.learning.datasets import DATASETS
+from kuberml.learning.jobs import measure
 from kuberml.worlds.simulated.workers import Pool, Workers, open_reply
 from kuberml.worlds.simulated.world import Outcome, SimulatedWorld
 from tests.worlds.simulated import jobs
@@ -99,6 +103,70 @@ def test_a_pool_does_all_its_tasks_also_those_that_wait_and_forgets_the_dropped(
         pool.close()
     assert results == [0, 1, 2, 4, 5]
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_workers_are_forks_of_the_one_that_did_the_first_task_and_one_thread_each(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra 'torch'")
+    pool = Pool(3)
+    learner = torch_learner("linear", DATASETS.get("digits"), {})
+    try:
+        assert open_reply(pool.result(pool.prime(dumps([f"{measure.__module__}:measure", [learner]])))) == (1280, 650)
+        tickets = [pool.submit(task("meets", str(tmp_path), 3)) for _ in range(3)]  # each waits until all three are there
+        found = [open_reply(pool.result(ticket)) for ticket in tickets]
+    finally:
+        pool.close()
+    pids, parents, threads, torch_is_here = zip(*found, strict=True)
+    assert len(set(pids)) == 3
+    assert len({os.getpid(), *parents, *pids}) == 5, "one process that this one started begot all of them"
+    assert threads == (1, 1, 1), "else it may not be forked"
+    assert all(torch_is_here)
+    for process in (*parents, *pids):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_first_task_that_kills_its_worker_runs_once_more(tmp_path: Path, deaths: int) -> None:
+    pool, folders = Pool(2), [tmp_path / name for name in ("dies", "meets")]
+    for folder in folders:
+        folder.mkdir()
+    try:
+        first = pool.prime(task("dies", str(folders[0]), deaths))
+        if deaths == 2:
+            with pytest.raises(InternalError, match="killed its worker process twice"):
+                pool.result(first)
+            return
+        assert open_reply(pool.result(first)) == 1
+        tickets = [pool.submit(task("meets", str(folders[1]), 2)) for _ in range(2)]
+        assert len({open_reply(pool.result(ticket))[0] for ticket in tickets}) == 2
+    finally:
+        pool.close()
+
+
+def test_a_fork_that_works_ends_with_its_pool(tmp_path: Path) -> None:
+    pool = Pool(2)
+    try:
+        assert open_reply(pool.result(pool.prime(task("work", 7)))) == 7
+        pool.submit(task("meets", str(tmp_path), 2))  # it waits for a second one in vain
+        until_s = time.monotonic() + 60
+        while not list(tmp_path.iterdir()):
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+    finally:
+        pool.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(next(tmp_path.iterdir()).name), 0)
+
+
+def test_a_fork_that_dies_is_replaced(tmp_path: Path) -> None:
+    pool = Pool(3)
+    (tmp_path / "dies").mkdir()
+    try:
+        assert open_reply(pool.result(pool.prime(task("work", 7)))) == 7
+        tickets = [pool.submit(task("dies", str(tmp_path / "dies"), 1)), *(pool.submit(task("work", n)) for n in range(6))]
+        assert [open_reply(pool.result(ticket)) for ticket in tickets] == [1, *range(6)]
+    finally:
+        pool.close()
 
 
 def test_no_workers_is_refused() -> None:

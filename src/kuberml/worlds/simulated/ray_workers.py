@@ -15,8 +15,9 @@ from typing import Any
 
 from kuberml.core import values
 from kuberml.core.errors import InternalError, MissingExtra
+from kuberml.worlds.simulated.processes import worker_environment
 from kuberml.worlds.simulated.threads import OneThread
-from kuberml.worlds.simulated.workers import Ticket, execute, worker_environment
+from kuberml.worlds.simulated.workers import Ticket, execute
 
 AHEAD = 2
 """Tasks a core that Ray holds at a time: one runs, one waits there already. The others wait here, where they can be dropped."""

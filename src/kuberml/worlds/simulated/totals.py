@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import numpy as np
-
 from kuberml.core.ids import NodeId
-from kuberml.core.units import NS
 from kuberml.worlds.simulated.bodies import Body
-from kuberml.worlds.simulated.energy import spent_mj
+from kuberml.worlds.simulated.energy import idle_mj, spent_mj
 
 
 class Totals:
@@ -24,8 +21,10 @@ class Totals:
         self._bodies, self._active = bodies, active
         self._moved_bytes, self._worked_mj = 0, 0
         self._last: dict[NodeId, tuple[int, int]] = {}
-        idle = Counter(body.place.device.watts_idle_mw for body in bodies.values())
-        self._idle_mw, self._idle_count = (np.array(part, np.int64) for part in (list(idle.keys()), list(idle.values())))
+        devices = [body.place.device for body in bodies.values()]
+        alike = Counter(device.watts_idle_mw for device in devices)
+        self._idle = {device.watts_idle_mw: (device, alike[device.watts_idle_mw]) for device in devices}
+        """One device of each idle power, and how many there are: a handful of sorts, whatever the number of nodes."""
 
     def moved_bytes(self) -> int:
         """Bytes that were sent so far, each counted once."""
@@ -35,11 +34,7 @@ class Totals:
     def energy_mj(self, elapsed_ns: int) -> int:
         """Energy spent since the world began, millijoules."""
         self._look()
-        seconds, rest_ns = divmod(elapsed_ns, NS)
-        rest_mj = (2 * self._idle_mw * rest_ns + NS) // (
-            2 * NS
-        )  # as `energy.idle_mj`: halves up; whole seconds need no rounding
-        return self._worked_mj + seconds * int(self._idle_mw @ self._idle_count) + int(rest_mj @ self._idle_count)
+        return self._worked_mj + sum(count * idle_mj(device, elapsed_ns) for device, count in self._idle.values())
 
     def _look(self) -> None:
         for node in self._active:

@@ -3,7 +3,8 @@
 A task is the bytes of (job name, inputs); a reply is the bytes of its value or of its error. The same bytes go in and come
 out wherever a job runs, so the number of workers cannot show. Nothing is pickled.
 
-A worker is a fresh interpreter that imports only what its jobs need. One that dies is replaced and its task is run once more.
+A worker is a fresh interpreter that imports only what its jobs need, or a fork of one that has imported it already. One that
+dies is replaced and its task is run once more.
 """
 
 from __future__ import annotations
@@ -14,27 +15,17 @@ import importlib
 import multiprocessing.connection as connections
 import os
 import signal
-import subprocess
-import sys
 import traceback
 from collections import deque
-from multiprocessing import Pipe
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from kuberml.core import errors, values
 from kuberml.core.errors import ConfigError, InternalError
 from kuberml.core.jobs import load_job
 from kuberml.worlds.simulated.audit import unwatched
+from kuberml.worlds.simulated.processes import Worker, started
 from kuberml.worlds.simulated.threads import OneThread
-
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of several processes starve each other
-}
-_START = "from kuberml.worlds.simulated.workers import work; work({})"
 
 
 class Ticket:
@@ -156,12 +147,28 @@ class Pool:
             raise ConfigError(f"workers must be at least 1, not {count}")
         self.count = count
         self._waiting: deque[Ticket] = deque()
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
+        self._parent: Worker | None = None
+        self._unborn: list[Worker] = []
+        """Those that fork off it when it has done its task."""
+
+    def prime(self, task: bytes) -> Ticket:
+        """Hand in the first task of all: the workers are then forks of the process that did it, and have what it imported.
+
+        To import torch takes seconds and a hundred megabytes: they are spent once, whatever the number of workers.
+        """
+        assert not self._workers, "only before any other task"
+        self._parent, self._unborn = started(forks=self.count)
+        self._workers = [self._parent]
+        return self._hand_in(task)
 
     def submit(self, task: bytes) -> Ticket:
         """See Workers."""
-        if len(self._workers) < self.count:
-            self._workers.append(_Worker())
+        if len(self._workers) < self.count and not self._unborn:
+            self._workers.append(started()[0])
+        return self._hand_in(task)
+
+    def _hand_in(self, task: bytes) -> Ticket:
         ticket = Ticket(task)
         self._waiting.append(ticket)
         self._pump(wait=False)
@@ -180,8 +187,10 @@ class Pool:
 
     def close(self) -> None:
         """See Workers."""
-        for worker in self._workers:
+        for worker in (*self._workers, *self._unborn):
             worker.stop()
+        if self._parent is not None:
+            self._parent.stop(at_once=bool(self._unborn))
 
     def _pump(self, *, wait: bool) -> None:
         """Take the replies that are there (at least one if `wait`) and give idle workers something to do."""
@@ -195,70 +204,36 @@ class Pool:
                 if not ticket.dropped:
                     self._begin(worker, ticket)
 
-    def _begin(self, worker: _Worker, ticket: Ticket) -> None:
+    def _begin(self, worker: Worker, ticket: Ticket) -> None:
         worker.ticket = ticket
         try:
             worker.send(ticket.task)
         except OSError:
             self._bury(worker)
 
-    def _collect(self, worker: _Worker) -> None:
+    def _collect(self, worker: Worker) -> None:
         assert worker.ticket is not None
         try:
             worker.ticket.reply = worker.pipe.recv_bytes()
             worker.ticket.task = b""  # nobody does it again: of many that wait for their time, only one of the two is kept
             worker.ticket = None
+            if self._unborn:  # the parent has answered, and does nothing any more
+                self._workers, self._unborn = self._unborn, []
         except (EOFError, OSError):
             self._bury(worker)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         """Replace a dead worker; its task goes first in the queue, once."""
-        ticket, worker.ticket = worker.ticket, None
+        ticket = worker.ticket
         assert ticket is not None
-        worker.restart()
+        for lost in (worker, *self._unborn):
+            lost.stop()
+        self._unborn = []
+        self._workers[self._workers.index(worker)] = started()[0]
         ticket.deaths += 1
         if ticket.deaths > 1 and not ticket.dropped:
             raise InternalError(f"job {values.loads(ticket.task)[0]} killed its worker process twice (out of memory?)")
         self._waiting.appendleft(ticket)
-
-
-class _Worker:
-    """One worker process and our end of its pipe."""
-
-    def __init__(self) -> None:
-        self.ticket: Ticket | None = None
-        self._start()
-
-    def _start(self) -> None:
-        self.pipe, theirs = Pipe()
-        command = [sys.executable, "-c", _START.format(theirs.fileno())]
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            command, env=worker_environment(), pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL
-        )
-        theirs.close()
-        self._told: frozenset[str] = frozenset()
-
-    def send(self, task: bytes) -> None:
-        """Name the modules of all values that may be in there, if there are new ones, then the task."""
-        modules = values.modules() - self._told - {"__main__"}
-        self._told |= modules
-        self.pipe.send_bytes(values.dumps([sorted(modules), task]))
-
-    def restart(self) -> None:
-        """A fresh process in place of this one."""
-        self.stop()
-        self._start()
-
-    def stop(self) -> None:
-        """End it, whatever it does."""
-        self.pipe.close()
-        self.process.kill()
-        self.process.wait()
-
-
-def worker_environment() -> dict[str, str]:
-    """Environment of a fresh interpreter that is to find what this one finds, and to compute on one thread."""
-    return {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 Count = int | Literal["ray"]
@@ -280,14 +255,50 @@ def make_workers(count: Count) -> Workers:
     return Here() if count == 1 else Pool(count)
 
 
-def work(descriptor: int) -> None:
-    """The life of a worker process: tasks in, replies out, until the pipe closes."""
+def work(descriptor: int, forks: Sequence[int] = ()) -> None:
+    """The life of a worker process: tasks in, replies out, until the pipe closes.
+
+    With `forks`, the ends of their pipes, it does one task; they do the others. Forking is safe because it has one thread: what
+    starts others (OpenMP, BLAS) is held to one by the environment, and autograd has run nothing yet.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; the pipe tells us
-    threads = OneThread()
-    with connections.Connection(descriptor) as pipe, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    threads, pipe = OneThread(), connections.Connection(descriptor)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        if forks:
+            _answer(pipe, threads)
+            pipe = _forked(pipe, forks)
         while True:
-            modules, task = values.loads(pipe.recv_bytes())
-            for module in modules:
-                importlib.import_module(module)
-            threads.hold()
-            pipe.send_bytes(execute(task))
+            _answer(pipe, threads)
+
+
+def _answer(pipe: connections.Connection[Any, Any], threads: OneThread) -> None:
+    modules, task = values.loads(pipe.recv_bytes())
+    for module in modules:
+        importlib.import_module(module)
+    threads.hold()
+    pipe.send_bytes(execute(task))
+
+
+def _forked(pipe: connections.Connection[Any, Any], forks: Sequence[int]) -> connections.Connection[Any, Any]:
+    """In each fork, its pipe. This process waits until its own breaks, then ends the forks, whatever they do.
+
+    Raises:
+        EOFError: it is broken.
+    """
+    children: list[int] = []
+    for mine in forks:
+        child = os.fork()
+        if not child:
+            pipe.close()
+            for other in forks[len(children) + 1 :]:  # who kept one open would hide that its worker died
+                os.close(other)
+            return connections.Connection(mine)
+        children.append(child)
+        os.close(mine)
+    try:
+        pipe.recv_bytes()  # nothing comes
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)  # of one that is dead already, nobody else has the number yet
+            os.waitpid(child, 0)
+    return pipe

@@ -22,7 +22,7 @@ from kuberml.worlds.live.lockstep.member import Hello
 from kuberml.worlds.live.names import Endpoint, free_port
 from kuberml.worlds.live.session import client, open_session, router
 from kuberml.worlds.simulated.lockstep_loop import STEP_NS
-from kuberml.worlds.simulated.workers import worker_environment
+from kuberml.worlds.simulated.processes import worker_environment
 
 GRACE_S = 30.0
 """How long a process may take to leave before it is killed."""
