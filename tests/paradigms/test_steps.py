@@ -121,7 +121,7 @@ def test_secrets_follow_from_the_seed_in_a_simulated_run_only() -> None:
     for keys, derived in ((keys_of, True), (lambda seed, node: Keys.generate(), False)):
         parts = Parts(config, "fedavg", 0, PublicThings(config), keys)
         role, actor = parts.cast[SERVER]
-        standpoint = parts._standpoint(role, actor, world, Silent(), None)
+        standpoint = parts._standpoint(role, actor, world, Silent(), None, None)
         assert (standpoint.secrets is not None) is derived
 
 
