@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kuberml.worlds.live.names import free_port
-from tests.deploy.test_deploy import DEPLOY, healthy, here
+from tests.deploy.test_deploy import DEPLOY, here, until_healthy
 
 SCRIPT = DEPLOY / "xeon.sh"
 
@@ -99,7 +99,7 @@ def test_what_it_starts_is_a_hub_that_answers_and_a_service_that_knows_its_words
     command = [sys.executable, "-m", "kuberml.cli", *words]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as hub:
         try:
-            assert "kuberml_" in healthy(ports[7448], hub)
+            until_healthy(hub, tmp_path, ports)
             hub.terminate()
             hub.communicate(timeout=20)
         finally:
