@@ -91,7 +91,8 @@ SCALE = {"model": "mlp", "options": {"mlp": {"hidden": [16]}}, "rounds": 3, "tes
 
 UNTUNED = {"fedbuff": 0.03}
 """Outside the headline FedBuff goes by FedAvg's rate there: its own was tuned in the headline alone."""
-RACE = replace(HEADLINE, name="race", rates=UNTUNED, learners=30, limit=4_000, for_s=120.0, rounds=100_000, seeds=(0, 1, 2), measured=30,
+RACE = replace(HEADLINE, name="race", rates=UNTUNED,
+               learners=30, limit=4_000, for_s=120.0, rounds=100_000, seeds=(0, 1, 2), measured=30,
                points=24, test=300, targets=(0.3, 0.4, 0.5),
                paradigms=("fedavg", "fedbuff", "dpsgd", "epidemic", "adpsgd", "adpsgd-corrected", "aedfl", "aedfl-uncorrected",
                           "aedfl-no-staleness", "aedfl-dense", "fed3r", "kuber"))  # fmt: skip
