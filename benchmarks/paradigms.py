@@ -4,7 +4,7 @@
     python benchmarks/paradigms.py --data DIR --out results --minutes 9       # one slice: goes on where the last one ended
     python benchmarks/paradigms.py --out results --overview                   # a Markdown table of what is there
 
-Groups (`--group`): grid, scale, tune, smoke. One file per cell, paradigm and seed, in `results`; a slice that ends within a
+Groups (`--group`): grid, scale, liars, tune, smoke. One file per cell, paradigm and seed, in `results`; a slice that ends within a
 run leaves the results of its jobs behind, so the next one goes on in it. Cells, settings and budgets: `paradigms_cells.py`.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from paradigms_cells import ALL, CELLS, SCALES, SMOKE, TUNING, reckoned_s
+from paradigms_cells import ALL, CELLS, LIARS, SCALES, SMOKE, TUNING, reckoned_s
 from paradigms_overview import overview
 
 from kuberml.core.rng import rng
@@ -39,7 +39,7 @@ from kuberml.scenario.summary import summarise
 from kuberml.worlds.simulated.results import JobCache
 from kuberml.worlds.simulated.workers import make_workers
 
-GROUPS = {"grid": CELLS, "scale": SCALES, "tune": TUNING, "smoke": SMOKE}
+GROUPS = {"grid": CELLS, "scale": SCALES, "liars": LIARS, "tune": TUNING, "smoke": SMOKE}
 TRIES, ENOUGH, MOST = 4, 0.9, 4.0
 TOLD = ("cell", "paradigm", "seed", "accuracy", "accuracy_p10", "accuracy_mean_model", "virtual_time_s", "bytes", "wall_s")
 

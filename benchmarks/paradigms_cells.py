@@ -54,11 +54,12 @@ class Cell:
     options: dict = field(default_factory=dict)
     extractor: dict = field(default_factory=dict)
     measured: int = 10**9  # learners that accuracy is measured of, drawn by lot
+    liars: int = 0
     for_s: float = 0.0  # a race: so much virtual time for everybody, whatever they do in it; 0: so many rounds
 
     def tree(self, label, seed):
         """The scenario of one paradigm."""
-        learners = {"count": self.learners, "models": [self.model], "options": self.options}
+        learners = {"count": self.learners, "models": [self.model], "options": self.options, "liars": self.liars}
         data = {"dataset": self.dataset, "partition": self.partition, "options": self.spread, "heldout": 0.1,
                 "public": 2000 if self.dataset == "fashion-mnist" else 1000 if self.dataset == "cifar10" else 200,
                 "limit": self.limit, "judge": self.judge}  # fmt: skip
@@ -170,6 +171,12 @@ TUNING |= {
                                paradigms=("fedavg", "fedbuff", "dpsgd", "adpsgd", "aedfl", "aedfl-mu-6"))
     for lr in (0.03, 0.1, 0.3)
 }  # fmt: skip
+LIARS = {
+    f"liars-{count}": replace(HEADLINE, name=f"liars-{count}", seeds=(0, 1, 2), liars=count,
+                              paradigms=("fed3r", "kuber", "kuber-strict"))
+    for count in (20, 40)
+}  # fmt: skip
+"""Of the headline's hundred so many turn their labels by the same number of places, and confirm each other."""
 SMOKE = {
     "smoke": Cell("smoke", dataset="digits", model="mlp", options={"mlp": {"hidden": [16]}}, learners=6, degree=2, rounds=2,
                   seeds=(0, 1), test=200, batch=32, points=3, limit=400, spread={"alpha": 0.5, "min_samples": 10},
