@@ -4,8 +4,9 @@
     python benchmarks/paradigms.py --data DIR --out results --minutes 9       # one slice: goes on where the last one ended
     python benchmarks/paradigms.py --out results --overview                   # a Markdown table of what is there
 
-Groups (`--group`): grid, scale, liars, tune, smoke. One file per cell, paradigm and seed, in `results`; a slice that ends within a
-run leaves the results of its jobs behind, so the next one goes on in it. Cells, settings and budgets: `paradigms_cells.py`.
+Groups (`--group`): grid, scale, liars, tune, smoke. One file per cell, paradigm and seed, in `results`; a slice that ends
+within a run leaves the results of its jobs behind, so the next one goes on in it. Cells, settings and budgets:
+`paradigms_cells.py`.
 """
 
 from __future__ import annotations
