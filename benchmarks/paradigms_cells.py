@@ -173,10 +173,11 @@ TUNING |= {
 }  # fmt: skip
 LIARS = {
     f"liars-{count}": replace(HEADLINE, name=f"liars-{count}", seeds=(0, 1, 2), liars=count,
-                              paradigms=("fed3r", "kuber", "kuber-strict"))
+                              paradigms=("fed3r", "kuber", "kuber-strict", "kuber-single"))
     for count in (20, 40)
 }  # fmt: skip
-"""Of the headline's hundred so many turn their labels by the same number of places, and confirm each other."""
+"""Of the headline's hundred so many turn their labels by the same number of places, and confirm each other. `kuber-single`: nobody adds up,
+everybody fetches and tries everybody's packet."""
 SMOKE = {
     "smoke": Cell("smoke", dataset="digits", model="mlp", options={"mlp": {"hidden": [16]}}, learners=6, degree=2, rounds=2,
                   seeds=(0, 1), test=200, batch=32, points=3, limit=400, spread={"alpha": 0.5, "min_samples": 10},
@@ -211,7 +212,8 @@ def settings(cell, label, tree, seed):
         "dpsgd": {"rounds": rounds, "patience_s": 1e5},
         "epidemic": {"rounds": rounds, "patience_s": 1e5},
         "kuber": KUBER,
-        "kuber-minute": {**KUBER, "use": "kuber", "looks": 6},
+        "kuber-minute": {**KUBER, "looks": 6},
+        "kuber-single": {**KUBER, "gather": False, "tries": 0, "looks": 12},
     }
     own |= {name: {**KUBER, "trial": trial} for name, trial in TRIALS.items()}
     return {"use": label, **own.get(label, {**central, "rounds": max(1, rounds // 2)} if label in HEAVY else central)}
