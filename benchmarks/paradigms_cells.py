@@ -176,8 +176,8 @@ LIARS = {
                               paradigms=("fed3r", "kuber", "kuber-strict", "kuber-single"))
     for count in (20, 40)
 }  # fmt: skip
-"""Of the headline's hundred so many turn their labels by the same number of places, and confirm each other. `kuber-single`: nobody adds up,
-everybody fetches and tries everybody's packet."""
+"""Of the headline's hundred so many turn their labels by the same number of places, and confirm each other. `kuber-single`:
+nobody adds up, everybody fetches and tries everybody's packet."""
 SMOKE = {
     "smoke": Cell("smoke", dataset="digits", model="mlp", options={"mlp": {"hidden": [16]}}, learners=6, degree=2, rounds=2,
                   seeds=(0, 1), test=200, batch=32, points=3, limit=400, spread={"alpha": 0.5, "min_samples": 10},
