@@ -45,8 +45,10 @@ def test_nobody_answers_is_said_with_what_to_do(tmp_path):
     status, _, err = kuberml(tmp_path, "find", "digits", "--hub", "127.0.0.1:9")
     assert status == 4
     assert "127.0.0.1:9" in err
-    assert "`kuberml hub` starts one" in err
+    assert "`kuberml hub` starts one; one with --tls answers at tls/HOST:PORT only" in err
     assert "Traceback" not in err
+    status, _, err = kuberml(tmp_path, "find", "digits", "--hub", "tls/127.0.0.1:9")
+    assert (status, "lets in who has a certificate: --tls FOLDER" in err) == (4, True), err
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ async def at_hub(
         RemoteError: it does not let this key in.
     """
     from kuberml.knowledge.signing import Keys
-    from kuberml.worlds.live.entry import tls_in, trust_for
+    from kuberml.worlds.live.entry import advice, tls_in, trust_for
     from kuberml.worlds.live.names import endpoints
     from kuberml.worlds.live.world import LiveWorld
     from kuberml.worlds.member.naming import known_as
@@ -100,9 +100,7 @@ async def at_hub(
             try:
                 await world.enter(PATIENCE_S)
             except Unreachable as error:
-                is_plain = bool(tls) and "tls/" not in address
-                starts = "a hub with --tls is dialled as tls/HOST:PORT" if is_plain else "`kuberml hub` starts one"
-                raise Unreachable(f"{address}: {error}; {starts}") from error
+                raise Unreachable(f"{address}: {error}; {advice(address, tls_in(tls))}") from error
             except RemoteError as error:
                 if not is_nobody:
                     raise

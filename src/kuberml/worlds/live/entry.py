@@ -52,3 +52,12 @@ def tls_in(folder: Path | str | None = None) -> Tls | None:
         if not file.is_file():
             raise ConfigError(f"{file} is missing; see `kuberml keys certify --help`")
     return tls
+
+
+def advice(address: str, tls: Tls | None) -> str:
+    """What to try where no hub answers at an address: with certificates a hub is dialled otherwise, and says nothing else."""
+    if "tls/" in address:
+        return "it may be away" if tls else "a hub at tls/... lets in who has a certificate: --tls FOLDER, or $KUBERML_TLS"
+    if tls:
+        return "a hub with --tls is dialled as tls/HOST:PORT"
+    return "`kuberml hub` starts one; one with --tls answers at tls/HOST:PORT only"

@@ -17,7 +17,7 @@ from kuberml.knowledge.card import Card
 from kuberml.knowledge.signing import Keys
 from kuberml.knowledge.want import Offer
 from kuberml.worlds.alone import alone
-from kuberml.worlds.live.entry import realm_named, tls_in, trust_for
+from kuberml.worlds.live.entry import advice, realm_named, tls_in, trust_for
 from kuberml.worlds.live.names import endpoints
 from kuberml.worlds.live.world import LiveWorld
 from kuberml.worlds.member.telling import telling
@@ -68,7 +68,7 @@ class LiveMeeting:
                 await world.enter(KNOWN_S if was_here else PATIENCE_S)
             except Unreachable as error:
                 if not was_here:
-                    raise Unreachable(f"{address}: {error}; `kuberml hub` starts one") from error
+                    raise Unreachable(f"{address}: {error}; {advice(address, tls_in())}") from error
                 log.warning("%s: the hub at %s is away; what is here goes on without it", node, address)
             else:
                 world.store.remember({JOINED: b"\x01"})
