@@ -341,6 +341,7 @@ def test_every_step_is_in_the_ledger(here):
         ({"heldout": 1.0}, "heldout = 1.0"),
         ({"trial": {"bra": 0.3}}, "unknown setting trial.bra = 0.3; did you mean 'bar'"),
         ({"trial": {"bar": 3}}, "trial.bar = 3"),
+        ({"trial": 0.3}, "trial = 0.3: a table is needed here"),
         ({"data": (np.zeros((3, 8, 8)), np.zeros(3, int))}, "right are images"),
         ({"data": (np.zeros((3, 64)), np.zeros(3))}, "integers"),
         ({"data": (np.zeros((3, 64)), np.array([0, 1, 10]))}, "are 0..10"),

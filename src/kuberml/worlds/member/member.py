@@ -59,7 +59,7 @@ def join(
     purpose: str = "",
     region: str = "",
     seed: int = 0,
-    trial: Mapping[str, Any] | None = None,
+    trial: dict[str, Any] | None = None,
 ) -> Member:
     """Join others. Close it (or use `with`) when done.
 
@@ -84,7 +84,7 @@ def join(
         Unreachable: no hub answers at the address.
     """
     _check(task, labels, heldout, data)
-    plan = read(TrialPlan, dict(trial or {}), "trial")
+    plan = read(TrialPlan, {} if trial is None else trial, "trial")
     where, me = where_to(place), known_as(name, key=key, vault=vault)
     background = Background(f"kuberml {me.node}")
     try:
